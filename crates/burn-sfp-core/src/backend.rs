@@ -1,0 +1,167 @@
+//! Which body of a kernel runs on which device.
+//!
+//! On flex and ndarray a tensor's memory is reached without a copy and the kernels of `burn-sfp-ndarray` work on
+//! it, summing in double precision. Every other device runs the portable body, made of Burn's own operations, and
+//! sums in the device's `f32`. (Why an enum and not Burn's `#[backend_extension]`: see docs/architecture.md.)
+
+// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
+#![allow(deprecated)]
+
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use ndarray::{Array2, Array3, ArrayView3, Axis};
+
+use crate::SfpError;
+
+/// Calls `work` with a view of the tensor's memory, where the tensor lives in host memory as contiguous `f32`.
+fn on_host<R>(tensor: &Tensor<3>, work: impl FnOnce(ArrayView3<'_, f32>) -> R) -> Option<R> {
+    let shape = tensor.dims();
+    #[cfg(feature = "flex")]
+    if let Ok(flex) = tensor.clone().try_into_primitive::<burn_flex::Flex>() {
+        if flex.dtype() != DType::F32 {
+            return None;
+        }
+        let flex = if flex.is_contiguous() { flex } else { flex.to_contiguous() };
+        return ArrayView3::from_shape(shape, flex.as_slice::<f32>()?).ok().map(work);
+    }
+    #[cfg(feature = "ndarray")]
+    if let Ok(burn_ndarray::NdArrayTensor::F32(storage)) =
+        tensor.clone().try_into_primitive::<burn_ndarray::NdArray>()
+    {
+        return storage.view().into_dimensionality::<ndarray::Ix3>().ok().map(work);
+    }
+    None
+}
+
+/// A tensor as a host array, whatever its device and float type.
+pub(crate) fn to_array3(tensor: &Tensor<3>) -> Result<Array3<f32>, SfpError> {
+    if let Some(array) = on_host(tensor, |view| view.to_owned()) {
+        return Ok(array);
+    }
+    let shape = tensor.dims();
+    Array3::from_shape_vec(shape, to_vec(tensor.clone().into_data())?).map_err(|error| unreadable(&error))
+}
+
+/// The numbers of a float tensor's data.
+pub(crate) fn to_vec(data: TensorData) -> Result<Vec<f32>, SfpError> {
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|error| unreadable(&format!("{error:?}")))
+}
+
+fn unreadable(message: &dyn std::fmt::Display) -> SfpError {
+    SfpError::Capture(format!("a tensor could not be read from the device: {message}"))
+}
+
+/// Sums of activations by label, `[C, F, S]`.
+pub(crate) enum ClassSums {
+    Host(Array3<f64>),
+    Device(Tensor<3>),
+}
+
+impl ClassSums {
+    /// Adds a batch `[N, F, S]`; the labels were checked to be below `classes`.
+    pub(crate) fn add(this: &mut Option<Self>, acts: &Tensor<3>, labels: &[usize], classes: usize, path: &str) -> Result<(), SfpError> {
+        let [_, filters, positions] = acts.dims();
+        let host = on_host(acts, |view| {
+            let state = this.get_or_insert_with(|| Self::Host(Array3::zeros((classes, filters, positions))));
+            match state {
+                Self::Host(sums) => Some(burn_sfp_ndarray::class_sums(view, labels, sums.view_mut())),
+                Self::Device(_) => None,
+            }
+        });
+        if let Some(Some(done)) = host {
+            return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
+        }
+        let batch = portable_class_sums(acts, labels, classes);
+        *this = Some(match this.take() {
+            None => Self::Device(batch),
+            Some(Self::Device(sums)) => Self::Device(sums + batch),
+            Some(Self::Host(sums)) => Self::Host(sums + to_array3(&batch)?.mapv(f64::from)),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn into_host(self) -> Result<Array3<f64>, SfpError> {
+        match self {
+            Self::Host(sums) => Ok(sums),
+            Self::Device(sums) => Ok(to_array3(&sums)?.mapv(f64::from)),
+        }
+    }
+}
+
+/// The portable body: one product of the one-hot labels with the activations.
+pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: usize) -> Tensor<3> {
+    let [samples, filters, positions] = acts.dims();
+    let device = acts.device();
+    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [samples]), &device);
+    let one_hot = labels.one_hot::<2>(classes).float().cast(DType::F32).transpose();
+    let acts = acts.clone().cast(DType::F32).reshape([samples, filters * positions]);
+    one_hot.matmul(acts).reshape([classes, filters, positions])
+}
+
+/// The Gram matrix of a layer's activations, `[K, K]` with K = F·S.
+pub(crate) enum Gram {
+    /// Lower triangle, double precision.
+    Host(Array2<f64>),
+    Device(Tensor<2>),
+}
+
+impl Gram {
+    pub(crate) fn add(this: &mut Option<Self>, acts: &Tensor<3>, path: &str) -> Result<(), SfpError> {
+        let [samples, filters, positions] = acts.dims();
+        let features = filters * positions;
+        let host = on_host(acts, |view| {
+            let state = this.get_or_insert_with(|| Self::Host(Array2::zeros((features, features))));
+            let flat = view.to_shape((samples, features));
+            match (state, flat) {
+                (Self::Host(gram), Ok(flat)) => Some(burn_sfp_ndarray::gram_update(flat.view(), gram.view_mut())),
+                _ => None,
+            }
+        });
+        if let Some(Some(done)) = host {
+            return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
+        }
+        let flat = acts.clone().cast(DType::F32).reshape([samples, features]);
+        let batch = flat.clone().transpose().matmul(flat);
+        *this = Some(match this.take() {
+            Some(Self::Device(gram)) => Self::Device(gram + batch),
+            _ => Self::Device(batch),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn into_host(self) -> Result<Array2<f64>, SfpError> {
+        match self {
+            Self::Host(gram) => Ok(gram),
+            Self::Device(gram) => {
+                let host = to_array3(&gram.unsqueeze::<3>())?.mapv(f64::from);
+                Ok(host.index_axis_move(Axis(0), 0))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn portable_and_host_bodies_agree() {
+        for device in [Device::flex(), Device::ndarray()] {
+            let values: Vec<f32> = (0..5 * 3 * 4).map(|k| ((k * 37 % 19) as f32).sin()).collect();
+            let acts = Tensor::<3>::from_data(TensorData::new(values.clone(), [5, 3, 4]), &device);
+            let labels = [1, 0, 1, 2, 1];
+            let mut sums = None;
+            ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+            assert!(matches!(sums, Some(ClassSums::Host(_))), "no copy-free view on {device:?}");
+            let host = sums.unwrap().into_host().unwrap();
+            let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+            for ((c, f, s), &sum) in host.indexed_iter() {
+                let reference: f64 =
+                    (0..5).filter(|&n| labels[n] == c).map(|n| f64::from(values[(n * 3 + f) * 4 + s])).sum();
+                assert!((sum - reference).abs() < 1e-12);
+                assert!((f64::from(portable[[c, f, s]]) - reference).abs() < 1e-5);
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Files appear whole or not at all, and foreign ones are refused with a reason.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::SfpError;
+
+/// Writes to a temporary name in the same folder, then renames.
+///
+/// # Errors
+/// [`SfpError::File`] where the folder cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), SfpError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fail = |error: std::io::Error| SfpError::file(path, format!("cannot be written: {error}"));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
+}
+
+/// Writes a value as JSON, atomically.
+///
+/// # Errors
+/// [`SfpError::File`] where it cannot be written.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), SfpError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| SfpError::file(path, error))?;
+    write_atomically(path, &bytes)
+}
+
+/// Reads a JSON value; `what` names it in the error.
+///
+/// # Errors
+/// [`SfpError::File`] where the file is missing, truncated or something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, SfpError> {
+    let bytes = std::fs::read(path).map_err(|error| SfpError::file(path, format!("cannot be read: {error}")))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        SfpError::file(path, format!("is not {what} of this library, or it is truncated ({error}); write it again"))
+    })
+}

@@ -1,0 +1,179 @@
+//! [`SfpModule`], the analysis trait over Burn modules, and what its inputs have to offer.
+
+use burn::module::Module;
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+/// A classifier that can be analysed and pruned: a Burn module that turns an input into logits.
+///
+/// Nothing else is described by hand: the network's graph is captured from one call of
+/// [`logits`](SfpModule::logits).
+///
+/// ```
+/// use burn::prelude::*;
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn_sfp_core::SfpModule;
+///
+/// #[derive(Module, Debug)]
+/// struct Classifier { fc: Linear }
+///
+/// impl SfpModule for Classifier {
+///     type Input = Tensor<2>;
+///     fn logits(&self, x: Tensor<2>) -> Tensor<2> { self.fc.forward(x) }
+/// }
+/// let model = Classifier { fc: LinearConfig::new(4, 3).init(&Device::flex()) };
+/// assert_eq!(model.logits(Tensor::zeros([2, 4], &Device::flex())).dims(), [2, 3]);
+/// ```
+pub trait SfpModule: Module {
+    /// What the forward pass takes: a tensor, a tuple of them, or a struct of the user's own that
+    /// implements [`ModuleInput`].
+    type Input: ModuleInput;
+
+    /// The forward pass: `[samples, classes]`, before any softmax.
+    fn logits(&self, input: Self::Input) -> Tensor<2>;
+}
+
+/// An input of a module: tensors whose first axis counts the samples.
+///
+/// Implemented for tensors, tuples, arrays, `Vec` and `Option`. A struct of one's own maps its fields
+/// in a fixed order:
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use burn_sfp_core::{InputMapper, ModuleInput};
+///
+/// #[derive(Clone)]
+/// struct Scan { image: Tensor<4>, age: Tensor<2> }
+///
+/// impl ModuleInput for Scan {
+///     fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+///         Self { image: self.image.map(mapper), age: self.age.map(mapper) }
+///     }
+/// }
+/// ```
+pub trait ModuleInput: Clone {
+    /// Passes every tensor through the mapper, always in the same order.
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self;
+
+    /// Moves every tensor to the device.
+    fn to_device(self, device: &Device) -> Self {
+        struct Move<'a>(&'a Device);
+        impl InputMapper for Move<'_> {
+            fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+                tensor.to_device(self.0)
+            }
+            fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+                tensor.to_device(self.0)
+            }
+            fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+                tensor.to_device(self.0)
+            }
+        }
+        self.map(&mut Move(device))
+    }
+
+    /// The samples `start..end` of every tensor. The range must lie inside the batch.
+    fn slice_samples(self, start: usize, end: usize) -> Self {
+        struct Cut(usize, usize);
+        impl InputMapper for Cut {
+            fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+                tensor.slice_dim(0, self.0..self.1)
+            }
+            fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+                tensor.slice_dim(0, self.0..self.1)
+            }
+            fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+                tensor.slice_dim(0, self.0..self.1)
+            }
+        }
+        self.map(&mut Cut(start, end))
+    }
+
+    /// Shapes of all tensors, in the order of [`map`](ModuleInput::map).
+    fn shapes(&self) -> Vec<Vec<usize>> {
+        struct Shapes(Vec<Vec<usize>>);
+        impl InputMapper for Shapes {
+            fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+                self.0.push(tensor.dims().to_vec());
+                tensor
+            }
+            fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+                self.0.push(tensor.dims().to_vec());
+                tensor
+            }
+            fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+                self.0.push(tensor.dims().to_vec());
+                tensor
+            }
+        }
+        let mut shapes = Shapes(Vec::new());
+        let _ = self.clone().map(&mut shapes);
+        shapes.0
+    }
+
+    /// Number of samples: the first axis of the first tensor, 0 where there is no tensor.
+    fn samples(&self) -> usize {
+        self.shapes().first().and_then(|shape| shape.first().copied()).unwrap_or(0)
+    }
+}
+
+/// What can be done with each tensor of a [`ModuleInput`].
+pub trait InputMapper {
+    /// Maps a float tensor.
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D>;
+    /// Maps an integer tensor.
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int>;
+    /// Maps a boolean tensor.
+    fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool>;
+}
+
+impl<const D: usize> ModuleInput for Tensor<D> {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        mapper.float(self)
+    }
+}
+
+impl<const D: usize> ModuleInput for Tensor<D, Int> {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        mapper.int(self)
+    }
+}
+
+impl<const D: usize> ModuleInput for Tensor<D, Bool> {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        mapper.bool(self)
+    }
+}
+
+impl<T: ModuleInput> ModuleInput for Vec<T> {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.into_iter().map(|item| item.map(mapper)).collect()
+    }
+}
+
+impl<T: ModuleInput> ModuleInput for Option<T> {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.map(|item| item.map(mapper))
+    }
+}
+
+impl<T: ModuleInput, const N: usize> ModuleInput for [T; N] {
+    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.map(|item| item.map(mapper))
+    }
+}
+
+macro_rules! tuple_input {
+    ($($name:ident),+) => {
+        impl<$($name: ModuleInput),+> ModuleInput for ($($name,)+) {
+            #[allow(non_snake_case)]
+            fn map<Mapper: InputMapper>(self, mapper: &mut Mapper) -> Self {
+                let ($($name,)+) = self;
+                ($($name.map(mapper),)+)
+            }
+        }
+    };
+}
+tuple_input!(A);
+tuple_input!(A, B);
+tuple_input!(A, B, C);
+tuple_input!(A, B, C, D);

@@ -1,0 +1,281 @@
+//! Records one forward pass of a module, without running it, and joins operations and parameters by module path.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::backend::ir::{OperationIr, TensorId};
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn_capture::CaptureBackend;
+
+use super::{Flow, Layer, layer};
+use crate::error::panic_message;
+use crate::{InputMapper, ModuleInput, SfpError, SfpModule};
+
+/// A parameter (or running statistic) of the module, as the capture saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Path inside the module, for example `convs.3.weight`.
+    pub path: String,
+    /// Type of the struct that holds it, for example `Conv2d`.
+    pub container: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    pub(crate) tensor: TensorId,
+}
+
+/// A module's forward pass as plain data.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_core::{SfpModule, network::Network};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl SfpModule for Mlp {
+/// #     type Input = Tensor<2>;
+/// #     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+/// #     }
+/// # }
+/// let device = Device::flex();
+/// let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 3).init(&device) };
+/// let network = Network::capture(&mlp, &Tensor::zeros([2, 4], &device))?;
+/// let layers = network.layers();
+/// assert_eq!((layers[0].path.as_str(), layers[0].filters, layers[0].macs), ("a", 8, 32));
+/// assert_eq!(layers[0].consumers, ["b"]);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub(crate) operations: Vec<OperationIr>,
+    pub(crate) values: BTreeMap<TensorId, TensorData>,
+    pub(crate) inputs: Vec<TensorId>,
+    pub(crate) output: TensorId,
+    pub(crate) input_shapes: Vec<Vec<usize>>,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) classes: usize,
+    pub(crate) batch: usize,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) flow: Flow,
+}
+
+impl Network {
+    /// Captures `model.logits(input)`. The input's values are not used, only its shapes.
+    ///
+    /// # Errors
+    /// [`SfpError::Forward`] where the forward pass panics on this input, [`SfpError::LogitsShape`] where it does
+    /// not return `[samples, classes]`, [`SfpError::NoLayers`] where no parameterised layer is used.
+    pub fn capture<M: SfpModule>(model: &M, input: &M::Input) -> Result<Self, SfpError> {
+        let shapes = input.shapes();
+        let batch = input.samples();
+        let device = Device::capture();
+        let mut joined: Option<(Vec<Parameter>, Vec<usize>)> = None;
+        let recorded = catch_unwind(AssertUnwindSafe(|| {
+            // `valid` copies running statistics; a plain clone would share them and move the original's.
+            let copy = model.valid();
+            let _ = copy.num_params();
+            copy.visit(&mut Initialize);
+            device.capture_scope(|scope| {
+                let copy = copy.to_device(&device);
+                let input = input.clone().to_device(&device);
+                let mut ids = InputIds::default();
+                let input = input.map(&mut ids);
+                let mut names = Names::default();
+                copy.visit(&mut names);
+                let logits = copy.logits(input);
+                let shape = logits.dims().to_vec();
+                let output = id_of(&logits);
+                // The tensors still alive here belong to the closed scope; nothing may run on them any more.
+                let completed = scope.complete(ids.0, output);
+                joined = Some((names.parameters, shape));
+                std::mem::forget(logits);
+                completed
+            })
+        }));
+        let graph = match recorded {
+            Ok(Ok(graph)) => graph,
+            Ok(Err(error)) => return Err(SfpError::Capture(error.to_string())),
+            Err(payload) => {
+                return Err(SfpError::Forward {
+                    shape: shapes.first().cloned().unwrap_or_default(),
+                    message: panic_message(payload),
+                });
+            }
+        };
+        let Some((mut parameters, logits)) = joined else {
+            return Err(SfpError::Capture("the forward pass returned nothing".into()));
+        };
+        if logits.len() != 2 || logits[0] != batch {
+            return Err(SfpError::LogitsShape { found: logits, samples: batch });
+        }
+        parameters.retain(|parameter| graph.values.contains_key(&parameter.tensor));
+        let Some(&output) = graph.graph.outputs.first() else {
+            return Err(SfpError::Capture("the forward pass has no float output".into()));
+        };
+        let mut network = Network {
+            operations: graph
+                .graph
+                .operations
+                .into_iter()
+                .filter(|op| !matches!(op, OperationIr::Init(_) | OperationIr::Drop(_)))
+                .collect(),
+            values: graph.values,
+            inputs: graph.graph.inputs,
+            output,
+            input_shapes: shapes,
+            parameters,
+            classes: logits[1],
+            batch,
+            layers: Vec::new(),
+            flow: Flow::default(),
+        };
+        for input in &network.inputs {
+            network.values.remove(input);
+        }
+        layer::describe(&mut network);
+        if network.layers.is_empty() {
+            return Err(SfpError::NoLayers);
+        }
+        Ok(network)
+    }
+
+    /// The convolutions and linear layers, in the order in which they run.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The layer at a module path.
+    pub fn layer(&self, path: &str) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.path == path)
+    }
+
+    /// Parameters and running statistics, in the module's order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Which indices carry the same channel, and which must stay.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Number of classes: columns of the logits.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Samples in the captured batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Shapes of the inputs, the captured batch size first.
+    pub fn input_shapes(&self) -> &[Vec<usize>] {
+        &self.input_shapes
+    }
+
+    /// The captured value of a parameter, row-major.
+    pub fn parameter_data(&self, path: &str) -> Option<&TensorData> {
+        let parameter = self.parameters.iter().find(|parameter| parameter.path == path)?;
+        self.values.get(&parameter.tensor)
+    }
+
+    /// Checks that a capture of another batch size runs the same operations.
+    pub(crate) fn same_operations(&self, other: &Network) -> Result<(), SfpError> {
+        let names = |network: &Network| network.operations.iter().map(super::op::name).collect::<Vec<_>>();
+        let (ours, theirs) = (names(self), names(other));
+        let differ = (0..ours.len().max(theirs.len())).find(|&k| ours.get(k) != theirs.get(k));
+        match differ {
+            None => Ok(()),
+            Some(operation) => {
+                let at = |names: &[String]| names.get(operation).cloned().unwrap_or_else(|| "nothing".into());
+                Err(SfpError::GraphChanges {
+                    found: other.batch,
+                    expected: self.batch,
+                    operation,
+                    what: format!("{} instead of {}", at(&theirs), at(&ours)),
+                })
+            }
+        }
+    }
+
+    pub(crate) fn parameter_index(&self) -> HashMap<TensorId, usize> {
+        self.parameters.iter().enumerate().map(|(k, parameter)| (parameter.tensor, k)).collect()
+    }
+}
+
+fn id_of<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {
+    tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|primitive| primitive.id())
+}
+
+/// Initialises lazy parameters where they are: on the capture device they would become random operations.
+struct Initialize;
+
+impl ModuleVisitor for Initialize {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let _ = param.val();
+    }
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        let _ = param.val();
+    }
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        let _ = param.val();
+    }
+}
+
+#[derive(Default)]
+struct InputIds(Vec<TensorId>);
+
+impl InputMapper for InputIds {
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        self.0.extend(id_of(&tensor));
+        tensor
+    }
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+        self.0.extend(tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|t| t.id()));
+        tensor
+    }
+    fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+        self.0.extend(tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|t| t.id()));
+        tensor
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    containers: Vec<String>,
+    parameters: Vec<Parameter>,
+}
+
+impl Names {
+    fn push(&mut self, tensor: Option<TensorId>, shape: Vec<usize>) {
+        // The innermost entry is the field itself; its holder is the nearest struct above it.
+        let container = self
+            .containers
+            .iter()
+            .rev()
+            .find_map(|name| name.strip_prefix("Struct:").or_else(|| name.strip_prefix("Enum:")))
+            .unwrap_or_default()
+            .to_string();
+        if let Some(tensor) = tensor {
+            self.parameters.push(Parameter { path: self.path.join("."), container, shape, tensor });
+        }
+    }
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push(name.to_string());
+        self.containers.push(container.to_string());
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+        self.containers.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.base();
+        self.push(id_of(&value), value.dims().to_vec());
+    }
+}

@@ -1,0 +1,19 @@
+//! The captured network as plain data: operations, parameters by module path, layers, and which channels
+//! are one and the same.
+//!
+//! [`Network::capture`] records one forward pass without running it. From then on nothing needs the user's
+//! module: the [`Replay`] runs the operations on any device, [`Flow`] says which indices of which tensors
+//! carry the same channel, and [`Layer`] describes each convolution and linear layer.
+
+mod capture;
+mod flow;
+mod labels;
+mod layer;
+mod op;
+mod replay;
+
+pub use capture::{Network, Parameter};
+pub use flow::{Flow, ParamAxis};
+pub use labels::ChannelId;
+pub use layer::{Layer, LayerKind, Tap};
+pub use replay::Replay;

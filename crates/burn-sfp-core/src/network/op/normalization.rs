@@ -1,0 +1,36 @@
+//! Normalisations. Batch normalisation works channel by channel; the others mix channels, so theirs must stay.
+
+use burn::backend::ir::{ModuleOperationIr, OperationIr};
+
+use super::super::flow::Context;
+
+pub(super) fn is(op: &OperationIr) -> bool {
+    matches!(op, OperationIr::Module(ModuleOperationIr::BatchNorm(_) | ModuleOperationIr::LayerNorm(_)))
+}
+
+pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
+    match op {
+        OperationIr::Module(ModuleOperationIr::BatchNorm(op)) => {
+            let axes = context.axes(&op.x);
+            for state in [&op.gamma, &op.beta, &op.mean, &op.variance] {
+                let state = context.axes(state);
+                context.unify(&axes[1], &state[0], "its batch normalisation's state is not a parameter");
+            }
+            context.tensors.insert(op.out.id, axes);
+            true
+        }
+        OperationIr::Module(ModuleOperationIr::LayerNorm(op)) => {
+            let axes = context.axes(&op.input);
+            let reason = "a layer normalisation mixes its channels";
+            if let Some(labels) = axes.last().and_then(Option::as_ref) {
+                context.labels.pin(labels, reason);
+            }
+            for state in std::iter::once(&op.gamma).chain(op.beta.as_ref()) {
+                context.pin(state, reason);
+            }
+            context.tensors.insert(op.out.id, axes);
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,249 @@
+//! Runs the captured operations on a device, batch after batch, and hands out the taps.
+//!
+//! Who runs the operations is hidden behind [`Execute`]: today Burn's own interpreter on flex, ndarray and the
+//! CubeCL runtimes; a remote device would be one more implementation.
+
+// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
+#![allow(deprecated)]
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
+use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
+use burn::tensor::{Bool, Device, DispatchTensor, Int, Tensor, TensorData};
+use burn_router::TensorInterpreter;
+
+use super::{Network, Tap, op};
+use crate::error::panic_message;
+use crate::{InputMapper, ModuleInput, SfpError};
+
+/// What a replay needs of whoever runs the operations.
+trait Execute {
+    fn load(&mut self, id: TensorId, data: TensorData);
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor);
+    fn run(&mut self, op: OperationIr);
+    /// A float tensor, its axes permuted and then reshaped.
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> DispatchTensor;
+}
+
+impl<B> Execute for TensorInterpreter<B>
+where
+    B: BackendIr,
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    fn load(&mut self, id: TensorId, data: TensorData) {
+        self.register_tensor_data_id(id, data);
+    }
+
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor) {
+        let Ok(tensor) = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor) else {
+            panic!("the input lives on another backend than the model")
+        };
+        let kind = match tensor {
+            BackendTensor::Float(tensor) => HandleKind::Float(tensor),
+            BackendTensor::Int(tensor) => HandleKind::Int(tensor),
+            BackendTensor::Bool(tensor) => HandleKind::Bool(tensor),
+            _ => panic!("the input is neither a float, an integer nor a boolean tensor"),
+        };
+        self.register_tensor_to_device(id, kind);
+    }
+
+    fn run(&mut self, op: OperationIr) {
+        self.register_op(op);
+    }
+
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> DispatchTensor {
+        let HandleKind::Float(mut value) = self.get_tensor(tensor) else {
+            panic!("the tensor is not a float tensor")
+        };
+        if let Some(axes) = permute {
+            value = B::float_permute(value, axes);
+        }
+        value = B::float_reshape(value, Shape::from(shape.to_vec()));
+        <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value))
+    }
+}
+
+fn interpreter(device: &Device) -> Result<Box<dyn Execute>, SfpError> {
+    match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(device) => Ok(Box::new(TensorInterpreter::<burn_flex::Flex>::new(*device))),
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(device) => Ok(Box::new(TensorInterpreter::<burn_ndarray::NdArray>::new(*device))),
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Cube(device) => {
+            Ok(Box::new(TensorInterpreter::<burn::backend::Cube>::new(device.clone())))
+        }
+        other => Err(SfpError::UnsupportedDevice { device: format!("{other:?}") }),
+    }
+}
+
+/// A captured network, loaded on a device.
+pub struct Replay {
+    execute: Box<dyn Execute>,
+    operations: Vec<OperationIr>,
+    inputs: Vec<TensorId>,
+    input_shapes: Vec<Vec<usize>>,
+    output: TensorIr,
+    /// For each operation the tensors among the tapped ones that it makes.
+    taps: HashMap<TensorId, usize>,
+    tap_list: Vec<TensorIr>,
+    views: Vec<(Option<Vec<usize>>, [usize; 3])>,
+}
+
+impl Replay {
+    /// Loads the network's parameters and constants on the device; `taps` will be handed out during each run.
+    ///
+    /// # Errors
+    /// [`SfpError::UnsupportedDevice`] where this build has no interpreter for the device.
+    pub fn new(network: &Network, device: &Device, taps: &[&Tap]) -> Result<Self, SfpError> {
+        let mut execute = interpreter(&device.clone().without_autodiff())?;
+        for (id, data) in &network.values {
+            execute.load(*id, data.clone());
+        }
+        let mut keep = KeepValues(network);
+        let mut operations = network.operations.clone();
+        for op in &mut operations {
+            op.visit_mut(&mut keep);
+        }
+        let mut made: HashMap<TensorId, TensorIr> = HashMap::new();
+        for op in &operations {
+            for out in op.outputs() {
+                made.insert(out.id, out.clone());
+            }
+        }
+        let read = |id: &TensorId, status| {
+            made.get(id).cloned().map(|mut tensor| {
+                tensor.status = status;
+                tensor
+            })
+        };
+        let Some(output) = read(&network.output, TensorStatus::ReadOnly) else {
+            return Err(SfpError::Capture("the output is not computed from the input".into()));
+        };
+        let mut tap_list = Vec::new();
+        let mut views = Vec::new();
+        let mut index = HashMap::new();
+        for (k, tap) in taps.iter().enumerate() {
+            let Some(tensor) = read(&tap.tensor, TensorStatus::ReadOnly) else {
+                return Err(SfpError::Capture("a tapped tensor is not computed from the input".into()));
+            };
+            index.insert(tap.tensor, k);
+            let rank = tap.shape.len();
+            let filters = tap.shape[tap.filter_axis];
+            let permute = (tap.filter_axis != 1 && rank > 2).then(|| {
+                let others = (1..rank).filter(|axis| *axis != tap.filter_axis);
+                [0, tap.filter_axis].into_iter().chain(others).collect::<Vec<_>>()
+            });
+            views.push((permute, [tap.shape[0], filters, tap.positions]));
+            tap_list.push(tensor);
+        }
+        Ok(Self {
+            execute,
+            operations,
+            inputs: network.inputs.clone(),
+            input_shapes: network.input_shapes.clone(),
+            output,
+            taps: index,
+            tap_list,
+            views,
+        })
+    }
+
+    /// Runs a batch of the captured shape. `tapped` receives each tap as `[samples, filters, positions]` as soon as
+    /// it is computed, with its index in the list given to [`new`](Replay::new). Returns the logits.
+    ///
+    /// # Errors
+    /// [`SfpError::Replay`] where an operation fails on the device, and whatever `tapped` returns.
+    pub fn run<I: ModuleInput>(
+        &mut self,
+        input: I,
+        mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), SfpError>,
+    ) -> Result<Tensor<2>, SfpError> {
+        if input.shapes() != self.input_shapes {
+            return Err(SfpError::BatchShape {
+                batch: 0,
+                found: input.shapes().into_iter().flatten().collect(),
+                expected: self.input_shapes.iter().flatten().copied().collect(),
+            });
+        }
+        let mut tensors = Dispatched(Vec::new());
+        let _ = input.map(&mut tensors);
+        let guard = |operation: usize, name: &str, work: &mut dyn FnMut()| {
+            catch_unwind(AssertUnwindSafe(work)).map_err(|payload| SfpError::Replay {
+                operation,
+                name: name.to_string(),
+                message: panic_message(payload),
+            })
+        };
+        let execute = &mut self.execute;
+        for (id, tensor) in self.inputs.iter().zip(tensors.0) {
+            let mut tensor = Some(tensor);
+            guard(0, "input", &mut || {
+                if let Some(tensor) = tensor.take() {
+                    execute.put(*id, tensor);
+                }
+            })?;
+        }
+        for (index, operation) in self.operations.iter().enumerate() {
+            let mut ready: Vec<(usize, DispatchTensor)> = Vec::new();
+            let (taps, tap_list, views) = (&self.taps, &self.tap_list, &self.views);
+            guard(index, "operation", &mut || {
+                execute.run(operation.clone());
+                for out in operation.outputs() {
+                    if let Some(&k) = taps.get(&out.id) {
+                        let (permute, shape) = &views[k];
+                        ready.push((k, execute.get(&tap_list[k], permute.as_deref(), shape)));
+                    }
+                }
+            })
+            .map_err(|error| match error {
+                SfpError::Replay { operation: at, message, .. } => {
+                    SfpError::Replay { operation: at, name: op::name(operation), message }
+                }
+                other => other,
+            })?;
+            for (k, tensor) in ready {
+                tapped(k, Tensor::from_dispatch(tensor))?;
+            }
+        }
+        let shape: Vec<usize> = self.output.shape.iter().copied().collect();
+        let mut logits = None;
+        let output = &self.output;
+        guard(self.operations.len(), "output", &mut || logits = Some(execute.get(output, None, &shape)))?;
+        match logits {
+            Some(logits) => Ok(Tensor::from_dispatch(logits)),
+            None => Err(SfpError::Capture("the forward pass has no output".into())),
+        }
+    }
+}
+
+/// Parameters and constants outlive their last reader.
+struct KeepValues<'a>(&'a Network);
+
+impl IrVisitorMut for KeepValues<'_> {
+    fn visit_tensor_mut(&mut self, tensor: &mut TensorIr) {
+        let kept = self.0.values.contains_key(&tensor.id) || tensor.id == self.0.output;
+        if kept && tensor.status == TensorStatus::ReadWrite {
+            tensor.status = TensorStatus::ReadOnly;
+        }
+    }
+}
+
+struct Dispatched(Vec<DispatchTensor>);
+
+impl InputMapper for Dispatched {
+    fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        self.0.push(tensor.clone().without_autodiff().into_dispatch());
+        tensor
+    }
+    fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+        self.0.push(tensor.clone().without_autodiff().into_dispatch());
+        tensor
+    }
+    fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+        self.0.push(tensor.clone().without_autodiff().into_dispatch());
+        tensor
+    }
+}

@@ -1,0 +1,7 @@
+//! Performance matrices, clusters and noise of every filter, and a layer's summary (METHOD sections 2 and 3).
+
+mod matrix;
+mod summary;
+
+pub use matrix::{FilterPerformance, filter_performances, portable_filter_performances};
+pub use summary::LayerSummary;

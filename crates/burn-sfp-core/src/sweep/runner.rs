@@ -1,0 +1,99 @@
+//! Replays batches of any size: the graph is captured again where a batch is shorter (usually the last one).
+
+use burn::tensor::Device;
+
+use crate::network::{Layer, Network, Replay, Tap};
+use crate::{Batch, ModuleInput, SfpError, SfpModule};
+
+/// What to tap: the output of a layer or, for its mean alone, its input.
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    Output(usize),
+    Input(usize),
+}
+
+pub(crate) struct Runner<'a, M: SfpModule> {
+    model: &'a M,
+    device: Device,
+    pub network: Network,
+    probes: Vec<Probe>,
+    /// The replay of the first batch's size, and that of the last other size.
+    main: Replay,
+    other: Option<(usize, Replay)>,
+}
+
+impl<'a, M: SfpModule> Runner<'a, M> {
+    pub(crate) fn new(model: &'a M, network: Network, probes: Vec<Probe>) -> Result<Self, SfpError> {
+        let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff();
+        let main = replay(&network, &device, &probes)?;
+        Ok(Self { model, device, network, probes, main, other: None })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Runs one batch; see [`Replay::run`].
+    pub(crate) fn run(
+        &mut self,
+        index: usize,
+        batch: &Batch<M::Input>,
+        tapped: impl FnMut(usize, burn::tensor::Tensor<3>) -> Result<(), SfpError>,
+    ) -> Result<burn::tensor::Tensor<2>, SfpError> {
+        check_shapes(index, &batch.input, &self.network)?;
+        let samples = batch.input.samples();
+        let input = batch.input.clone().to_device(&self.device);
+        if samples == self.network.batch() {
+            return self.main.run(input, tapped);
+        }
+        if self.other.as_ref().is_none_or(|(size, _)| *size != samples) {
+            self.other = None;
+            let network = Network::capture(self.model, &batch.input)?;
+            self.network.same_operations(&network)?;
+            self.other = Some((samples, replay(&network, &self.device, &self.probes)?));
+        }
+        match &mut self.other {
+            Some((_, replay)) => replay.run(input, tapped),
+            None => Err(SfpError::Capture("the replay of another batch size is gone".into())),
+        }
+    }
+}
+
+fn replay(network: &Network, device: &Device, probes: &[Probe]) -> Result<Replay, SfpError> {
+    let taps: Vec<Tap> = probes
+        .iter()
+        .map(|probe| match probe {
+            Probe::Output(layer) => network.layers()[*layer].tap.clone(),
+            Probe::Input(layer) => input_tap(&network.layers()[*layer]),
+        })
+        .collect();
+    Replay::new(network, device, &taps.iter().collect::<Vec<_>>())
+}
+
+/// The layer's input tensor, seen as a tap.
+fn input_tap(layer: &Layer) -> Tap {
+    let shape = layer.input_shape().to_vec();
+    let filter_axis = if layer.kind == crate::network::LayerKind::Linear { shape.len() - 1 } else { 1 };
+    let positions = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
+    Tap { through: vec![], shape, filter_axis, positions, tensor: layer.input }
+}
+
+fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> Result<(), SfpError> {
+    let found = input.shapes();
+    let same = found.len() == network.input_shapes().len()
+        && found.iter().zip(network.input_shapes()).all(|(a, b)| {
+            a.len() == b.len() && a.first() == found[0].first() && a[1.min(a.len())..] == b[1.min(b.len())..]
+        });
+    if same {
+        return Ok(());
+    }
+    let differing = (0..found.len()).find(|&k| {
+        network.input_shapes().get(k).is_none_or(|b| b.len() != found[k].len() || b[1.min(b.len())..] != found[k][1.min(found[k].len())..])
+    });
+    let k = differing.unwrap_or(0);
+    Err(SfpError::BatchShape {
+        batch: index,
+        found: found.get(k).cloned().unwrap_or_default(),
+        expected: network.input_shapes().get(k).cloned().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,118 @@
+//! Search for numbers that are not finite.
+
+use ndarray::{ArrayView3, Axis};
+use rayon::prelude::*;
+
+/// Elements tested at once before anyone looks for the place.
+const BLOCK: usize = 1024;
+/// Elements of a task.
+const CHUNK: usize = 32 * BLOCK;
+
+/// The index `[n, f, s]` of the first element, in row-major order, that is infinite or not a number.
+///
+/// `acts`: `[N, F, S]`, any strides (row-major is fastest: it is then read at the speed of the memory).
+/// A network in training may overflow; one such activation spoils the means of its label.
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::find_non_finite;
+/// use ndarray::Array3;
+///
+/// let mut acts = Array3::<f32>::zeros((4, 3, 2));
+/// assert_eq!(find_non_finite(acts.view()), None);
+/// acts[[2, 1, 0]] = f32::INFINITY;
+/// acts[[3, 0, 0]] = f32::NAN;
+/// assert_eq!(find_non_finite(acts.view()), Some([2, 1, 0]));
+/// ```
+pub fn find_non_finite(acts: ArrayView3<f32>) -> Option<[usize; 3]> {
+    let (_, filters, positions) = acts.dim();
+    if let Some(flat) = acts.to_slice() {
+        let place = flat
+            .par_chunks(CHUNK)
+            .enumerate()
+            .find_map_first(|(chunk, values)| Some(chunk * CHUNK + first_in(values)?))?;
+        let (row, position) = (place / positions, place % positions);
+        return Some([row / filters, row % filters, position]);
+    }
+    acts.axis_iter(Axis(0))
+        .into_par_iter()
+        .enumerate()
+        .find_map_first(|(sample, plane)| {
+            (plane.indexed_iter())
+                .find(|(_, value)| !value.is_finite())
+                .map(|((filter, position), _)| [sample, filter, position])
+        })
+}
+
+/// Place of the first element that is not finite.
+fn first_in(values: &[f32]) -> Option<usize> {
+    const EXPONENT: u32 = 0x7f80_0000;
+    values
+        .chunks(BLOCK)
+        .enumerate()
+        .find_map(|(block, values)| {
+            // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
+            let found = (values.iter()).fold(false, |found, value| {
+                found | (value.to_bits() & EXPONENT == EXPONENT)
+            });
+            found
+                .then(|| values.iter().position(|value| !value.is_finite()))
+                .flatten()
+                .map(|place| block * BLOCK + place)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_pool, random_f32, with_layout};
+    use ndarray::Array3;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn finds_the_first_of_several(
+            shape in (1_usize..12, 1_usize..20, 1_usize..300), layout in 0_u8..4,
+            places in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3), 0..4), seed: u64,
+        ) {
+            let mut acts = random_f32(shape, seed);
+            let flat = acts.as_slice_mut().unwrap();
+            let mut first = None;
+            for (place, kind) in places {
+                let place = place.index(flat.len());
+                flat[place] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][kind];
+                first = Some(first.unwrap_or(usize::MAX).min(place));
+            }
+            let expected = first.map(|place: usize| {
+                [place / shape.2 / shape.1, place / shape.2 % shape.1, place % shape.2]
+            });
+            prop_assert_eq!(with_layout(&acts, layout, |acts| find_non_finite(acts)), expected);
+        }
+    }
+
+    #[test]
+    fn first_over_many_chunks_on_any_number_of_threads() {
+        let mut acts = Array3::from_elem((8, 100, 200), f32::MAX);
+        acts[[2, 3, 199]] = f32::NAN;
+        acts[[7, 99, 199]] = f32::NEG_INFINITY;
+        for threads in [1, 2, 5] {
+            assert_eq!(
+                in_pool(threads, || find_non_finite(acts.view())),
+                Some([2, 3, 199])
+            );
+        }
+    }
+
+    #[test]
+    fn empty_and_extreme_numbers_are_finite() {
+        assert_eq!(find_non_finite(Array3::zeros((0, 3, 2)).view()), None);
+        assert_eq!(find_non_finite(Array3::zeros((3, 0, 2)).view()), None);
+        assert_eq!(find_non_finite(Array3::zeros((3, 2, 0)).view()), None);
+        for value in [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -0.0] {
+            assert_eq!(
+                find_non_finite(Array3::from_elem((1, 1, 5), value).view()),
+                None
+            );
+        }
+    }
+}

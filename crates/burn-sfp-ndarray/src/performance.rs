@@ -1,0 +1,317 @@
+//! Performance matrices of the filters of a layer, and everything that follows from them, fused.
+//!
+//! The performance matrix of filter f, `[C, C]` with row = label shown and column = output unit, is
+//!
+//! ```text
+//! P_f[i][j] = sum_s Abar[i, f, s] * R[f, s, j]
+//! ```
+//!
+//! with the class means `Abar` `[C, F, S]` and the readout `R` `[F, S, C]` (Tzach et al. 2025, Phys. Rev. E
+//! 111, 065307; METHOD section 2). Each filter is one product `[C, S] x [S, C]` in single precision, read
+//! from both arrays where they lie. Filters run in parallel, each on one thread from start to end, so the
+//! number of threads changes no bit, and no array of all the filters' matrices is ever made.
+
+use ndarray::{Array2, ArrayView3, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+
+use crate::boolean::check_threshold;
+use crate::error::expect_len;
+use crate::gemm::assign_product;
+use crate::{BooleanMatrix, FilterClusters, KernelError, clusters};
+
+/// What a filter recognises and how strongly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterPerformance {
+    /// The clusters in the order they were opened, each a list of labels in ascending order; none for a
+    /// silent filter.
+    pub clusters: Vec<Vec<usize>>,
+    /// `n_f`: the ones of the Boolean matrix outside the blocks of the clusters.
+    pub noise: usize,
+    /// The ones outside the blocks in the columns of the labels of any cluster.
+    pub column_noise: usize,
+    /// The largest element of the performance matrix; NaN when any element is NaN.
+    pub max: f64,
+}
+
+/// The Boolean matrix of every filter: `B_f[i][j] = P_f[i][j] / max P_f > threshold`.
+///
+/// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
+/// * `readout`: `[F, S, C]`; any strides;
+/// * `threshold`: the paper's is 0.3.
+///
+/// The rules for the threshold and for non-finite elements are those of
+/// [`BooleanMatrix::from_performance`]. Source: METHOD sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E 111,
+/// 065307).
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Threshold`] when the threshold is not
+/// finite.
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::boolean_matrices;
+/// use ndarray::array;
+///
+/// let means = array![[[1.0_f32]], [[0.5]]]; // [C = 2, F = 1, S = 1]
+/// let readout = array![[[2.0_f32, -1.0]]]; // [F = 1, S = 1, C = 2]
+/// let boolean = boolean_matrices(means.view(), readout.view(), 0.3)?;
+/// assert_eq!(boolean.len(), 1);
+/// assert!(boolean[0].get(0, 0) && boolean[0].get(1, 0)); // 2 and 1, of at most 2
+/// assert!(!boolean[0].get(0, 1) && !boolean[0].get(1, 1));
+/// # Ok::<(), burn_sfp_ndarray::KernelError>(())
+/// ```
+pub fn boolean_matrices(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    threshold: f64,
+) -> Result<Vec<BooleanMatrix>, KernelError> {
+    check(means, readout)?;
+    check_threshold(threshold)?;
+    let (classes, filters, _) = means.dim();
+    Ok((0..filters)
+        .into_par_iter()
+        .map_init(
+            || vec![0.0; classes * classes],
+            |performance, filter| {
+                product(means, readout, filter, performance);
+                let mut boolean = BooleanMatrix::empty(classes);
+                boolean.fill(performance, threshold);
+                boolean
+            },
+        )
+        .collect())
+}
+
+/// The performance matrix `[C, C]` of one filter, to look at or to plot.
+///
+/// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
+/// * `readout`: `[F, S, C]`; any strides;
+/// * `filter`: below F.
+///
+/// The units are those of the readout's output (logits). Source: METHOD section 2 (Tzach et al. 2025, Phys.
+/// Rev. E 111, 065307).
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Filter`] when there is no such filter.
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::performance_matrix;
+/// use ndarray::array;
+///
+/// let means = array![[[1.0_f32, 2.0]], [[0.0, 3.0]]]; // [C = 2, F = 1, S = 2]
+/// let readout = array![[[1.0_f32, -1.0], [10.0, 0.0]]]; // [F = 1, S = 2, C = 2]
+/// let performance = performance_matrix(means.view(), readout.view(), 0)?;
+/// assert_eq!(performance, array![[21.0, -1.0], [30.0, 0.0]]);
+/// # Ok::<(), burn_sfp_ndarray::KernelError>(())
+/// ```
+pub fn performance_matrix(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    filter: usize,
+) -> Result<Array2<f32>, KernelError> {
+    check(means, readout)?;
+    let (classes, filters, _) = means.dim();
+    if filter >= filters {
+        return Err(KernelError::Filter { filter, filters });
+    }
+    let mut performance = Array2::zeros((classes, classes));
+    product_into(means, readout, filter, performance.view_mut());
+    Ok(performance)
+}
+
+/// Clusters, noise and largest element of every filter: performance matrix, Boolean matrix and clusters in
+/// one pass, filter by filter.
+///
+/// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
+/// * `readout`: `[F, S, C]`; any strides;
+/// * `threshold`: the paper's is 0.3.
+///
+/// Source: METHOD sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
+///
+/// # Errors
+/// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Threshold`] when the threshold is not
+/// finite.
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::filter_performances;
+/// use ndarray::array;
+///
+/// let means = array![[[1.0_f32], [-1.0]], [[0.5], [-1.0]]]; // [C = 2, F = 2, S = 1]
+/// let readout = array![[[2.0_f32, -1.0]], [[1.0, 1.0]]]; // [F = 2, S = 1, C = 2]
+/// let filters = filter_performances(means.view(), readout.view(), 0.3)?;
+/// assert_eq!(filters[0].clusters, [vec![0]]);
+/// assert_eq!(filters[0].noise, 1); // label 1 drives output 0
+/// assert!(filters[1].clusters.is_empty()); // all elements negative: a silent filter
+/// assert_eq!(filters[1].max, -1.0);
+/// # Ok::<(), burn_sfp_ndarray::KernelError>(())
+/// ```
+pub fn filter_performances(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    threshold: f64,
+) -> Result<Vec<FilterPerformance>, KernelError> {
+    check(means, readout)?;
+    check_threshold(threshold)?;
+    let (classes, filters, _) = means.dim();
+    Ok((0..filters)
+        .into_par_iter()
+        .map_init(
+            || (vec![0.0; classes * classes], BooleanMatrix::empty(classes)),
+            |(performance, boolean), filter| {
+                product(means, readout, filter, performance);
+                boolean.fill(performance, threshold);
+                let FilterClusters {
+                    clusters,
+                    noise,
+                    column_noise,
+                } = clusters(boolean);
+                FilterPerformance {
+                    clusters,
+                    noise,
+                    column_noise,
+                    max: boolean.max(),
+                }
+            },
+        )
+        .collect())
+}
+
+/// `means` `[C, F, S]` and `readout` `[F, S, C]` agree.
+fn check(means: ArrayView3<f32>, readout: ArrayView3<f32>) -> Result<(), KernelError> {
+    let (classes, filters, positions) = means.dim();
+    expect_len("filters of the readout", filters, readout.dim().0)?;
+    expect_len("positions of the readout", positions, readout.dim().1)?;
+    expect_len("classes of the readout", classes, readout.dim().2)
+}
+
+/// `P_f` into a row-major buffer of C * C numbers.
+fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: &mut [f32]) {
+    let classes = means.dim().0;
+    if let Ok(into) = ArrayViewMut2::from_shape((classes, classes), into) {
+        product_into(means, readout, filter, into);
+    }
+}
+
+/// `P_f = Abar[:, f, :] R[f, :, :]`.
+fn product_into(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    filter: usize,
+    into: ArrayViewMut2<f32>,
+) {
+    let means = means.index_axis_move(Axis(1), filter);
+    let readout = readout.index_axis_move(Axis(0), filter);
+    assign_product(into, means, readout);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::tests::reference as reference_clusters;
+    use crate::testing::{in_pool, random_f32, with_layout};
+    use ndarray::Array3;
+    use proptest::prelude::*;
+
+    fn reference(means: &Array3<f32>, readout: &Array3<f32>, filter: usize) -> Array2<f64> {
+        let (classes, _, positions) = means.dim();
+        Array2::from_shape_fn((classes, classes), |(i, j)| {
+            (0..positions)
+                .map(|s| f64::from(means[[i, filter, s]]) * f64::from(readout[[filter, s, j]]))
+                .sum()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn matches_the_definition(
+            classes in 0_usize..80, filters in 0_usize..6, positions in 0_usize..12,
+            layouts in (0_u8..4, 0_u8..4), threshold in 0.0_f64..0.9, seed: u64,
+        ) {
+            let means = random_f32((classes, filters, positions), seed);
+            let readout = random_f32((filters, positions, classes), !seed);
+            with_layout(&means, layouts.0, |means_view| with_layout(&readout, layouts.1, |readout_view| {
+                let boolean = boolean_matrices(means_view, readout_view, threshold).unwrap();
+                let fused = filter_performances(means_view, readout_view, threshold).unwrap();
+                assert_eq!((boolean.len(), fused.len()), (filters, filters));
+                for filter in 0..filters {
+                    let expected = reference(&means, &readout, filter);
+                    let found = performance_matrix(means_view, readout_view, filter).unwrap();
+                    for (index, &value) in expected.indexed_iter() {
+                        assert!((f64::from(found[index]) - value).abs() < 1e-5);
+                    }
+                    // The steps on their own say the same as the fused pass.
+                    let alone = BooleanMatrix::from_performance(found.view(), threshold).unwrap();
+                    assert_eq!(boolean[filter], alone);
+                    let max = found.iter().map(|&p| f64::from(p)).reduce(f64::max).unwrap_or(0.0);
+                    let one = |i, j| max > 0.0 && f64::from(found[[i, j]]) > threshold * max;
+                    let clusters = reference_clusters(&one, classes);
+                    assert_eq!(fused[filter].max, max);
+                    assert_eq!(fused[filter].clusters, clusters.clusters);
+                    assert_eq!(fused[filter].noise, clusters.noise);
+                    assert_eq!(fused[filter].column_noise, clusters.column_noise);
+                }
+            }));
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let mut means = random_f32((100, 40, 9), 5);
+        means.slice_mut(ndarray::s![.., 7, ..]).fill(0.0);
+        means[[3, 11, 2]] = f32::NAN;
+        let readout = random_f32((40, 9, 100), 6);
+        let run = |threads| {
+            in_pool(threads, || {
+                let boolean = boolean_matrices(means.view(), readout.view(), 0.3).unwrap();
+                let fused = filter_performances(means.view(), readout.view(), 0.3).unwrap();
+                // Debug prints shortest round-trip numbers, and NaN equals NaN in print.
+                (format!("{boolean:?}"), format!("{fused:?}"))
+            })
+        };
+        let one = run(1);
+        assert!(run(2) == one && run(5) == one);
+    }
+
+    #[test]
+    fn a_spoilt_filter_is_silent_and_spoils_no_other() {
+        for positions in [1, 2, 5] {
+            let mut means = Array3::ones((3, 3, positions));
+            means[[1, 1, 0]] = f32::NAN;
+            let readout = Array3::ones((3, positions, 3));
+            let found = in_pool(1, || {
+                filter_performances(means.view(), readout.view(), 0.3).unwrap()
+            });
+            assert!(found[1].clusters.is_empty() && found[1].max.is_nan());
+            for filter in [0, 2] {
+                assert_eq!(found[filter].clusters, [vec![0, 1, 2]]);
+            }
+        }
+    }
+
+    #[test]
+    fn errors() {
+        let means = Array3::zeros((4, 3, 2));
+        for (wrong, expected, found) in [((2, 2, 4), 3, 2), ((3, 1, 4), 2, 1), ((3, 2, 5), 4, 5)] {
+            let readout = Array3::zeros(wrong);
+            let error = filter_performances(means.view(), readout.view(), 0.3).unwrap_err();
+            assert!(
+                matches!(error, KernelError::Shape { expected: e, found: f, .. } if e == expected && f == found)
+            );
+            assert!(boolean_matrices(means.view(), readout.view(), 0.3).is_err());
+            assert!(performance_matrix(means.view(), readout.view(), 0).is_err());
+        }
+        let readout = Array3::zeros((3, 2, 4));
+        let filter = performance_matrix(means.view(), readout.view(), 3);
+        assert_eq!(
+            filter,
+            Err(KernelError::Filter {
+                filter: 3,
+                filters: 3
+            })
+        );
+        let threshold = filter_performances(means.view(), readout.view(), f64::NAN);
+        assert!(matches!(threshold, Err(KernelError::Threshold { .. })));
+    }
+}

@@ -1,0 +1,101 @@
+//! How much goes: turns scores of filters into channels to remove.
+
+use std::collections::BTreeSet;
+
+use burn_sfp_core::network::{ChannelId, Network};
+
+use crate::group::Groups;
+use crate::{PruneError, Ranking};
+
+/// How many of the scored channels are removed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Budget {
+    /// This share of the channels of each group of tied layers, rounded down. In `0..1`.
+    PerLayer(f64),
+    /// This share of all scored channels, the lowest anywhere (scores over their layer's mean), but at least one
+    /// filter of each layer stays. In `0..1`.
+    Global(f64),
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::PerLayer(0.5)
+    }
+}
+
+impl Budget {
+    fn ratio(self) -> f64 {
+        match self {
+            Self::PerLayer(ratio) | Self::Global(ratio) => ratio,
+        }
+    }
+
+    /// Chooses the channels to remove.
+    pub(crate) fn choose(self, network: &Network, groups: &Groups, ranking: &Ranking) -> Result<BTreeSet<ChannelId>, PruneError> {
+        let ratio = self.ratio();
+        if !(ratio.is_finite() && ratio >= 0.0) {
+            return Err(PruneError::Config { name: "ratio", found: ratio.to_string(), expected: "at least 0 and below 1" });
+        }
+        let mut removed = BTreeSet::new();
+        // (score, group, channel) of everything that may go.
+        let mut ranked: Vec<(f64, usize, ChannelId)> = Vec::new();
+        let mut left: Vec<usize> = Vec::new();
+        for (group, (layers, channels)) in groups.tied.iter().enumerate() {
+            left.push(channels.len());
+            let scores: Vec<(usize, &Vec<f64>, f64)> = layers
+                .iter()
+                .filter_map(|&layer| {
+                    let scores = ranking.filters.get(&network.layers()[layer].path)?;
+                    let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+                    Some((layer, scores, if mean > 0.0 { mean } else { 1.0 }))
+                })
+                .collect();
+            if scores.is_empty() {
+                continue;
+            }
+            // Tied layers speak with one voice: the mean of their scores, each over its own layer's mean.
+            let mut own: Vec<(f64, usize, ChannelId)> = channels
+                .iter()
+                .filter(|id| groups.channels[id].pinned.is_none())
+                .map(|&id| {
+                    let members = &groups.channels[&id].made_by;
+                    let values: Vec<f64> = scores
+                        .iter()
+                        .flat_map(|(layer, scores, mean)| {
+                            members.iter().filter(move |(l, _)| l == layer).map(move |(_, filter)| scores[*filter] / mean)
+                        })
+                        .collect();
+                    (values.iter().sum::<f64>() / values.len().max(1) as f64, group, id)
+                })
+                .collect();
+            if own.is_empty() {
+                continue;
+            }
+            let first = &network.layers()[layers[0]];
+            if ratio >= 1.0 {
+                return Err(PruneError::WouldEmpty { path: first.path.clone(), filters: first.filters, asked: format!("a ratio of {ratio}") });
+            }
+            if let Self::PerLayer(_) = self {
+                own.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.2.cmp(&b.2)));
+                let count = (ratio * channels.len() as f64).floor() as usize;
+                removed.extend(own.iter().take(count).map(|(_, _, id)| *id));
+            } else {
+                ranked.append(&mut own);
+            }
+        }
+        if let Self::Global(_) = self {
+            let count = (ratio * ranked.len() as f64).floor() as usize;
+            ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.2.cmp(&b.2)));
+            for (_, group, id) in ranked {
+                if removed.len() == count {
+                    break;
+                }
+                if left[group] > 1 {
+                    left[group] -= 1;
+                    removed.insert(id);
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

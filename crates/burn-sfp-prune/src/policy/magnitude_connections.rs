@@ -1,0 +1,88 @@
+//! Connections by the norm of their kernels: the second control of METHOD section 4.
+
+use std::collections::BTreeMap;
+
+use super::{Connections, Norm, PolicyContext, Ranking, RankingPolicy};
+use crate::{PruneError, PrunePlan};
+
+/// Keeps in each layer the connections with the largest norms, as many as another plan keeps or a fixed share.
+///
+/// ```
+/// use burn_sfp_prune::MagnitudeConnections;
+/// let control = MagnitudeConnections::l1().layers(["convs.9", "fc"]).removing(0.8);
+/// ```
+#[derive(Clone, Debug)]
+pub struct MagnitudeConnections {
+    norm: Norm,
+    layers: Option<Vec<String>>,
+    share: f64,
+    shares: BTreeMap<String, f64>,
+}
+
+impl MagnitudeConnections {
+    /// By the L1 norm of each kernel; half of them go.
+    pub fn l1() -> Self {
+        Self { norm: Norm::L1, layers: None, share: 0.5, shares: BTreeMap::new() }
+    }
+
+    /// By the L2 norm of each kernel; half of them go.
+    pub fn l2() -> Self {
+        Self { norm: Norm::L2, ..Self::l1() }
+    }
+
+    /// Prunes the incoming connections of these layers only.
+    pub fn layers<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        self.layers = Some(paths.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The share of each layer's connections that goes, in `0..1`.
+    pub fn removing(mut self, share: f64) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// The same share in each layer as in another plan, and nothing in layers that it left whole.
+    pub fn like(mut self, plan: &PrunePlan) -> Self {
+        self.shares = plan
+            .layers
+            .iter()
+            .filter(|layer| layer.connections_before > 0)
+            .map(|layer| (layer.path.clone(), 1.0 - layer.connections_after as f64 / layer.connections_before as f64))
+            .collect();
+        self.share = 0.0;
+        self
+    }
+}
+
+impl RankingPolicy for MagnitudeConnections {
+    fn name(&self) -> String {
+        format!("magnitude-connections-{:?}", self.norm).to_lowercase()
+    }
+
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        let mut ranking = Ranking::default();
+        for layer in context.chosen_layers(self.layers.as_deref())? {
+            let share = self.shares.get(&layer.path).copied().unwrap_or(self.share);
+            if !(0.0..1.0).contains(&share) {
+                return Err(PruneError::Config { name: "share", found: share.to_string(), expected: "at least 0 and below 1" });
+            }
+            if share == 0.0 || layer.groups > 1 {
+                continue;
+            }
+            let kernels = context.kernels(layer)?;
+            let (outputs, inputs) = kernels.shape();
+            let norms: Vec<f64> =
+                (0..outputs * inputs).map(|k| self.norm.of(kernels.kernel(k / inputs, k % inputs))).collect();
+            let mut order: Vec<usize> = (0..norms.len()).collect();
+            // Ties go by position, so that the plan does not depend on the sort.
+            order.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(a.cmp(&b)));
+            let mut keep = vec![true; norms.len()];
+            let removed = (share * norms.len() as f64).round() as usize;
+            order[..removed.min(norms.len())].iter().for_each(|&k| keep[k] = false);
+            let verdict = Connections::from_fn(outputs, inputs, |output, input| keep[output * inputs + input]);
+            ranking.connections.insert(layer.path.clone(), verdict);
+        }
+        Ok(ranking)
+    }
+}

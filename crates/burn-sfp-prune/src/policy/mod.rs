@@ -1,0 +1,234 @@
+//! What to keep: the [`RankingPolicy`] trait and the policies that come with the library, a file each.
+
+mod afcc;
+mod magnitude;
+mod magnitude_connections;
+mod random_afcc;
+mod sfp_ranking;
+
+use std::collections::BTreeMap;
+
+use burn_sfp_core::network::{Layer, LayerKind, Network};
+use burn_sfp_core::{Analysis, LayerAnalysis};
+
+pub use afcc::Afcc;
+pub use magnitude::{Magnitude, Norm};
+pub use magnitude_connections::MagnitudeConnections;
+pub use random_afcc::RandomAfcc;
+pub use sfp_ranking::SfpRanking;
+
+use crate::PruneError;
+
+/// Decides what is worth keeping, from the analysis, the graph and the weights.
+///
+/// A policy of one's own is a struct with this trait. This one scores a filter by how many labels it recognises:
+///
+/// ```
+/// use burn_sfp_prune::{PolicyContext, PruneError, Ranking, RankingPolicy};
+///
+/// struct MostLabels;
+///
+/// impl RankingPolicy for MostLabels {
+///     fn name(&self) -> String { "most labels".into() }
+///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+///         let mut ranking = Ranking::default();
+///         for layer in context.prunable_layers() {
+///             if let Some(found) = context.analysis_of(layer) {
+///                 let scores = found.performance.iter().map(|filter| filter.labels().len() as f64).collect();
+///                 ranking.filters.insert(layer.path.clone(), scores);
+///             }
+///         }
+///         Ok(ranking)
+///     }
+/// }
+/// ```
+pub trait RankingPolicy {
+    /// Name for plans and reports.
+    fn name(&self) -> String;
+
+    /// Scores filters, judges connections, or both.
+    ///
+    /// # Errors
+    /// Whatever keeps the policy from a verdict; [`PruneError::NotAnalysed`] and [`PruneError::UnknownLayer`] are there for it.
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError>;
+}
+
+impl<P: RankingPolicy + ?Sized> RankingPolicy for &P {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        (**self).rank(context)
+    }
+}
+
+impl<P: RankingPolicy + ?Sized> RankingPolicy for Box<P> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        (**self).rank(context)
+    }
+}
+
+/// What a policy returns.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking {
+    /// For layers by path, a score for each filter: the budget removes the lowest. Layers without scores keep their filters.
+    pub filters: BTreeMap<String, Vec<f64>>,
+    /// For layers by path, which of their incoming connections stay. Layers without a verdict keep all.
+    pub connections: BTreeMap<String, Connections>,
+}
+
+/// Which connections of a layer stay: one bit for each pair of output unit (filter) and input (channel or feature).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    outputs: usize,
+    inputs: usize,
+    keep: Vec<bool>,
+}
+
+impl Connections {
+    /// A verdict from a function of `(output, input)`.
+    pub fn from_fn(outputs: usize, inputs: usize, mut keep: impl FnMut(usize, usize) -> bool) -> Self {
+        let mut bits = Vec::with_capacity(outputs * inputs);
+        for output in 0..outputs {
+            for input in 0..inputs {
+                bits.push(keep(output, input));
+            }
+        }
+        Self { outputs, inputs, keep: bits }
+    }
+
+    /// Output units and inputs.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    /// Whether a connection stays. Out of range: no.
+    pub fn keeps(&self, output: usize, input: usize) -> bool {
+        output < self.outputs && input < self.inputs && self.keep[output * self.inputs + input]
+    }
+
+    /// How many stay.
+    pub fn kept(&self) -> usize {
+        self.keep.iter().filter(|keep| **keep).count()
+    }
+
+    pub(crate) fn remove(&mut self, output: usize, input: usize) {
+        if output < self.outputs && input < self.inputs {
+            self.keep[output * self.inputs + input] = false;
+        }
+    }
+}
+
+/// What a policy can look at.
+#[derive(Clone, Copy)]
+pub struct PolicyContext<'a> {
+    /// The captured network.
+    pub network: &'a Network,
+    /// What its filters recognise.
+    pub analysis: &'a Analysis,
+}
+
+impl<'a> PolicyContext<'a> {
+    /// The analysis of a layer, where it was analysed.
+    pub fn analysis_of(&self, layer: &Layer) -> Option<&'a LayerAnalysis> {
+        self.analysis.layer(&layer.path)
+    }
+
+    /// Layers of which at least one filter may go.
+    pub fn prunable_layers(&self) -> impl Iterator<Item = &'a Layer> {
+        self.network.layers().iter().filter(|layer| layer.not_prunable.is_none())
+    }
+
+    /// The layer's weight as rows of numbers, one for each `(output, input)` pair: a kernel of a convolution, one
+    /// number of a linear layer. Row `output * inputs + input`.
+    ///
+    /// # Errors
+    /// [`PruneError::BadRanking`] where the weight is not a float tensor.
+    pub fn kernels(&self, layer: &Layer) -> Result<Kernels, PruneError> {
+        let path = &self.network.parameters()[layer.weight()].path;
+        let numbers = self
+            .network
+            .parameter_data(path)
+            .and_then(|data| data.clone().convert::<f32>().try_into_vec::<f32>().ok())
+            .ok_or_else(|| PruneError::BadRanking {
+                policy: "any".into(),
+                path: layer.path.clone(),
+                what: format!("its weight `{path}` holds no floats"),
+            })?;
+        let inputs = layer.inputs / layer.groups.max(1);
+        let size = numbers.len() / (layer.filters * inputs).max(1);
+        Ok(Kernels { numbers, outputs: layer.filters, inputs, size, linear: layer.kind == LayerKind::Linear })
+    }
+
+    /// The labels that reach each input of a layer: for each input index the union of the label sets of the filters
+    /// that make it. `None` where the layer reads an input of the network.
+    ///
+    /// # Errors
+    /// [`PruneError::NotAnalysed`] where a producer was not analysed.
+    pub fn input_labels(&self, layer: &Layer, policy: &str) -> Result<Option<Vec<Vec<usize>>>, PruneError> {
+        if layer.producers.is_empty() {
+            return Ok(None);
+        }
+        let mut of_channel: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for path in &layer.producers {
+            let (Some(producer), Some(found)) = (self.network.layer(path), self.analysis.layer(path)) else {
+                return Err(PruneError::NotAnalysed { policy: policy.into(), path: layer.path.clone(), needed: path.clone() });
+            };
+            for (&channel, filter) in producer.output_channels().iter().zip(&found.performance) {
+                of_channel.entry(channel).or_default().extend(filter.labels());
+            }
+        }
+        let labels = layer.input_channels().iter().map(|channel| {
+            let mut labels = channel.and_then(|channel| of_channel.get(&channel).cloned()).unwrap_or_default();
+            labels.sort_unstable();
+            labels.dedup();
+            labels
+        });
+        Ok(Some(labels.collect()))
+    }
+
+    pub(crate) fn chosen_layers(&self, chosen: Option<&[String]>) -> Result<Vec<&'a Layer>, PruneError> {
+        let all = self.network.layers();
+        match chosen {
+            None => Ok(all.iter().collect()),
+            Some(paths) => paths
+                .iter()
+                .map(|path| {
+                    self.network.layer(path).ok_or_else(|| PruneError::UnknownLayer {
+                        path: path.clone(),
+                        available: all.iter().map(|layer| layer.path.clone()).collect(),
+                    })
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A layer's weight, addressed by `(output, input)`.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    numbers: Vec<f32>,
+    outputs: usize,
+    inputs: usize,
+    size: usize,
+    linear: bool,
+}
+
+impl Kernels {
+    /// Output units and inputs.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.outputs, self.inputs)
+    }
+
+    /// The numbers of one kernel. Out of range: empty.
+    pub fn kernel(&self, output: usize, input: usize) -> &[f32] {
+        if output >= self.outputs || input >= self.inputs {
+            return &[];
+        }
+        let at = if self.linear { input * self.outputs + output } else { output * self.inputs + input };
+        &self.numbers[at * self.size..(at + 1) * self.size]
+    }
+}

@@ -1,0 +1,102 @@
+//! [`Pruner`]: analysis, plan and rewriting in one call.
+
+use std::time::Instant;
+
+use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, Progress, SfpModule, Silent, analyze_network};
+
+use crate::plan::PlanSummary;
+use crate::{Afcc, Budget, FoldMeans, Planner, PruneError, PrunePlan, RankingPolicy};
+
+/// Analyses a model over calibration data and prunes it; the crate's page has an example.
+pub struct Pruner<'a, C: ?Sized> {
+    calibration: &'a C,
+    policy: Box<dyn RankingPolicy + 'a>,
+    config: AnalyzeConfig,
+    planner: Planner,
+    progress: &'a dyn Progress,
+}
+
+/// A pruned model and how it came about.
+#[derive(Clone, Debug)]
+pub struct Pruned<M> {
+    /// The smaller model, of the user's own type.
+    pub model: M,
+    /// What was removed.
+    pub plan: PrunePlan,
+    /// What the filters recognise.
+    pub analysis: Analysis,
+    /// Seconds for making the plan and for rewriting.
+    pub seconds: (f64, f64),
+}
+
+impl<M> Pruned<M> {
+    /// A table: for each layer filters, connections, parameters and MACs, before and after.
+    pub fn summary(&self) -> PlanSummary<'_> {
+        self.plan.summary()
+    }
+}
+
+impl<'a, C: ?Sized> Pruner<'a, C> {
+    /// Prunes with AFCC over these labelled batches, until other settings are made.
+    pub fn new(calibration: &'a C) -> Self {
+        Self {
+            calibration,
+            policy: Box::new(Afcc::new()),
+            config: AnalyzeConfig::new(),
+            planner: Planner::new(),
+            progress: &Silent,
+        }
+    }
+
+    /// What is worth keeping.
+    pub fn policy(mut self, policy: impl RankingPolicy + 'a) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// The share of each layer's scored filters that goes; short for [`Budget::PerLayer`].
+    pub fn ratio(self, ratio: f64) -> Self {
+        self.budget(Budget::PerLayer(ratio))
+    }
+
+    /// How many of the scored filters go.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.planner = self.planner.budget(budget);
+        self
+    }
+
+    /// Which mean activations are folded into biases.
+    pub fn fold(mut self, fold: FoldMeans) -> Self {
+        self.planner = self.planner.fold(fold);
+        self
+    }
+
+    /// Settings of the analysis.
+    pub fn config(mut self, config: AnalyzeConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Shows progress.
+    pub fn progress(mut self, progress: &'a dyn Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Analyses the model, plans and rewrites. The model itself is not changed.
+    ///
+    /// # Errors
+    /// Those of [`analyze_network`], [`Planner::plan`] and [`PrunePlan::apply`].
+    pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
+    where
+        C: Calibration<M::Input>,
+    {
+        let (network, analysis) = analyze_network(model, self.calibration, &self.config, self.progress)?;
+        let started = Instant::now();
+        let plan = self.planner.plan(&network, &analysis, &self.policy)?;
+        let planning = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let model = plan.apply(model)?;
+        Ok(Pruned { model, plan, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
+    }
+}
