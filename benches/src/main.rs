@@ -1,1 +1,120 @@
-fn main() {}
+//! The project's measurements: each one a pair, measured in turn in the same run, printed as a row.
+//!
+//! `cargo run --release -p benches -- [NAME ..] [--json FILE] [--list] [--pairs N]`
+//!
+//! | what | where |
+//! | --- | --- |
+//! | pairs in turn, medians, spread | [`measure`] |
+//! | what is printed | [`table`] |
+//! | the VGG-11 and its images | [`subject`] |
+//! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`] |
+
+mod measure;
+mod memory;
+mod performance;
+mod readouts;
+mod subject;
+mod sweep;
+mod table;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use burn_sfp::core::file::write_json;
+use clap::Parser;
+
+use measure::Row;
+use subject::Session;
+
+/// Every error is printed and ends the run.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// A measurement.
+struct Bench {
+    name: &'static str,
+    /// What is measured and what is wanted.
+    about: &'static str,
+    run: fn(&Session) -> Result<Row>,
+}
+
+/// All measurements, in the order in which they run.
+const BENCHES: [Bench; 4] = [
+    Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
+    Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
+    Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
+    Bench { name: memory::NAME, about: memory::ABOUT, run: memory::run },
+];
+
+/// Measures the library against what it should be measured by, in pairs.
+///
+/// Trained weights and CIFAR-100 come from the folder named by BURN_SFP_SHARED, else from ../shared beside the
+/// workspace; weights and images are random where there is neither, or where BURN_SFP_SHARED is empty.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Measurements to run; all where none is named.
+    names: Vec<String>,
+    /// Writes the rows to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Lists the measurements and ends.
+    #[arg(long)]
+    list: bool,
+    /// Pairs that count, after one pair to warm up.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(5..))]
+    pairs: u16,
+    /// Analyses this many samples in this process and prints its peak memory.
+    #[arg(long, value_name = "SAMPLES", hide = true)]
+    child_peak_memory: Option<usize>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if let Some(samples) = args.child_peak_memory {
+        return memory::child(samples);
+    }
+    if args.list {
+        println!("{}", table::list(BENCHES.iter().map(|bench| (bench.name, bench.about))));
+        return Ok(());
+    }
+    let chosen = choose(&args.names)?;
+    let session = Session::new(args.pairs.into());
+    let mut rows = Vec::with_capacity(chosen.len());
+    for bench in chosen {
+        eprintln!("{}: {} pairs ...", bench.name, args.pairs);
+        rows.push((bench.run)(&session)?);
+        // After each row: what was measured survives what comes after it.
+        if let Some(path) = &args.json {
+            write_json(path, &rows)?;
+        }
+    }
+    println!("{}", table::table(&rows));
+    Ok(())
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Bench>> {
+    let known = || BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != **name)) {
+        return Err(format!("no measurement is called {unknown}; there are {}", known()).into());
+    }
+    Ok(BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+        assert!(Args::try_parse_from(["benches", "--pairs", "4"]).is_err());
+    }
+
+    #[test]
+    fn names_choose_rows() {
+        assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());
+        assert_eq!(choose(&[memory::NAME.into()]).unwrap()[0].name, memory::NAME);
+        let error = choose(&["sweep".into()]).err().unwrap().to_string();
+        assert!(error.contains("sweep_vs_forward"), "{error}");
+    }
+}

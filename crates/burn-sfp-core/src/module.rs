@@ -3,6 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
+use crate::{Analysis, AnalyzeConfig, Calibration, SfpError};
+
 /// A classifier that can be analysed and pruned: a Burn module that turns an input into logits.
 ///
 /// Nothing else is described by hand: the network's graph is captured from one call of
@@ -30,6 +32,18 @@ pub trait SfpModule: Module {
 
     /// The forward pass: `[samples, classes]`, before any softmax.
     fn logits(&self, input: Self::Input) -> Tensor<2>;
+
+    /// What every filter recognises: [`analyze`](crate::analyze) as a method.
+    ///
+    /// # Errors
+    /// As [`analyze`](crate::analyze).
+    fn analyze<C: Calibration<Self::Input> + ?Sized>(
+        &self,
+        calibration: &C,
+        config: &AnalyzeConfig,
+    ) -> Result<Analysis, SfpError> {
+        crate::analyze(self, calibration, config)
+    }
 }
 
 /// An input of a module: tensors whose first axis counts the samples.

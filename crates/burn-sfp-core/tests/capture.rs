@@ -1,10 +1,13 @@
-//! Capture, taps, neighbours and replay on a small residual network.
+//! Capture, taps, neighbours and replay on small networks.
+
+// burn-ndarray is deprecated in 0.22 and supported as long as it exists.
+#![allow(deprecated)]
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{relu, silu};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_sfp_core::network::{Network, Replay};
 use burn_sfp_core::{AnalyzeConfig, SfpModule, TensorCalibration, analyze};
@@ -63,6 +66,44 @@ fn layers_neighbours_and_groups_come_out_right() {
     assert_eq!(fc.input_channels()[17], Some(stem.output_channels()[1]));
     assert_eq!(stem.macs, 8 * 8 * 8 * 27);
     assert!(fc.is_classifier && fc.not_prunable.is_some() && stem.not_prunable.is_none());
+}
+
+#[derive(Module, Debug)]
+struct Unfollowed {
+    first: Conv2d,
+    grouped: Conv2d,
+    last: Conv2d,
+    fc: Linear,
+}
+
+impl SfpModule for Unfollowed {
+    type Input = Tensor<4>;
+    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = self.grouped.forward(relu(self.first.forward(x)));
+        let x = silu(self.last.forward(x));
+        // Sorting mixes positions in a way that no channel is followed through.
+        let x = x.sort(3).mean_dim(3).mean_dim(2);
+        self.fc.forward(x.flatten::<2>(1, 3))
+    }
+}
+
+#[test]
+fn what_cannot_be_followed_is_named_and_the_rest_goes_on() {
+    let device = Device::flex();
+    let model = Unfollowed {
+        first: Conv2dConfig::new([3, 4], [1, 1]).init(&device),
+        grouped: Conv2dConfig::new([4, 4], [1, 1]).with_groups(2).init(&device),
+        last: Conv2dConfig::new([4, 6], [1, 1]).init(&device),
+        fc: LinearConfig::new(6, 2).init(&device),
+    };
+    let network = Network::capture(&model, &images(2, &device)).unwrap();
+    let reason = |path: &str| network.layer(path).unwrap().not_prunable.clone().unwrap_or_default();
+    assert!(reason("first").contains("groups"), "{}", reason("first"));
+    assert!(reason("last").contains("(Sort) is not followed"), "{}", reason("last"));
+    assert_eq!(network.layer("last").unwrap().tap.through, ["x * Sigmoid(x)"]);
+    let calibration = TensorCalibration::new(images(2, &device), vec![0, 1], 2);
+    let analysis = model.analyze(&calibration, &AnalyzeConfig::new()).unwrap();
+    assert_eq!(analysis.layers.len(), 3);
 }
 
 #[test]

@@ -5,7 +5,10 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_sfp_core::{Batch, ModuleInput, Progress, SfpError, SfpModule};
+use burn_sfp_core::{Batch, Calibration, ModuleInput, Progress, SfpError, SfpModule};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use crate::{PruneError, PrunePlan};
 
@@ -176,7 +179,7 @@ impl FineTuneConfig {
 pub fn fine_tune<M, It>(
     model: M,
     plan: &PrunePlan,
-    mut epoch: impl FnMut(usize) -> It,
+    epoch: impl FnMut(usize) -> It,
     samples: usize,
     config: &FineTuneConfig,
     progress: &dyn Progress,
@@ -184,6 +187,104 @@ pub fn fine_tune<M, It>(
 where
     M: SfpModule,
     It: Iterator<Item = Result<Batch<M::Input>, String>>,
+{
+    train(model, plan, |model: &M, input| model.logits(input), epoch, samples, config, progress)
+}
+
+/// A model whose forward pass can be cut behind its frozen layers, so that their output is computed once.
+pub trait SplitModule: SfpModule {
+    /// What goes from the first part to the second.
+    type Features: ModuleInput;
+
+    /// The first part; it must hold no layer that the plan touches.
+    fn features(&self, input: Self::Input) -> Self::Features;
+
+    /// The second part: `classify(features(x))` equals `logits(x)`.
+    fn classify(&self, features: Self::Features) -> Tensor<2>;
+}
+
+/// [`fine_tune`] without augmentation: the frozen first part of the model runs once over the data, its outputs stay in
+/// memory (samples times the size of the features), and every epoch trains the second part on them, its batches in an
+/// order shuffled from `seed`.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_core::{AnalyzeConfig, SfpModule, Silent, TensorCalibration, analyze_network};
+/// # use burn_sfp_prune::{Connections, FineTuneConfig, MagnitudeConnections, Planner, SplitModule, fine_tune_split};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl SfpModule for Mlp {
+/// #     type Input = Tensor<2>;
+/// #     fn logits(&self, x: Tensor<2>) -> Tensor<2> { self.classify(self.features(x)) }
+/// # }
+/// impl SplitModule for Mlp {
+///     type Features = Tensor<2>;
+///     fn features(&self, x: Tensor<2>) -> Tensor<2> { burn::tensor::activation::relu(self.a.forward(x)) }
+///     fn classify(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(x) }
+/// }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// # let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// # let data = TensorCalibration::new(samples, vec![0, 1], 2);
+/// let (network, analysis) = analyze_network(&mlp, &data, &AnalyzeConfig::new(), &Silent)?;
+/// let plan = Planner::new().keep_empty(true).plan(&network, &analysis, &MagnitudeConnections::l1().layers(["b"]))?;
+/// let config = FineTuneConfig::new().with_epochs(5.0);
+/// let tuned = fine_tune_split(plan.apply(&mlp)?, &plan, &data, 0, &config, &Silent)?;
+/// # Ok::<(), burn_sfp_prune::PruneError>(())
+/// ```
+///
+/// # Errors
+/// As [`fine_tune`].
+pub fn fine_tune_split<M, C>(
+    model: M,
+    plan: &PrunePlan,
+    data: &C,
+    seed: u64,
+    config: &FineTuneConfig,
+    progress: &dyn Progress,
+) -> Result<M, PruneError>
+where
+    M: SplitModule,
+    C: Calibration<M::Input> + ?Sized,
+{
+    config.check()?;
+    let frozen = model.valid();
+    let device = frozen.devices().into_iter().next().unwrap_or_default();
+    let mut batches = Vec::new();
+    progress.start("frozen layers", data.samples());
+    for (index, batch) in data.batches().enumerate() {
+        let batch = batch.map_err(|message| PruneError::Data { batch: index, message })?;
+        progress.advance(batch.labels.len());
+        let features = frozen.features(batch.input.to_device(&device));
+        batches.push(Batch { input: features, labels: batch.labels });
+    }
+    progress.finish();
+    let samples = batches.iter().map(|batch| batch.labels.len()).sum();
+    let epoch = |number: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(number as u64);
+        let mut order: Vec<usize> = (0..batches.len()).collect();
+        order.shuffle(&mut rng);
+        let batches = &batches;
+        order.into_iter().map(move |k| Ok(batches[k].clone()))
+    };
+    train(model, plan, |model: &M, features| model.classify(features), epoch, samples, config, progress)
+}
+
+fn train<M, I, It>(
+    model: M,
+    plan: &PrunePlan,
+    forward: impl Fn(&M, I) -> Tensor<2>,
+    mut epoch: impl FnMut(usize) -> It,
+    samples: usize,
+    config: &FineTuneConfig,
+    progress: &dyn Progress,
+) -> Result<M, PruneError>
+where
+    M: SfpModule,
+    I: ModuleInput,
+    It: Iterator<Item = Result<Batch<I>, String>>,
 {
     config.check()?;
     let plain = model.valid();
@@ -196,7 +297,8 @@ where
     let autodiff = device.autodiff();
     let smoothing = (config.label_smoothing > 0.0).then_some(config.label_smoothing);
     let loss_of = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&autodiff);
-    let momentum = MomentumConfig::new().with_momentum(config.momentum).with_nesterov(config.nesterov);
+    // Burn dampens gradients by 0.1 unless told otherwise; the usual Nesterov momentum does not.
+    let momentum = MomentumConfig::new().with_momentum(config.momentum).with_dampening(0.0).with_nesterov(config.nesterov);
     let mut optimizer = SgdConfig::new()
         .with_momentum((config.momentum > 0.0).then_some(momentum))
         .with_weight_decay((config.weight_decay > 0.0).then(|| burn::optim::decay::WeightDecayConfig::new(config.weight_decay)))
@@ -222,7 +324,7 @@ where
                 continue;
             }
             let rate = config.rate(seen, total, number);
-            let logits = model.logits(batch.input.to_device(&autodiff));
+            let logits = forward(&model, batch.input.to_device(&autodiff));
             let classes = logits.dims()[1];
             if let Some(sample) = batch.labels.iter().position(|label| *label >= classes) {
                 let label = batch.labels[sample];

@@ -103,6 +103,23 @@ pub struct LayerPlan {
     pub macs_after: u64,
 }
 
+/// All layers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Pairs of output and input of all layers.
+    pub connections_before: u64,
+    /// Pairs that stay.
+    pub connections_after: u64,
+    /// Numbers in all trainable parameters, normalisations included.
+    pub parameters_before: u64,
+    /// Numbers in those of the smaller model, masked ones included.
+    pub parameters_after: u64,
+    /// Multiply-adds a sample.
+    pub macs_before: u64,
+    /// Multiply-adds a sample of the smaller model, masked ones included.
+    pub macs_after: u64,
+}
+
 /// A layer that kept its filters because they could not be followed or have to stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptWhole {
@@ -173,14 +190,17 @@ impl PrunePlan {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
-    /// Multiply-adds of a sample, before and after.
-    pub fn macs(&self) -> (u64, u64) {
-        (self.layers.iter().map(|l| l.macs_before).sum(), self.layers.iter().map(|l| l.macs_after).sum())
-    }
-
-    /// Connections before and after, of all layers.
-    pub fn connections(&self) -> (u64, u64) {
-        (self.layers.iter().map(|l| l.connections_before).sum(), self.layers.iter().map(|l| l.connections_after).sum())
+    /// All layers together.
+    pub fn totals(&self) -> Totals {
+        let sum = |of: fn(&LayerPlan) -> u64| self.layers.iter().map(of).sum();
+        Totals {
+            connections_before: sum(|layer| layer.connections_before),
+            connections_after: sum(|layer| layer.connections_after),
+            parameters_before: self.parameters_before,
+            parameters_after: self.parameters_after,
+            macs_before: sum(|layer| layer.macs_before),
+            macs_after: sum(|layer| layer.macs_after),
+        }
     }
 
     /// A table: for each layer filters, connections, parameters and MACs, before and after.
@@ -209,9 +229,16 @@ impl fmt::Display for PlanSummary<'_> {
                 pair(layer.macs_before, layer.macs_after)
             )?;
         }
-        let ((c0, c1), (m0, m1)) = (plan.connections(), plan.macs());
-        let parameters = pair(plan.parameters_before, plan.parameters_after);
-        writeln!(f, "{:<24} {:>14} {:>20} {:>22} {:>26}", "all", "", pair(c0, c1), parameters, pair(m0, m1))?;
+        let all = plan.totals();
+        writeln!(
+            f,
+            "{:<24} {:>14} {:>20} {:>22} {:>26}",
+            "all",
+            "",
+            pair(all.connections_before, all.connections_after),
+            pair(all.parameters_before, all.parameters_after),
+            pair(all.macs_before, all.macs_after)
+        )?;
         for kept in &plan.kept_whole {
             writeln!(f, "{} keeps its filters: {}", kept.path, kept.reason)?;
         }

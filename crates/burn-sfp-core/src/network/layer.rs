@@ -330,18 +330,40 @@ impl<'a> Finder<'a> {
         let mut at = out.clone();
         let mut through = Vec::new();
         let mut passed = Vec::new();
-        while let Some([only]) = self.readers.get(&at.id).map(Vec::as_slice) {
-            let op = &self.network.operations[*only];
-            let family = op::family(op);
+        loop {
+            let readers = self.readers.get(&at.id).map(Vec::as_slice).unwrap_or_default();
+            let (op, family, name) = match readers {
+                &[only] => {
+                    let op = &self.network.operations[only];
+                    (op, op::family(op), op::name(op))
+                }
+                &[gate, product] if self.gates(at.id, gate, product) => {
+                    let gate = op::name(&self.network.operations[gate]);
+                    (&self.network.operations[product], Family::Activation, format!("x * {gate}(x)"))
+                }
+                _ => break,
+            };
             let next = op.outputs().next().filter(|next| next.shape.num_dims() == at.shape.num_dims());
             let (Some(next), false) = (next, family == Family::Other || passed.contains(&family)) else { break };
             passed.push(family);
-            through.push(op::name(op));
+            through.push(name);
             at = next.clone();
         }
         let shape: Vec<usize> = at.shape.iter().copied().collect();
         let positions = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
         Tap { through, shape, filter_axis, positions, tensor: at.id }
+    }
+
+    /// Whether the two readers of `x` are an activation and the product of its output with `x`, as in SiLU.
+    fn gates(&self, x: TensorId, gate: usize, product: usize) -> bool {
+        let gate = &self.network.operations[gate];
+        let (Some(gated), Family::Activation) = (gate.outputs().next(), op::family(gate)) else { return false };
+        match &self.network.operations[product] {
+            OperationIr::NumericFloat(_, NumericOperationIr::Mul(mul)) => {
+                (mul.lhs.id == x && mul.rhs.id == gated.id) || (mul.rhs.id == x && mul.lhs.id == gated.id)
+            }
+            _ => false,
+        }
     }
 
     fn running_mean(&self, out: &TensorIr) -> Option<usize> {

@@ -1,0 +1,42 @@
+//! Performance matrices and clusters, over a plain forward pass.
+
+use crate::Result;
+use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::subject::Session;
+use crate::sweep::features;
+
+/// Name of the row.
+pub const NAME: &str = "performance_vs_forward";
+/// What it measures.
+pub const ABOUT: &str = "performance matrices and clusters of the VGG-11's ten layers (every position) over a plain \
+                         forward pass; at most 0.25";
+
+/// Measures the row.
+///
+/// # Errors
+/// As the analysis.
+pub fn run(session: &Session) -> Result<Row> {
+    let subject = session.subject()?;
+    let config = subject.without_fitting()?;
+    let mut last = None;
+    let ours = || {
+        let analysis = subject.analyze(config)?;
+        let seconds = analysis.seconds.performance;
+        last = Some(analysis);
+        Ok(seconds)
+    };
+    let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
+    let (features, classes) =
+        last.as_ref().map_or((0.0, 0.0), |analysis| (features(analysis), analysis.classes as f64));
+    let note = format!(
+        "performance matrices, thresholds and clusters of all layers (every position) over the forward pass alone: {}; \
+         wanted: at most 0.25; floor: {:.2} G multiply-adds of the matrices against the pass's {:.1} G, {:.2} GB of sums \
+         and {:.2} GB of readouts read",
+        subject.about(),
+        1e-9 * features * classes * classes,
+        1e-9 * subject.macs()?,
+        8e-9 * features * classes,
+        4e-9 * features * classes
+    );
+    Ok(pairs.row(NAME, Kind::Cost, Unit::Seconds, note))
+}
