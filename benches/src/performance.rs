@@ -1,5 +1,7 @@
 //! Performance matrices and clusters, over a plain forward pass.
 
+use burn_sfp::core::LayerAnalysis;
+
 use crate::Result;
 use crate::measure::{Kind, Pairs, Row, Unit};
 use crate::subject::Session;
@@ -28,11 +30,16 @@ pub fn run(session: &Session) -> Result<Row> {
     let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
     let (features, classes) =
         last.as_ref().map_or((0.0, 0.0), |analysis| (features(analysis), analysis.classes as f64));
+    // Silent filters have no clusters to find: a row over many of them would flatter.
+    let count =
+        |of: fn(&LayerAnalysis) -> usize| last.iter().flat_map(|analysis| &analysis.layers).map(of).sum::<usize>();
     let note = format!(
-        "performance matrices, thresholds and clusters of all layers (every position) over the forward pass alone: {}; \
-         wanted: at most 0.25; floor: {:.2} G multiply-adds of the matrices against the pass's {:.1} G, {:.2} GB of sums \
+        "performance matrices, thresholds and clusters of all layers (every position) over the forward pass alone: {}, \
+         readouts of one gradient epoch, {} of {} filters silent; wanted: at most 0.25; floor: {:.2} G multiply-adds of the matrices against the pass's {:.1} G, {:.2} GB of sums \
          and {:.2} GB of readouts read",
         subject.about(),
+        count(|layer| layer.summary.silent),
+        count(|layer| layer.filters),
         1e-9 * features * classes * classes,
         1e-9 * subject.macs()?,
         8e-9 * features * classes,

@@ -24,8 +24,7 @@ fn on_host<R>(tensor: &Tensor<3>, work: impl FnOnce(ArrayView3<'_, f32>) -> R) -
         return ArrayView3::from_shape(shape, flex.as_slice::<f32>()?).ok().map(work);
     }
     #[cfg(feature = "ndarray")]
-    if let Ok(burn_ndarray::NdArrayTensor::F32(storage)) =
-        tensor.clone().try_into_primitive::<burn_ndarray::NdArray>()
+    if let Ok(burn_ndarray::NdArrayTensor::F32(storage)) = tensor.clone().try_into_primitive::<burn_ndarray::NdArray>()
     {
         return storage.view().into_dimensionality::<ndarray::Ix3>().ok().map(work);
     }
@@ -51,6 +50,7 @@ fn unreadable(message: &dyn std::fmt::Display) -> SfpError {
 }
 
 /// Sums of activations by label, `[C, F, S]`.
+#[allow(clippy::large_enum_variant)] // one a layer
 pub(crate) enum ClassSums {
     Host(Array3<f64>),
     Device(Tensor<3>),
@@ -58,7 +58,13 @@ pub(crate) enum ClassSums {
 
 impl ClassSums {
     /// Adds a batch `[N, F, S]`; the labels were checked to be below `classes`.
-    pub(crate) fn add(this: &mut Option<Self>, acts: &Tensor<3>, labels: &[usize], classes: usize, path: &str) -> Result<(), SfpError> {
+    pub(crate) fn add(
+        this: &mut Option<Self>,
+        acts: &Tensor<3>,
+        labels: &[usize],
+        classes: usize,
+        path: &str,
+    ) -> Result<(), SfpError> {
         let [_, filters, positions] = acts.dims();
         let host = on_host(acts, |view| {
             let state = this.get_or_insert_with(|| Self::Host(Array3::zeros((classes, filters, positions))));
@@ -99,6 +105,7 @@ pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: u
 }
 
 /// The Gram matrix of a layer's activations, `[K, K]` with K = F·S.
+#[allow(clippy::large_enum_variant)] // one a layer
 pub(crate) enum Gram {
     /// Lower triangle, double precision.
     Host(Array2<f64>),

@@ -59,14 +59,14 @@ pub trait SfpModule: Module {
 /// struct Scan { image: Tensor<4>, age: Tensor<2> }
 ///
 /// impl ModuleInput for Scan {
-///     fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
-///         Self { image: self.image.map(mapper), age: self.age.map(mapper) }
+///     fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
+///         Self { image: self.image.map_tensors(mapper), age: self.age.map_tensors(mapper) }
 ///     }
 /// }
 /// ```
 pub trait ModuleInput: Clone {
     /// Passes every tensor through the mapper, always in the same order.
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self;
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self;
 
     /// Moves every tensor to the device.
     fn to_device(self, device: &Device) -> Self {
@@ -82,7 +82,7 @@ pub trait ModuleInput: Clone {
                 tensor.to_device(self.0)
             }
         }
-        self.map(&mut Move(device))
+        self.map_tensors(&mut Move(device))
     }
 
     /// The samples `start..end` of every tensor. The range must lie inside the batch.
@@ -99,10 +99,10 @@ pub trait ModuleInput: Clone {
                 tensor.slice_dim(0, self.0..self.1)
             }
         }
-        self.map(&mut Cut(start, end))
+        self.map_tensors(&mut Cut(start, end))
     }
 
-    /// Shapes of all tensors, in the order of [`map`](ModuleInput::map).
+    /// Shapes of all tensors, in the order of [`map_tensors`](ModuleInput::map_tensors).
     fn shapes(&self) -> Vec<Vec<usize>> {
         struct Shapes(Vec<Vec<usize>>);
         impl InputMapper for Shapes {
@@ -120,7 +120,7 @@ pub trait ModuleInput: Clone {
             }
         }
         let mut shapes = Shapes(Vec::new());
-        let _ = self.clone().map(&mut shapes);
+        let _ = self.clone().map_tensors(&mut shapes);
         shapes.0
     }
 
@@ -141,38 +141,38 @@ pub trait InputMapper {
 }
 
 impl<const D: usize> ModuleInput for Tensor<D> {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
         mapper.float(self)
     }
 }
 
 impl<const D: usize> ModuleInput for Tensor<D, Int> {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
         mapper.int(self)
     }
 }
 
 impl<const D: usize> ModuleInput for Tensor<D, Bool> {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
         mapper.bool(self)
     }
 }
 
 impl<T: ModuleInput> ModuleInput for Vec<T> {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
-        self.into_iter().map(|item| item.map(mapper)).collect()
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.into_iter().map(|item| item.map_tensors(mapper)).collect()
     }
 }
 
 impl<T: ModuleInput> ModuleInput for Option<T> {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
-        self.map(|item| item.map(mapper))
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.map(|item| item.map_tensors(mapper))
     }
 }
 
 impl<T: ModuleInput, const N: usize> ModuleInput for [T; N] {
-    fn map<M: InputMapper>(self, mapper: &mut M) -> Self {
-        self.map(|item| item.map(mapper))
+    fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
+        self.map(|item| item.map_tensors(mapper))
     }
 }
 
@@ -180,9 +180,9 @@ macro_rules! tuple_input {
     ($($name:ident),+) => {
         impl<$($name: ModuleInput),+> ModuleInput for ($($name,)+) {
             #[allow(non_snake_case)]
-            fn map<Mapper: InputMapper>(self, mapper: &mut Mapper) -> Self {
+            fn map_tensors<Mapper: InputMapper>(self, mapper: &mut Mapper) -> Self {
                 let ($($name,)+) = self;
-                ($($name.map(mapper),)+)
+                ($($name.map_tensors(mapper),)+)
             }
         }
     };

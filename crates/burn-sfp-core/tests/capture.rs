@@ -24,7 +24,9 @@ struct Residual {
 
 impl Residual {
     fn new(device: &Device) -> Self {
-        let conv = |from, to| Conv2dConfig::new([from, to], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device);
+        let conv = |from, to| {
+            Conv2dConfig::new([from, to], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
+        };
         Self {
             stem: conv(3, 8),
             norm: BatchNormConfig::new(8).init(device),

@@ -3,9 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn_sfp_ndarray::{
-    KernelError, cholesky_solve, class_sums, filter_performances, find_non_finite, gram_update,
-};
+use burn_sfp_ndarray::{KernelError, cholesky_solve, class_sums, filter_performances, find_non_finite, gram_update};
 use ndarray::{Array2, Array3, ArrayViewMut};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -29,71 +27,34 @@ fn main() -> Result<(), KernelError> {
     let large = std::env::args().any(|argument| argument == "--large");
 
     // VGG-11 on 32 x 32: widths and positions of its layers, pooled where a pooling follows.
-    let layers = [
-        (64, 1024),
-        (64, 256),
-        (128, 256),
-        (128, 64),
-        (256, 64),
-        (256, 64),
-        (256, 16),
-        (512, 16),
-        (512, 16),
-        (512, 4),
-    ];
-    let mut layers: Vec<_> = layers
-        .iter()
-        .map(|&(f, s)| {
-            (
-                Array3::<f32>::zeros((256, f, s)),
-                Array3::<f64>::zeros((100, f, s)),
-            )
-        })
-        .collect();
+    let layers =
+        [(64, 1024), (64, 256), (128, 256), (128, 64), (256, 64), (256, 64), (256, 16), (512, 16), (512, 16), (512, 4)];
+    let mut layers: Vec<_> =
+        layers.iter().map(|&(f, s)| (Array3::<f32>::zeros((256, f, s)), Array3::<f64>::zeros((100, f, s)))).collect();
     for (acts, _) in &mut layers {
         fill(acts.view_mut(), 1);
     }
     let labels: Vec<usize> = (0..256).map(|sample| sample * 37 % 100).collect();
     let numbers: usize = layers.iter().map(|(acts, _)| acts.len()).sum();
-    best(
-        &format!("class_sums, 256 images, ten layers, {numbers} numbers"),
-        9,
-        || {
-            layers
-                .iter_mut()
-                .try_for_each(|(acts, sums)| class_sums(acts.view(), &labels, sums.view_mut()))
-        },
-    );
+    best(&format!("class_sums, 256 images, ten layers, {numbers} numbers"), 9, || {
+        layers.iter_mut().try_for_each(|(acts, sums)| class_sums(acts.view(), &labels, sums.view_mut()))
+    });
     best(&format!("find_non_finite, {numbers} numbers"), 9, || {
-        layers
-            .iter()
-            .filter_map(|(acts, _)| find_non_finite(acts.view()))
-            .count()
+        layers.iter().filter_map(|(acts, _)| find_non_finite(acts.view())).count()
     });
     drop(layers);
 
-    for (c, f, s) in [
-        (100, 512, 4),
-        (100, 512, 16),
-        (100, 256, 64),
-        (1000, 1280, 1),
-    ] {
+    for (c, f, s) in [(100, 512, 4), (100, 512, 16), (100, 256, 64), (1000, 1280, 1)] {
         let mut means = Array3::zeros((c, f, s));
         let mut readout = Array3::zeros((f, s, c));
         fill(means.view_mut(), 2);
         fill(readout.view_mut(), 3);
-        best(
-            &format!("filter_performances, C {c}, F {f}, S {s}"),
-            5,
-            || filter_performances(means.view(), readout.view(), 0.3),
-        );
+        best(&format!("filter_performances, C {c}, F {f}, S {s}"), 5, || {
+            filter_performances(means.view(), readout.view(), 0.3)
+        });
     }
 
-    for k in if large {
-        vec![2048, 4096, 8192]
-    } else {
-        vec![1024, 2048]
-    } {
+    for k in if large { vec![2048, 4096, 8192] } else { vec![1024, 2048] } {
         let mut x = Array2::zeros((256, k));
         fill(x.view_mut(), 4);
         let mut gram = Array2::zeros((k, k));
@@ -101,21 +62,11 @@ fn main() -> Result<(), KernelError> {
         let mut rhs = Array2::<f32>::zeros((k, 100));
         fill(rhs.view_mut(), 5);
         let rhs = rhs.mapv(f64::from);
-        best(&format!("gram_update, N 256, K {k}"), 5, || {
-            gram_update(x.view(), gram.view_mut())
+        best(&format!("gram_update, N 256, K {k}"), 5, || gram_update(x.view(), gram.view_mut()));
+        let mut copies: Vec<_> = (0..if k > 4000 { 1 } else { 5 }).map(|_| (gram.clone(), rhs.clone())).collect();
+        best(&format!("cholesky_solve, K {k}, C 100"), copies.len(), || {
+            copies.pop().map(|(gram, rhs)| cholesky_solve(gram, 1.0, rhs))
         });
-        let mut copies: Vec<_> = (0..if k > 4000 { 1 } else { 5 })
-            .map(|_| (gram.clone(), rhs.clone()))
-            .collect();
-        best(
-            &format!("cholesky_solve, K {k}, C 100"),
-            copies.len(),
-            || {
-                copies
-                    .pop()
-                    .map(|(gram, rhs)| cholesky_solve(gram, 1.0, rhs))
-            },
-        );
     }
     Ok(())
 }

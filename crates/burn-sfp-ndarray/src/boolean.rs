@@ -56,10 +56,7 @@ impl BooleanMatrix {
     /// assert_eq!(silent.count_ones(), 0);
     /// # Ok::<(), burn_sfp_ndarray::KernelError>(())
     /// ```
-    pub fn from_performance(
-        performance: ArrayView2<f32>,
-        threshold: f64,
-    ) -> Result<Self, KernelError> {
+    pub fn from_performance(performance: ArrayView2<f32>, threshold: f64) -> Result<Self, KernelError> {
         let (classes, columns) = performance.dim();
         expect_len("columns of a performance matrix", classes, columns)?;
         check_threshold(threshold)?;
@@ -100,12 +97,7 @@ impl BooleanMatrix {
     /// All zeros.
     pub(crate) fn empty(classes: usize) -> Self {
         let words_per_row = classes.div_ceil(BITS);
-        Self {
-            classes,
-            words_per_row,
-            words: vec![0; classes * words_per_row],
-            max: 0.0,
-        }
+        Self { classes, words_per_row, words: vec![0; classes * words_per_row], max: 0.0 }
     }
 
     /// Overwrites the matrix from a row-major performance matrix of the same number of classes.
@@ -141,11 +133,7 @@ impl BooleanMatrix {
 
     /// Row i: bit `j % 64` of word `j / 64` is column j, bits from C on are zero. Empty outside the matrix.
     pub fn row(&self, i: usize) -> &[u64] {
-        if i < self.classes {
-            &self.words[i * self.words_per_row..][..self.words_per_row]
-        } else {
-            &[]
-        }
+        if i < self.classes { &self.words[i * self.words_per_row..][..self.words_per_row] } else { &[] }
     }
 
     /// The largest element of the performance matrix, 0 for a matrix without elements, NaN when any
@@ -156,10 +144,7 @@ impl BooleanMatrix {
 
     /// Number of ones.
     pub fn count_ones(&self) -> usize {
-        self.words
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum()
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// As [`get`](Self::get), for indices that are inside.
@@ -170,11 +155,7 @@ impl BooleanMatrix {
 
 /// `Ok` for a finite threshold.
 pub(crate) fn check_threshold(threshold: f64) -> Result<(), KernelError> {
-    if threshold.is_finite() {
-        Ok(())
-    } else {
-        Err(KernelError::Threshold { found: threshold })
-    }
+    if threshold.is_finite() { Ok(()) } else { Err(KernelError::Threshold { found: threshold }) }
 }
 
 /// The largest number, NaN when there is one, minus infinity for an empty list.
@@ -201,11 +182,7 @@ fn largest(values: &[f32]) -> f32 {
 /// `p > value` in double precision exactly when `p > round_down(value)` in single precision.
 fn round_down(value: f64) -> f32 {
     let nearest = value as f32;
-    if f64::from(nearest) > value {
-        nearest.next_down()
-    } else {
-        nearest
-    }
+    if f64::from(nearest) > value { nearest.next_down() } else { nearest }
 }
 
 /// Bit i is `values[i] > cut`, for at most 64 values.
@@ -217,9 +194,8 @@ fn pack(values: &[f32], cut: f32) -> u64 {
         *byte = u8::from(value > cut);
     }
     let (eights, _) = bytes.as_chunks::<8>();
-    (eights.iter().enumerate()).fold(0, |word, (place, &eight)| {
-        word | u64::from_le_bytes(eight).wrapping_mul(GATHER) >> 56 << (8 * place)
-    })
+    (eights.iter().enumerate())
+        .fold(0, |word, (place, &eight)| word | u64::from_le_bytes(eight).wrapping_mul(GATHER) >> 56 << (8 * place))
 }
 
 #[cfg(test)]
@@ -261,10 +237,7 @@ mod tests {
 
     #[test]
     fn the_comparison_is_strict() {
-        let boolean = BooleanMatrix::from_performance(
-            array![[4.0, 1.0], [1.0_f32.next_up(), 0.0]].view(),
-            0.25,
-        );
+        let boolean = BooleanMatrix::from_performance(array![[4.0, 1.0], [1.0_f32.next_up(), 0.0]].view(), 0.25);
         let boolean = boolean.unwrap();
         assert!(boolean.get(0, 0) && !boolean.get(0, 1) && boolean.get(1, 0) && !boolean.get(1, 1));
     }
@@ -272,8 +245,7 @@ mod tests {
     #[test]
     fn nothing_is_recognised_without_a_positive_finite_maximum() {
         for value in [0.0, -0.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
-            let boolean =
-                BooleanMatrix::from_performance(Array2::from_elem((5, 5), value).view(), -1.0);
+            let boolean = BooleanMatrix::from_performance(Array2::from_elem((5, 5), value).view(), -1.0);
             assert_eq!(boolean.unwrap().count_ones(), 0, "{value}");
         }
         for place in 0..25 {
@@ -296,14 +268,7 @@ mod tests {
     #[test]
     fn errors() {
         let wide = BooleanMatrix::from_performance(Array2::zeros((2, 3)).view(), 0.3);
-        assert!(matches!(
-            wide,
-            Err(KernelError::Shape {
-                expected: 2,
-                found: 3,
-                ..
-            })
-        ));
+        assert!(matches!(wide, Err(KernelError::Shape { expected: 2, found: 3, .. })));
         for threshold in [f64::NAN, f64::INFINITY] {
             let result = BooleanMatrix::from_performance(Array2::zeros((2, 2)).view(), threshold);
             assert!(matches!(result, Err(KernelError::Threshold { .. })));

@@ -46,11 +46,7 @@ const LEAF: usize = 16;
 /// assert!((solution[[1, 0]] - 1.25).abs() < 1e-12);
 /// # Ok::<(), burn_sfp_ndarray::KernelError>(())
 /// ```
-pub fn cholesky_solve(
-    gram: Array2<f64>,
-    shift: f64,
-    rhs: Array2<f64>,
-) -> Result<Array2<f64>, KernelError> {
+pub fn cholesky_solve(gram: Array2<f64>, shift: f64, rhs: Array2<f64>) -> Result<Array2<f64>, KernelError> {
     let k = gram.nrows();
     expect_len("columns of the matrix to be factorised", k, gram.ncols())?;
     expect_len("rows of the right-hand side", k, rhs.nrows())?;
@@ -65,11 +61,7 @@ pub fn cholesky_solve(
 
 /// The array itself where it is row-major, else a row-major copy.
 fn row_major(array: Array2<f64>) -> Array2<f64> {
-    if array.is_standard_layout() {
-        array
-    } else {
-        array.as_standard_layout().into_owned()
-    }
+    if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }
 }
 
 /// The lower triangle of `matrix` becomes its Cholesky factor; above the diagonal it becomes arbitrary.
@@ -84,16 +76,11 @@ fn factor(matrix: ArrayViewMut2<f64>) -> Result<(), KernelError> {
         let mut diagonal = top.slice_mut(s![.., ..size]);
         let mut block = scratch.slice_mut(s![..size, ..size]);
         block.assign(&diagonal);
-        factor_block(block.view_mut()).map_err(|pivot| KernelError::NotPositiveDefinite {
-            pivot: start + pivot,
-        })?;
+        factor_block(block.view_mut()).map_err(|pivot| KernelError::NotPositiveDefinite { pivot: start + pivot })?;
         diagonal.assign(&block);
 
         let (mut panel, mut trailing) = below.split_at(Axis(1), size);
-        panel
-            .axis_chunks_iter_mut(Axis(0), ROWS)
-            .into_par_iter()
-            .for_each(|rows| solve_rows(block.view(), rows));
+        panel.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().for_each(|rows| solve_rows(block.view(), rows));
         add_product_lower(trailing.view_mut(), -1.0, panel.view());
         rest = trailing;
         start += size;
@@ -206,11 +193,7 @@ fn forward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
         below
             .axis_chunks_iter_mut(Axis(0), ROWS)
             .into_par_iter()
-            .zip(
-                factor
-                    .slice(s![end.., start..end])
-                    .axis_chunks_iter(Axis(0), ROWS),
-            )
+            .zip(factor.slice(s![end.., start..end]).axis_chunks_iter(Axis(0), ROWS))
             .for_each(|(rows, panel)| add_product(rows, -1.0, panel, solved));
     }
 }
@@ -231,11 +214,7 @@ fn backward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
         above
             .axis_chunks_iter_mut(Axis(0), ROWS)
             .into_par_iter()
-            .zip(
-                factor
-                    .slice(s![start..end, ..start])
-                    .axis_chunks_iter(Axis(1), ROWS),
-            )
+            .zip(factor.slice(s![start..end, ..start]).axis_chunks_iter(Axis(1), ROWS))
             .for_each(|(rows, panel)| add_product(rows, -1.0, panel.t(), solved));
     }
 }
@@ -295,10 +274,7 @@ mod tests {
     fn positive_definite(k: usize, seed: u64) -> (Array2<f64>, Array2<f64>) {
         let a = random_f64((k, k + 3), seed);
         let full = a.dot(&a.t());
-        let lower = Array2::from_shape_fn(
-            (k, k),
-            |(i, j)| if j <= i { full[[i, j]] } else { f64::NAN },
-        );
+        let lower = Array2::from_shape_fn((k, k), |(i, j)| if j <= i { full[[i, j]] } else { f64::NAN });
         (lower, full)
     }
 
@@ -310,11 +286,7 @@ mod tests {
             for j in 0..=i {
                 let dot: f64 = (0..j).map(|m| l[[i, m]] * l[[j, m]]).sum();
                 let value = full[[i, j]] + if i == j { shift } else { 0.0 } - dot;
-                l[[i, j]] = if i == j {
-                    value.sqrt()
-                } else {
-                    value / l[[j, j]]
-                };
+                l[[i, j]] = if i == j { value.sqrt() } else { value / l[[j, j]] };
             }
         }
         let mut w = rhs.clone();
@@ -336,19 +308,12 @@ mod tests {
         let rhs = random_f64((k, c), !seed);
         let expected = reference(&full, shift, &rhs);
         let stored = |array: Array2<f64>| {
-            if column_major {
-                array.t().as_standard_layout().into_owned().reversed_axes()
-            } else {
-                array
-            }
+            if column_major { array.t().as_standard_layout().into_owned().reversed_axes() } else { array }
         };
         let found = cholesky_solve(stored(lower), shift, stored(rhs)).unwrap();
         assert_eq!(found.dim(), (k, c));
         for (index, &value) in expected.indexed_iter() {
-            assert!(
-                (found[index] - value).abs() < 1e-8 * (1.0 + value.abs()),
-                "{k} {c} {index:?}"
-            );
+            assert!((found[index] - value).abs() < 1e-8 * (1.0 + value.abs()), "{k} {c} {index:?}");
         }
     }
 
@@ -370,9 +335,7 @@ mod tests {
     fn any_number_of_threads_gives_the_same_bits() {
         let (lower, _) = positive_definite(420, 1);
         let rhs = random_f64((420, 70), 2);
-        let run = |threads| {
-            bits(&in_pool(threads, || cholesky_solve(lower.clone(), 0.1, rhs.clone())).unwrap())
-        };
+        let run = |threads| bits(&in_pool(threads, || cholesky_solve(lower.clone(), 0.1, rhs.clone())).unwrap());
         let one = run(1);
         assert!(run(2) == one && run(5) == one);
     }

@@ -45,22 +45,14 @@ const SMALLEST_CHUNK: usize = 256;
 /// assert_eq!(sums, array![[[10.0, 20.0]], [[101.0, 202.0]]]);
 /// # Ok::<(), burn_sfp_ndarray::KernelError>(())
 /// ```
-pub fn class_sums(
-    acts: ArrayView3<f32>,
-    labels: &[usize],
-    sums: ArrayViewMut3<f64>,
-) -> Result<(), KernelError> {
+pub fn class_sums(acts: ArrayView3<f32>, labels: &[usize], sums: ArrayViewMut3<f64>) -> Result<(), KernelError> {
     let (samples, filters, positions) = acts.dim();
     let classes = sums.dim().0;
     expect_len("labels, one a sample", samples, labels.len())?;
     expect_len("filters of the sums", filters, sums.dim().1)?;
     expect_len("positions of the sums", positions, sums.dim().2)?;
     if let Some((index, &label)) = labels.iter().enumerate().find(|(_, l)| **l >= classes) {
-        return Err(KernelError::Label {
-            index,
-            label,
-            classes,
-        });
+        return Err(KernelError::Label { index, label, classes });
     }
     let plane = filters * positions;
     if plane == 0 || samples == 0 {
@@ -71,13 +63,11 @@ pub fn class_sums(
     match (acts.to_slice(), sums.is_standard_layout()) {
         (Some(acts), true) => {
             let found = sums.len();
-            let sums =
-                sums.into_shape_with_order((classes, plane))
-                    .map_err(|_| KernelError::Shape {
-                        what: "elements of the sums",
-                        expected: classes * plane,
-                        found,
-                    })?;
+            let sums = sums.into_shape_with_order((classes, plane)).map_err(|_| KernelError::Shape {
+                what: "elements of the sums",
+                expected: classes * plane,
+                found,
+            })?;
             contiguous(acts, &groups, sums);
         }
         _ => strided(acts, &groups, sums),
@@ -130,38 +120,31 @@ fn chunk_length(elements: usize, smallest: usize, largest: usize) -> usize {
 fn contiguous(acts: &[f32], groups: &Groups, mut sums: ArrayViewMut2<f64>) {
     let plane = sums.ncols();
     let length = chunk_length(plane, SMALLEST_CHUNK, LARGEST_CHUNK);
-    sums.axis_chunks_iter_mut(Axis(1), length)
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(chunk, mut sums)| {
-            let width = sums.ncols();
-            let start = chunk * length;
-            let strip = |sample: usize| &acts[sample * plane + start..][..width];
-            for (class, samples) in groups.iter() {
-                let mut row = sums.row_mut(class);
-                let Some(row) = row.as_slice_mut() else {
-                    continue; // unreachable: a row of a row-major array is contiguous
-                };
-                let row = &mut row[..width];
-                let mut fours = samples.chunks_exact(4);
-                for four in &mut fours {
-                    let (a, b) = (strip(four[0]), strip(four[1]));
-                    let (c, d) = (strip(four[2]), strip(four[3]));
-                    for (i, sum) in row.iter_mut().enumerate() {
-                        *sum = *sum
-                            + f64::from(a[i])
-                            + f64::from(b[i])
-                            + f64::from(c[i])
-                            + f64::from(d[i]);
-                    }
-                }
-                for &sample in fours.remainder() {
-                    for (sum, &value) in row.iter_mut().zip(strip(sample)) {
-                        *sum += f64::from(value);
-                    }
+    sums.axis_chunks_iter_mut(Axis(1), length).into_par_iter().enumerate().for_each(|(chunk, mut sums)| {
+        let width = sums.ncols();
+        let start = chunk * length;
+        let strip = |sample: usize| &acts[sample * plane + start..][..width];
+        for (class, samples) in groups.iter() {
+            let mut row = sums.row_mut(class);
+            let Some(row) = row.as_slice_mut() else {
+                continue; // unreachable: a row of a row-major array is contiguous
+            };
+            let row = &mut row[..width];
+            let mut fours = samples.chunks_exact(4);
+            for four in &mut fours {
+                let (a, b) = (strip(four[0]), strip(four[1]));
+                let (c, d) = (strip(four[2]), strip(four[3]));
+                for (i, sum) in row.iter_mut().enumerate() {
+                    *sum = *sum + f64::from(a[i]) + f64::from(b[i]) + f64::from(c[i]) + f64::from(d[i]);
                 }
             }
-        });
+            for &sample in fours.remainder() {
+                for (sum, &value) in row.iter_mut().zip(strip(sample)) {
+                    *sum += f64::from(value);
+                }
+            }
+        }
+    });
 }
 
 /// Any strides.
@@ -170,21 +153,18 @@ fn strided(acts: ArrayView3<f32>, groups: &Groups, mut sums: ArrayViewMut3<f64>)
     let smallest = SMALLEST_CHUNK.div_ceil(positions);
     let largest = LARGEST_CHUNK.div_ceil(positions).max(smallest);
     let length = chunk_length(filters, smallest, largest);
-    sums.axis_chunks_iter_mut(Axis(1), length)
-        .into_par_iter()
-        .enumerate()
-        .for_each(|(chunk, mut sums)| {
-            let start = chunk * length;
-            let acts = acts.slice(s![.., start..start + sums.dim().1, ..]);
-            for (class, samples) in groups.iter() {
-                let mut sums = sums.index_axis_mut(Axis(0), class);
-                for &sample in samples {
-                    Zip::from(&mut sums)
-                        .and(acts.index_axis(Axis(0), sample))
-                        .for_each(|sum, &value| *sum += f64::from(value));
-                }
+    sums.axis_chunks_iter_mut(Axis(1), length).into_par_iter().enumerate().for_each(|(chunk, mut sums)| {
+        let start = chunk * length;
+        let acts = acts.slice(s![.., start..start + sums.dim().1, ..]);
+        for (class, samples) in groups.iter() {
+            let mut sums = sums.index_axis_mut(Axis(0), class);
+            for &sample in samples {
+                Zip::from(&mut sums)
+                    .and(acts.index_axis(Axis(0), sample))
+                    .for_each(|sum, &value| *sum += f64::from(value));
             }
-        });
+        }
+    });
 }
 
 #[cfg(test)]
@@ -227,12 +207,8 @@ mod tests {
         for layout in 0..4 {
             for threads in [1, 2, 5] {
                 let mut sums = Array3::zeros((5, 19, 311));
-                in_pool(threads, || {
-                    with_layout(&acts, layout, |acts| {
-                        class_sums(acts, &labels, sums.view_mut())
-                    })
-                })
-                .unwrap();
+                in_pool(threads, || with_layout(&acts, layout, |acts| class_sums(acts, &labels, sums.view_mut())))
+                    .unwrap();
                 assert_eq!(sums, expected, "layout {layout}, {threads} threads");
             }
         }
@@ -259,21 +235,10 @@ mod tests {
         let mut sums = before.clone();
         let label = class_sums(acts.view(), &[0, 2, 7], sums.view_mut());
         let (index, label_found, classes) = (1, 2, 2);
-        assert_eq!(
-            label,
-            Err(KernelError::Label {
-                index,
-                label: label_found,
-                classes
-            })
-        );
+        assert_eq!(label, Err(KernelError::Label { index, label: label_found, classes }));
         assert!(matches!(
             class_sums(acts.view(), &[0, 1], sums.view_mut()),
-            Err(KernelError::Shape {
-                expected: 3,
-                found: 2,
-                ..
-            })
+            Err(KernelError::Shape { expected: 3, found: 2, .. })
         ));
         assert_eq!(sums, before);
         for wrong in [(2, 3, 4), (2, 2, 5)] {
@@ -284,11 +249,7 @@ mod tests {
         let mut none = Array3::zeros((0, 2, 4));
         assert!(matches!(
             class_sums(acts.view(), &[0, 0, 0], none.view_mut()),
-            Err(KernelError::Label {
-                index: 0,
-                label: 0,
-                classes: 0
-            })
+            Err(KernelError::Label { index: 0, label: 0, classes: 0 })
         ));
     }
 }

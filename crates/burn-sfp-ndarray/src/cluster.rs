@@ -61,11 +61,7 @@ pub fn clusters(b: &BooleanMatrix) -> FilterClusters {
         .flat_map(|i| b.row(i).iter().zip(&labels))
         .map(|(row, labels)| (row & labels).count_ones() as usize)
         .sum();
-    FilterClusters {
-        clusters,
-        noise: b.count_ones() - inside,
-        column_noise: in_columns - inside,
-    }
+    FilterClusters { clusters, noise: b.count_ones() - inside, column_noise: in_columns - inside }
 }
 
 /// Keeps the candidates that are one with `label` in both orders.
@@ -110,10 +106,7 @@ pub(crate) mod tests {
             for &later in &left[1..] {
                 let mut enlarged = cluster.clone();
                 enlarged.push(later);
-                if enlarged
-                    .iter()
-                    .all(|&i| enlarged.iter().all(|&j| one(i, j)))
-                {
+                if enlarged.iter().all(|&i| enlarged.iter().all(|&j| one(i, j))) {
                     cluster = enlarged;
                 }
             }
@@ -130,11 +123,7 @@ pub(crate) mod tests {
                 }
             }
         }
-        FilterClusters {
-            clusters,
-            noise,
-            column_noise,
-        }
+        FilterClusters { clusters, noise, column_noise }
     }
 
     proptest! {
@@ -175,23 +164,10 @@ pub(crate) mod tests {
 
     #[test]
     fn silent_and_empty() {
-        assert_eq!(
-            clusters(&BooleanMatrix::from_fn(70, |_, _| false)),
-            FilterClusters::default()
-        );
-        assert_eq!(
-            clusters(&BooleanMatrix::from_fn(0, |_, _| true)),
-            FilterClusters::default()
-        );
+        assert_eq!(clusters(&BooleanMatrix::from_fn(70, |_, _| false)), FilterClusters::default());
+        assert_eq!(clusters(&BooleanMatrix::from_fn(0, |_, _| true)), FilterClusters::default());
         // Ones off the diagonal alone make a silent filter with noise.
         let found = clusters(&BooleanMatrix::from_fn(70, |i, j| i == 0 && j == 69));
-        assert_eq!(
-            found,
-            FilterClusters {
-                clusters: vec![],
-                noise: 1,
-                column_noise: 0
-            }
-        );
+        assert_eq!(found, FilterClusters { clusters: vec![], noise: 1, column_noise: 0 });
     }
 }

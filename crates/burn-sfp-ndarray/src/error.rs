@@ -53,18 +53,6 @@ pub enum KernelError {
 }
 
 /// `Ok` when `found` is `expected`, else [`KernelError::Shape`].
-pub(crate) fn expect_len(
-    what: &'static str,
-    expected: usize,
-    found: usize,
-) -> Result<(), KernelError> {
-    if expected == found {
-        Ok(())
-    } else {
-        Err(KernelError::Shape {
-            what,
-            expected,
-            found,
-        })
-    }
+pub(crate) fn expect_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+    if expected == found { Ok(()) } else { Err(KernelError::Shape { what, expected, found }) }
 }

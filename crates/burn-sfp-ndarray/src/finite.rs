@@ -34,32 +34,21 @@ pub fn find_non_finite(acts: ArrayView3<f32>) -> Option<[usize; 3]> {
         let (row, position) = (place / positions, place % positions);
         return Some([row / filters, row % filters, position]);
     }
-    acts.axis_iter(Axis(0))
-        .into_par_iter()
-        .enumerate()
-        .find_map_first(|(sample, plane)| {
-            (plane.indexed_iter())
-                .find(|(_, value)| !value.is_finite())
-                .map(|((filter, position), _)| [sample, filter, position])
-        })
+    acts.axis_iter(Axis(0)).into_par_iter().enumerate().find_map_first(|(sample, plane)| {
+        (plane.indexed_iter())
+            .find(|(_, value)| !value.is_finite())
+            .map(|((filter, position), _)| [sample, filter, position])
+    })
 }
 
 /// Place of the first element that is not finite.
 fn first_in(values: &[f32]) -> Option<usize> {
     const EXPONENT: u32 = 0x7f80_0000;
-    values
-        .chunks(BLOCK)
-        .enumerate()
-        .find_map(|(block, values)| {
-            // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
-            let found = (values.iter()).fold(false, |found, value| {
-                found | (value.to_bits() & EXPONENT == EXPONENT)
-            });
-            found
-                .then(|| values.iter().position(|value| !value.is_finite()))
-                .flatten()
-                .map(|place| block * BLOCK + place)
-        })
+    values.chunks(BLOCK).enumerate().find_map(|(block, values)| {
+        // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
+        let found = (values.iter()).fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT));
+        found.then(|| values.iter().position(|value| !value.is_finite())).flatten().map(|place| block * BLOCK + place)
+    })
 }
 
 #[cfg(test)]
@@ -96,10 +85,7 @@ mod tests {
         acts[[2, 3, 199]] = f32::NAN;
         acts[[7, 99, 199]] = f32::NEG_INFINITY;
         for threads in [1, 2, 5] {
-            assert_eq!(
-                in_pool(threads, || find_non_finite(acts.view())),
-                Some([2, 3, 199])
-            );
+            assert_eq!(in_pool(threads, || find_non_finite(acts.view())), Some([2, 3, 199]));
         }
     }
 
@@ -109,10 +95,7 @@ mod tests {
         assert_eq!(find_non_finite(Array3::zeros((3, 0, 2)).view()), None);
         assert_eq!(find_non_finite(Array3::zeros((3, 2, 0)).view()), None);
         for value in [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -0.0] {
-            assert_eq!(
-                find_non_finite(Array3::from_elem((1, 1, 5), value).view()),
-                None
-            );
+            assert_eq!(find_non_finite(Array3::from_elem((1, 1, 5), value).view()), None);
         }
     }
 }

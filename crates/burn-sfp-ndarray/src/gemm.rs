@@ -23,21 +23,12 @@ impl Element for f64 {
 /// `dst = lhs * rhs`, shapes `[M, N] = [M, K] * [K, N]`, any strides, on the calling thread.
 ///
 /// What `dst` held before is not read.
-pub(crate) fn assign_product<T: Element>(
-    dst: ArrayViewMut2<T>,
-    lhs: ArrayView2<T>,
-    rhs: ArrayView2<T>,
-) {
+pub(crate) fn assign_product<T: Element>(dst: ArrayViewMut2<T>, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     product(dst, false, T::ONE, lhs, rhs);
 }
 
 /// `dst += scale * lhs * rhs`, shapes `[M, N] += [M, K] * [K, N]`, any strides, on the calling thread.
-pub(crate) fn add_product<T: Element>(
-    dst: ArrayViewMut2<T>,
-    scale: T,
-    lhs: ArrayView2<T>,
-    rhs: ArrayView2<T>,
-) {
+pub(crate) fn add_product<T: Element>(dst: ArrayViewMut2<T>, scale: T, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     product(dst, true, scale, lhs, rhs);
 }
 
@@ -51,13 +42,7 @@ fn forward_strides<T: Element>(view: ArrayView2<T>) -> CowArray<T, Ix2> {
     }
 }
 
-fn product<T: Element>(
-    mut dst: ArrayViewMut2<T>,
-    accumulate: bool,
-    scale: T,
-    lhs: ArrayView2<T>,
-    rhs: ArrayView2<T>,
-) {
+fn product<T: Element>(mut dst: ArrayViewMut2<T>, accumulate: bool, scale: T, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     let (m, n) = dst.dim();
     let k = lhs.ncols();
     assert_eq!(lhs.nrows(), m, "rows of the product");

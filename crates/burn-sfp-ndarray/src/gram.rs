@@ -50,9 +50,7 @@ pub fn gram_update(x: ArrayView2<f32>, mut gram: ArrayViewMut2<f64>) -> Result<(
             .into_par_iter()
             .zip(panel.axis_chunks_iter(Axis(1), COLUMNS))
             .for_each(|(to, from)| {
-                Zip::from(to)
-                    .and(from)
-                    .for_each(|to, &from| *to = f64::from(from));
+                Zip::from(to).and(from).for_each(|to, &from| *to = f64::from(from));
             });
         add_product_lower(gram.view_mut(), 1.0, copy.view().reversed_axes());
     }
@@ -69,22 +67,12 @@ mod tests {
     fn check(x: ArrayView2<f32>, start: &Array2<f64>, column_major: bool) {
         let mut gram = start.clone();
         if column_major {
-            gram = gram
-                .reversed_axes()
-                .as_standard_layout()
-                .into_owned()
-                .reversed_axes();
+            gram = gram.reversed_axes().as_standard_layout().into_owned().reversed_axes();
         }
         gram_update(x, gram.view_mut()).unwrap();
         for ((i, j), &before) in start.indexed_iter() {
-            let dot: f64 = (x.column(i).iter().zip(x.column(j)))
-                .map(|(&a, &b)| f64::from(a) * f64::from(b))
-                .sum();
-            let (expected, tolerance) = if j <= i {
-                (before + dot, 1e-11)
-            } else {
-                (before, 0.0)
-            };
+            let dot: f64 = (x.column(i).iter().zip(x.column(j))).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let (expected, tolerance) = if j <= i { (before + dot, 1e-11) } else { (before, 0.0) };
             assert!((gram[[i, j]] - expected).abs() <= tolerance, "{i} {j}");
         }
     }
@@ -101,11 +89,7 @@ mod tests {
 
     #[test]
     fn more_than_one_panel_and_tile() {
-        check(
-            random_f32((600, 300), 2).view(),
-            &random_f64((300, 300), 3),
-            false,
-        );
+        check(random_f32((600, 300), 2).view(), &random_f64((300, 300), 3), false);
     }
 
     #[test]
@@ -125,10 +109,7 @@ mod tests {
         let x = random_f32((3, 4), 1);
         for wrong in [(3, 4), (4, 5)] {
             let mut gram = Array2::zeros(wrong);
-            assert!(matches!(
-                gram_update(x.view(), gram.view_mut()),
-                Err(KernelError::Shape { expected: 4, .. })
-            ));
+            assert!(matches!(gram_update(x.view(), gram.view_mut()), Err(KernelError::Shape { expected: 4, .. })));
             assert_eq!(gram, Array2::<f64>::zeros(wrong));
         }
     }

@@ -63,6 +63,4 @@ pub use cluster::{FilterClusters, clusters};
 pub use error::KernelError;
 pub use finite::find_non_finite;
 pub use gram::gram_update;
-pub use performance::{
-    FilterPerformance, boolean_matrices, filter_performances, performance_matrix,
-};
+pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};

@@ -47,8 +47,7 @@ fn add_diagonal(mut dst: ArrayViewMut2<f64>, scale: f64, a: ArrayView2<f64>) {
         };
         assign_product(square.view_mut(), a, a.reversed_axes());
         for i in 0..n {
-            dst.slice_mut(s![i, ..=i])
-                .scaled_add(scale, &square.slice(s![i, ..=i]));
+            dst.slice_mut(s![i, ..=i]).scaled_add(scale, &square.slice(s![i, ..=i]));
         }
         return;
     }
@@ -69,15 +68,7 @@ mod tests {
 
     #[test]
     fn every_element_below_and_none_above() {
-        for (k, n) in [
-            (1, 1),
-            (31, 3),
-            (33, 2),
-            (100, 7),
-            (256, 5),
-            (257, 5),
-            (600, 40),
-        ] {
+        for (k, n) in [(1, 1), (31, 3), (33, 2), (100, 7), (256, 5), (257, 5), (600, 40)] {
             let a = random_f64((k, n), k as u64);
             let start = random_f64((k, k), n as u64);
             let mut dst = start.clone();
@@ -86,10 +77,7 @@ mod tests {
                 let dot: f64 = a.row(i).iter().zip(a.row(j)).map(|(x, y)| x * y).sum();
                 let expected = if j <= i { before - 0.5 * dot } else { before };
                 let tolerance = if j <= i { 1e-13 * n as f64 } else { 0.0 };
-                assert!(
-                    (dst[[i, j]] - expected).abs() <= tolerance,
-                    "{k} {n} {i} {j}"
-                );
+                assert!((dst[[i, j]] - expected).abs() <= tolerance, "{k} {n} {i} {j}");
             }
         }
     }

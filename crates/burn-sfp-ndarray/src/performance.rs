@@ -162,17 +162,8 @@ pub fn filter_performances(
             |(performance, boolean), filter| {
                 product(means, readout, filter, performance);
                 boolean.fill(performance, threshold);
-                let FilterClusters {
-                    clusters,
-                    noise,
-                    column_noise,
-                } = clusters(boolean);
-                FilterPerformance {
-                    clusters,
-                    noise,
-                    column_noise,
-                    max: boolean.max(),
-                }
+                let FilterClusters { clusters, noise, column_noise } = clusters(boolean);
+                FilterPerformance { clusters, noise, column_noise, max: boolean.max() }
             },
         )
         .collect())
@@ -195,12 +186,7 @@ fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into
 }
 
 /// `P_f = Abar[:, f, :] R[f, :, :]`.
-fn product_into(
-    means: ArrayView3<f32>,
-    readout: ArrayView3<f32>,
-    filter: usize,
-    into: ArrayViewMut2<f32>,
-) {
+fn product_into(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: ArrayViewMut2<f32>) {
     let means = means.index_axis_move(Axis(1), filter);
     let readout = readout.index_axis_move(Axis(0), filter);
     assign_product(into, means, readout);
@@ -217,9 +203,7 @@ mod tests {
     fn reference(means: &Array3<f32>, readout: &Array3<f32>, filter: usize) -> Array2<f64> {
         let (classes, _, positions) = means.dim();
         Array2::from_shape_fn((classes, classes), |(i, j)| {
-            (0..positions)
-                .map(|s| f64::from(means[[i, filter, s]]) * f64::from(readout[[filter, s, j]]))
-                .sum()
+            (0..positions).map(|s| f64::from(means[[i, filter, s]]) * f64::from(readout[[filter, s, j]])).sum()
         })
     }
 
@@ -280,9 +264,7 @@ mod tests {
             let mut means = Array3::ones((3, 3, positions));
             means[[1, 1, 0]] = f32::NAN;
             let readout = Array3::ones((3, positions, 3));
-            let found = in_pool(1, || {
-                filter_performances(means.view(), readout.view(), 0.3).unwrap()
-            });
+            let found = in_pool(1, || filter_performances(means.view(), readout.view(), 0.3).unwrap());
             assert!(found[1].clusters.is_empty() && found[1].max.is_nan());
             for filter in [0, 2] {
                 assert_eq!(found[filter].clusters, [vec![0, 1, 2]]);
@@ -296,21 +278,13 @@ mod tests {
         for (wrong, expected, found) in [((2, 2, 4), 3, 2), ((3, 1, 4), 2, 1), ((3, 2, 5), 4, 5)] {
             let readout = Array3::zeros(wrong);
             let error = filter_performances(means.view(), readout.view(), 0.3).unwrap_err();
-            assert!(
-                matches!(error, KernelError::Shape { expected: e, found: f, .. } if e == expected && f == found)
-            );
+            assert!(matches!(error, KernelError::Shape { expected: e, found: f, .. } if e == expected && f == found));
             assert!(boolean_matrices(means.view(), readout.view(), 0.3).is_err());
             assert!(performance_matrix(means.view(), readout.view(), 0).is_err());
         }
         let readout = Array3::zeros((3, 2, 4));
         let filter = performance_matrix(means.view(), readout.view(), 3);
-        assert_eq!(
-            filter,
-            Err(KernelError::Filter {
-                filter: 3,
-                filters: 3
-            })
-        );
+        assert_eq!(filter, Err(KernelError::Filter { filter: 3, filters: 3 }));
         let threshold = filter_performances(means.view(), readout.view(), f64::NAN);
         assert!(matches!(threshold, Err(KernelError::Threshold { .. })));
     }

@@ -5,19 +5,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Uniform in [-1, 1).
-pub(crate) fn random_f32<D: Dimension>(
-    shape: impl ShapeBuilder<Dim = D>,
-    seed: u64,
-) -> Array<f32, D> {
+pub(crate) fn random_f32<D: Dimension>(shape: impl ShapeBuilder<Dim = D>, seed: u64) -> Array<f32, D> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     Array::from_shape_simple_fn(shape, || rng.random_range(-1.0_f32..1.0))
 }
 
 /// Uniform in [-1, 1).
-pub(crate) fn random_f64<D: Dimension>(
-    shape: impl ShapeBuilder<Dim = D>,
-    seed: u64,
-) -> Array<f64, D> {
+pub(crate) fn random_f64<D: Dimension>(shape: impl ShapeBuilder<Dim = D>, seed: u64) -> Array<f64, D> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     Array::from_shape_simple_fn(shape, || rng.random_range(-1.0_f64..1.0))
 }
@@ -30,11 +24,7 @@ pub(crate) fn random_labels(samples: usize, classes: usize, seed: u64) -> Vec<us
 
 /// Calls `check` with the numbers of `array` in another memory layout: 0 standard, 1 column-major,
 /// 2 every second element of a larger array, 3 last axis reversed.
-pub(crate) fn with_layout<R>(
-    array: &Array3<f32>,
-    layout: u8,
-    check: impl FnOnce(ArrayView3<f32>) -> R,
-) -> R {
+pub(crate) fn with_layout<R>(array: &Array3<f32>, layout: u8, check: impl FnOnce(ArrayView3<f32>) -> R) -> R {
     let (a, b, c) = array.dim();
     match layout {
         0 => check(array.view()),
@@ -58,11 +48,7 @@ pub(crate) fn with_layout<R>(
 
 /// Runs `job` inside a pool of `threads` threads.
 pub(crate) fn in_pool<R: Send>(threads: usize, job: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .expect("a small thread pool")
-        .install(job)
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small thread pool").install(job)
 }
 
 /// The bits of every element, so that equality means equality of every bit.

@@ -31,10 +31,19 @@ impl Budget {
     }
 
     /// Chooses the channels to remove.
-    pub(crate) fn choose(self, network: &Network, groups: &Groups, ranking: &Ranking) -> Result<BTreeSet<ChannelId>, PruneError> {
+    pub(crate) fn choose(
+        self,
+        network: &Network,
+        groups: &Groups,
+        ranking: &Ranking,
+    ) -> Result<BTreeSet<ChannelId>, PruneError> {
         let ratio = self.ratio();
         if !(ratio.is_finite() && ratio >= 0.0) {
-            return Err(PruneError::Config { name: "ratio", found: ratio.to_string(), expected: "at least 0 and below 1" });
+            return Err(PruneError::Config {
+                name: "ratio",
+                found: ratio.to_string(),
+                expected: "at least 0 and below 1",
+            });
         }
         let mut removed = BTreeSet::new();
         // (score, group, channel) of everything that may go.
@@ -62,7 +71,10 @@ impl Budget {
                     let values: Vec<f64> = scores
                         .iter()
                         .flat_map(|(layer, scores, mean)| {
-                            members.iter().filter(move |(l, _)| l == layer).map(move |(_, filter)| scores[*filter] / mean)
+                            members
+                                .iter()
+                                .filter(move |(l, _)| l == layer)
+                                .map(move |(_, filter)| scores[*filter] / mean)
                         })
                         .collect();
                     (values.iter().sum::<f64>() / values.len().max(1) as f64, group, id)
@@ -73,7 +85,11 @@ impl Budget {
             }
             let first = &network.layers()[layers[0]];
             if ratio >= 1.0 {
-                return Err(PruneError::WouldEmpty { path: first.path.clone(), filters: first.filters, asked: format!("a ratio of {ratio}") });
+                return Err(PruneError::WouldEmpty {
+                    path: first.path.clone(),
+                    filters: first.filters,
+                    asked: format!("a ratio of {ratio}"),
+                });
             }
             if let Self::PerLayer(_) = self {
                 own.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.2.cmp(&b.2)));

@@ -18,7 +18,9 @@ pub enum PruneError {
         available: Vec<String>,
     },
     /// A policy needs the labels of a layer that was not analysed.
-    #[error("policy {policy} prunes the connections of `{path}` and needs the analysis of `{needed}`, which is missing: analyse that layer too")]
+    #[error(
+        "policy {policy} prunes the connections of `{path}` and needs the analysis of `{needed}`, which is missing: analyse that layer too"
+    )]
     NotAnalysed {
         /// Policy.
         policy: String,

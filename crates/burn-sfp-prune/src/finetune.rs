@@ -298,10 +298,13 @@ where
     let smoothing = (config.label_smoothing > 0.0).then_some(config.label_smoothing);
     let loss_of = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&autodiff);
     // Burn dampens gradients by 0.1 unless told otherwise; the usual Nesterov momentum does not.
-    let momentum = MomentumConfig::new().with_momentum(config.momentum).with_dampening(0.0).with_nesterov(config.nesterov);
+    let momentum =
+        MomentumConfig::new().with_momentum(config.momentum).with_dampening(0.0).with_nesterov(config.nesterov);
     let mut optimizer = SgdConfig::new()
         .with_momentum((config.momentum > 0.0).then_some(momentum))
-        .with_weight_decay((config.weight_decay > 0.0).then(|| burn::optim::decay::WeightDecayConfig::new(config.weight_decay)))
+        .with_weight_decay(
+            (config.weight_decay > 0.0).then(|| burn::optim::decay::WeightDecayConfig::new(config.weight_decay)),
+        )
         .init();
     let total = config.epochs * samples as f64;
     let mut seen = 0.0;

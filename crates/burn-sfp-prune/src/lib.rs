@@ -57,10 +57,12 @@ pub use budget::Budget;
 pub use error::PruneError;
 pub use finetune::{FineTuneConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
 pub use mask::ConnectionMask;
-pub use plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PlanSummary, PrunePlan, Totals};
+pub use plan::{
+    AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PlanSummary, PrunePlan, Totals,
+};
 pub use planner::{FoldMeans, Planner};
 pub use policy::{
-    Afcc, Connections, Kernels, Magnitude, MagnitudeConnections, Norm, PolicyContext, RandomAfcc, Ranking, RankingPolicy,
-    SfpRanking,
+    Afcc, Connections, Kernels, Magnitude, MagnitudeConnections, Norm, PolicyContext, RandomAfcc, Ranking,
+    RankingPolicy, SfpRanking,
 };
 pub use pruner::{Pruned, Pruner};

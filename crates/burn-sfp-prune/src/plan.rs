@@ -178,7 +178,10 @@ impl PrunePlan {
         if plan.version != PLAN_VERSION {
             return Err(SfpError::File {
                 path: path.to_path_buf(),
-                message: format!("a plan of version {}, this build reads version {PLAN_VERSION}: plan again", plan.version),
+                message: format!(
+                    "a plan of version {}, this build reads version {PLAN_VERSION}: plan again",
+                    plan.version
+                ),
             }
             .into());
         }

@@ -67,7 +67,12 @@ impl Planner {
     /// # Errors
     /// [`PruneError::OtherModel`] where the analysis is of another model, [`PruneError::WouldEmpty`] where a layer would
     /// lose all filters, [`PruneError::BadRanking`] where the policy's ranking does not fit, and the policy's own.
-    pub fn plan(&self, network: &Network, analysis: &Analysis, policy: &dyn RankingPolicy) -> Result<PrunePlan, PruneError> {
+    pub fn plan(
+        &self,
+        network: &Network,
+        analysis: &Analysis,
+        policy: &dyn RankingPolicy,
+    ) -> Result<PrunePlan, PruneError> {
         if network.model_shapes() != analysis.model {
             return Err(PruneError::OtherModel { what: "its parameters are not those of the analysis".into() });
         }
@@ -82,7 +87,8 @@ impl Planner {
         let mut verdicts = std::mem::take(&mut ranking.connections);
         close(network, &groups, &mut verdicts, &mut removed, self.keep_empty)?;
         for layer in network.layers() {
-            let all = !layer.output_channels().is_empty() && layer.output_channels().iter().all(|id| removed.contains(id));
+            let all =
+                !layer.output_channels().is_empty() && layer.output_channels().iter().all(|id| removed.contains(id));
             if all {
                 return Err(PruneError::WouldEmpty {
                     path: layer.path.clone(),
@@ -155,7 +161,8 @@ impl Planner {
             if let Some(reason) = &layer.not_prunable {
                 plan.kept_whole.push(KeptWhole { path: layer.path.clone(), reason: reason.clone() });
             }
-            let touched = kept_outputs < layer.filters || kept_inputs < layer.inputs || verdicts.contains_key(&layer.path);
+            let touched =
+                kept_outputs < layer.filters || kept_inputs < layer.inputs || verdicts.contains_key(&layer.path);
             if touched {
                 trainable(network, layer, &mut plan.trainable);
             }
@@ -181,7 +188,8 @@ impl Planner {
         removed: &BTreeSet<ChannelId>,
     ) -> Option<Fold> {
         let means = analysis.input_means.get(&layer.path).filter(|means| means.len() == layer.inputs)?;
-        let gone = |input: usize| layer.input_channels().get(input).copied().flatten().is_some_and(|id| removed.contains(&id));
+        let gone =
+            |input: usize| layer.input_channels().get(input).copied().flatten().is_some_and(|id| removed.contains(&id));
         let inputs: Vec<(usize, f32)> = match self.fold {
             FoldMeans::Off => return None,
             FoldMeans::Connections if verdict.is_some() => means.iter().copied().enumerate().collect(),
@@ -220,7 +228,8 @@ fn check(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), Prune
             available: network.layers().iter().map(|layer| layer.path.clone()).collect(),
         })
     };
-    let bad = |path: &String, what: String| Err(PruneError::BadRanking { policy: policy.into(), path: path.clone(), what });
+    let bad =
+        |path: &String, what: String| Err(PruneError::BadRanking { policy: policy.into(), path: path.clone(), what });
     for (path, scores) in &ranking.filters {
         let layer = find(path)?;
         if scores.len() != layer.filters {
@@ -236,7 +245,10 @@ fn check(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), Prune
             return bad(path, "a verdict on the connections of a grouped convolution".into());
         }
         if verdict.shape() != (layer.filters, layer.inputs) {
-            return bad(path, format!("a verdict of shape {:?} for {:?}", verdict.shape(), (layer.filters, layer.inputs)));
+            return bad(
+                path,
+                format!("a verdict of shape {:?} for {:?}", verdict.shape(), (layer.filters, layer.inputs)),
+            );
         }
     }
     Ok(())
@@ -289,9 +301,15 @@ fn close(
             if removed.contains(&id) || channel.pinned.is_some() {
                 continue;
             }
-            let unfed = channel.made_by.iter().all(|&(layer, filter)| used.get(path(layer)).is_some_and(|used| !used.0[filter]));
+            let unfed = channel
+                .made_by
+                .iter()
+                .all(|&(layer, filter)| used.get(path(layer)).is_some_and(|used| !used.0[filter]));
             let unread = !channel.read_by.is_empty()
-                && channel.read_by.iter().all(|&(layer, input)| used.get(path(layer)).is_some_and(|used| !used.1[input]));
+                && channel
+                    .read_by
+                    .iter()
+                    .all(|&(layer, input)| used.get(path(layer)).is_some_and(|used| !used.1[input]));
             if unfed || unread {
                 fresh.push(id);
             }

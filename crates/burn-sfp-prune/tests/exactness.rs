@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::{AnalyzeConfig, Analysis, Silent, TensorCalibration, analyze_network};
 use burn_sfp_core::network::Network;
+use burn_sfp_core::{Analysis, AnalyzeConfig, Silent, TensorCalibration, analyze_network};
 use burn_sfp_prune::{
     Budget, Connections, FoldMeans, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy,
 };
@@ -55,7 +55,10 @@ fn cut_inputs(plan: &PrunePlan) -> BTreeMap<String, Vec<usize>> {
     let mut all = BTreeMap::new();
     for layer in &plan.layers {
         let axis = layer.kind.input_axis();
-        let cut = plan.cuts.iter().filter(|cut| cut.path.starts_with(&format!("{}.", layer.path)) && cut.path.ends_with("weight"));
+        let cut = plan
+            .cuts
+            .iter()
+            .filter(|cut| cut.path.starts_with(&format!("{}.", layer.path)) && cut.path.ends_with("weight"));
         for cut in cut.flat_map(|cut| &cut.axes).filter(|cut| cut.axis == axis) {
             all.insert(layer.path.clone(), (0..cut.length).filter(|k| !cut.keep.contains(k)).collect());
         }
@@ -106,7 +109,8 @@ fn held(net: &Net, plan: &PrunePlan, x: Tensor<4>, value: &dyn Fn(&str, usize) -
         None => x,
         Some((layer, removed)) => {
             let keep: Vec<f32> = (0..channels).map(|k| if removed.contains(&k) { 0.0 } else { 1.0 }).collect();
-            let add: Vec<f32> = (0..channels).map(|k| if removed.contains(&k) { value(layer, k) } else { 0.0 }).collect();
+            let add: Vec<f32> =
+                (0..channels).map(|k| if removed.contains(&k) { value(layer, k) } else { 0.0 }).collect();
             let row = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [1, channels]), &device);
             x * row(keep) + row(add)
         }

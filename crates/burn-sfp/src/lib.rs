@@ -40,11 +40,13 @@ pub use burn_sfp_prune as prune;
 /// What most users need.
 pub mod prelude {
     pub use burn_sfp_core::{
-        Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, Grid, InputMapper, LoaderCalibration,
-        ModuleInput, Progress, Readout, SfpError, SfpModule, Silent, TensorCalibration, analyze, analyze_network,
+        Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, Grid, InputMapper,
+        LoaderCalibration, ModuleInput, Progress, Readout, SfpError, SfpModule, Silent, TensorCalibration, analyze,
+        analyze_network,
     };
     pub use burn_sfp_prune::{
         Afcc, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner, PolicyContext,
-        PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking, SplitModule, fine_tune, fine_tune_split,
+        PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking, SplitModule,
+        fine_tune, fine_tune_split,
     };
 }

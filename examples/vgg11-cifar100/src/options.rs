@@ -50,6 +50,9 @@ pub struct Options {
     /// How the readouts of the layers are fitted.
     #[arg(long, value_enum, default_value = "ridge")]
     pub readout: ReadoutName,
+    /// Measure the top-1 of each layer's readout on the calibration images, with one more pass.
+    #[arg(long)]
+    pub accuracy: bool,
     /// Positions that a readout sees: auto, full, or at most N along each axis [default: full; auto for sfp-rank, which
     /// looks at every layer].
     #[arg(long, value_name = "auto|full|N", value_parser = parse_grid)]

@@ -38,6 +38,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
     let (forward, ()) = timed(|| forward(&model, &calibration));
 
     let (network, analysis) = analyze_network(&model, &calibration, &analyze_config(options), &bars)?;
+    println!("{analysis}");
     analysis.save(options.out.join("analysis.json"))?;
     let (plan_seconds, plan) = timed(|| plan(options, &network, &analysis));
     let plan = plan?;
@@ -120,6 +121,7 @@ fn analyze_config(options: &Options) -> AnalyzeConfig {
         .with_threshold(options.threshold)
         .with_readout(options.readout.readout())
         .with_grid(options.chosen_grid())
+        .with_accuracy(options.accuracy)
         .with_seed(options.seed);
     match options.analysed_paths() {
         Some(paths) => config.with_layers(paths),

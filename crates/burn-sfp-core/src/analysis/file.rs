@@ -29,7 +29,10 @@ impl Analysis {
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for layer in &self.layers {
             let Some(state) = &layer.state else {
-                return Err(SfpError::Merge(format!("layer `{}` kept no state; analyse with `with_state(true)`", layer.path)));
+                return Err(SfpError::Merge(format!(
+                    "layer `{}` kept no state; analyse with `with_state(true)`",
+                    layer.path
+                )));
             };
             let sums = state.sums.iter().flat_map(|x| x.to_le_bytes()).collect();
             tensors.push((format!("{}/sums", layer.path), Dtype::F64, state.sums.shape().to_vec(), sums));
@@ -62,7 +65,10 @@ impl Analysis {
         if analysis.version != ANALYSIS_VERSION {
             return Err(SfpError::file(
                 path,
-                format!("an analysis of version {}, this build reads version {ANALYSIS_VERSION}: analyse again", analysis.version),
+                format!(
+                    "an analysis of version {}, this build reads version {ANALYSIS_VERSION}: analyse again",
+                    analysis.version
+                ),
             ));
         }
         let state = state_path(path);
@@ -79,7 +85,9 @@ impl Analysis {
         let tensors: HashMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
         for layer in &mut self.layers {
             let find = |part: &str| tensors.get(&format!("{}/{part}", layer.path));
-            let wrong = |part: &str| SfpError::file(path, format!("`{}/{part}` is missing or has another shape: analyse again", layer.path));
+            let wrong = |part: &str| {
+                SfpError::file(path, format!("`{}/{part}` is missing or has another shape: analyse again", layer.path))
+            };
             let sums = find("sums")
                 .and_then(|view| Array3::from_shape_vec(shape3(view)?, doubles(view)?).ok())
                 .filter(|sums| sums.dim() == (layer.classes, layer.filters, layer.positions))
@@ -88,16 +96,25 @@ impl Analysis {
                 None => None,
                 Some(view) => {
                     let side = layer.filters * layer.positions;
-                    Some(doubles(view).and_then(|all| Array2::from_shape_vec((side, side), all).ok()).ok_or_else(|| wrong("gram"))?)
+                    Some(
+                        doubles(view)
+                            .and_then(|all| Array2::from_shape_vec((side, side), all).ok())
+                            .ok_or_else(|| wrong("gram"))?,
+                    )
                 }
             };
             let readout = match find("readout") {
                 None => None,
                 Some(view) => {
                     let shape = (layer.filters, layer.positions, layer.classes);
-                    let numbers = (view.dtype() == Dtype::F32)
-                        .then(|| view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>());
-                    Some(numbers.and_then(|all| Array3::from_shape_vec(shape, all).ok()).ok_or_else(|| wrong("readout"))?)
+                    let numbers = (view.dtype() == Dtype::F32).then(|| {
+                        view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>()
+                    });
+                    Some(
+                        numbers
+                            .and_then(|all| Array3::from_shape_vec(shape, all).ok())
+                            .ok_or_else(|| wrong("readout"))?,
+                    )
                 }
             };
             layer.state = Some(LayerState {
@@ -126,5 +143,6 @@ fn shape3(view: &TensorView<'_>) -> Option<(usize, usize, usize)> {
 }
 
 fn doubles(view: &TensorView<'_>) -> Option<Vec<f64>> {
-    (view.dtype() == Dtype::F64).then(|| view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
+    (view.dtype() == Dtype::F64)
+        .then(|| view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
 }

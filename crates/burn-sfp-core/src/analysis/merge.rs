@@ -75,8 +75,16 @@ impl Analysis {
                         (Some(x), Some(y)) => Some(weighted(x, y)),
                         _ => None,
                     };
-                    let mut info = ours.readout.clone();
-                    if let ReadoutInfo::Given { accuracy: slot, .. } | ReadoutInfo::Gradient { accuracy: slot, .. } = &mut info {
+                    let mut info = match &ours.readout {
+                        // Handed over to the other share: it follows from this share's normal equations alone.
+                        fitted @ ReadoutInfo::Ridge { .. } => {
+                            ReadoutInfo::Given { from: Box::new(fitted.clone()), accuracy: None }
+                        }
+                        readout => readout.clone(),
+                    };
+                    if let ReadoutInfo::Given { accuracy: slot, .. } | ReadoutInfo::Gradient { accuracy: slot, .. } =
+                        &mut info
+                    {
                         *slot = accuracy;
                     }
                     (info, a.readout.clone(), None)

@@ -237,7 +237,8 @@ impl fmt::Display for Analysis {
         )?;
         for layer in &self.layers {
             let summary = &layer.summary;
-            let optional = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
+            let optional =
+                |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
             writeln!(
                 f,
                 "{:<24} {:>7} {:>9} {:<10} {:>7} {:>7} {:>7.2} {:>7.2} {:>8.1} {:>7}",

@@ -80,7 +80,7 @@ impl Network {
                 let copy = copy.to_device(&device);
                 let input = input.clone().to_device(&device);
                 let mut ids = InputIds::default();
-                let input = input.map(&mut ids);
+                let input = input.map_tensors(&mut ids);
                 let mut names = Names::default();
                 copy.visit(&mut names);
                 let logits = copy.logits(input);

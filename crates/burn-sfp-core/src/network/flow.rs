@@ -70,7 +70,11 @@ impl Context {
         let shape: Vec<usize> = tensor.shape.iter().copied().collect();
         let axes: Axes = if self.parameters.contains_key(&tensor.id) {
             // Kernel axes of convolutions and axes of length 1 carry no channel of their own.
-            shape.iter().enumerate().map(|(axis, &len)| (axis < 2 || shape.len() < 3).then(|| self.labels.fresh(len))).collect()
+            shape
+                .iter()
+                .enumerate()
+                .map(|(axis, &len)| (axis < 2 || shape.len() < 3).then(|| self.labels.fresh(len)))
+                .collect()
         } else {
             vec![None; shape.len()]
         };

@@ -152,21 +152,49 @@ struct Call<'a> {
 fn call(op: &OperationIr) -> Option<Call<'_>> {
     use LayerKind::*;
     let linear = |x, weight, bias, out| Call {
-        kind: Linear, x, weight, bias, out, groups: 1, padding: vec![], stride: vec![], dilation: vec![],
+        kind: Linear,
+        x,
+        weight,
+        bias,
+        out,
+        groups: 1,
+        padding: vec![],
+        stride: vec![],
+        dilation: vec![],
     };
     Some(match op {
         OperationIr::Module(ModuleOperationIr::Conv1d(op)) => Call {
-            kind: Conv1d, x: &op.x, weight: &op.weight, bias: op.bias.as_ref(), out: &op.out, groups: op.options.groups,
-            padding: op.options.padding.to_vec(), stride: op.options.stride.to_vec(), dilation: op.options.dilation.to_vec(),
+            kind: Conv1d,
+            x: &op.x,
+            weight: &op.weight,
+            bias: op.bias.as_ref(),
+            out: &op.out,
+            groups: op.options.groups,
+            padding: op.options.padding.to_vec(),
+            stride: op.options.stride.to_vec(),
+            dilation: op.options.dilation.to_vec(),
         },
         OperationIr::Module(ModuleOperationIr::Conv2d(op)) => Call {
-            kind: Conv2d, x: &op.x, weight: &op.weight, bias: op.bias.as_ref(), out: &op.out, groups: op.options.groups,
-            padding: op.options.padding.to_vec(), stride: op.options.stride.to_vec(), dilation: op.options.dilation.to_vec(),
+            kind: Conv2d,
+            x: &op.x,
+            weight: &op.weight,
+            bias: op.bias.as_ref(),
+            out: &op.out,
+            groups: op.options.groups,
+            padding: op.options.padding.to_vec(),
+            stride: op.options.stride.to_vec(),
+            dilation: op.options.dilation.to_vec(),
         },
         OperationIr::Module(ModuleOperationIr::Conv3d(op)) => Call {
-            kind: Conv3d, x: &op.x, weight: &op.weight, bias: op.bias.as_ref(), out: &op.out, groups: op.options.groups,
+            kind: Conv3d,
+            x: &op.x,
+            weight: &op.weight,
+            bias: op.bias.as_ref(),
+            out: &op.out,
+            groups: op.options.groups,
             padding: op.options.padding.iter().map(|&p| (p, p)).collect(),
-            stride: op.options.stride.to_vec(), dilation: op.options.dilation.to_vec(),
+            stride: op.options.stride.to_vec(),
+            dilation: op.options.dilation.to_vec(),
         },
         OperationIr::Module(ModuleOperationIr::Linear(op)) => linear(&op.x, &op.weight, op.bias.as_ref(), &op.out),
         OperationIr::Float(_, FloatOperationIr::Matmul(op)) => linear(&op.lhs, &op.rhs, None, &op.out),
@@ -251,7 +279,8 @@ impl<'a> Finder<'a> {
         }
         let classifier_input = layers.iter().find(|layer| layer.is_classifier).map(|layer| layer.input);
         for layer in &mut layers {
-            layer.feeds_classifier = classifier_input.is_some_and(|input| self.same_but_reshaped(layer.tap.tensor, input));
+            layer.feeds_classifier =
+                classifier_input.is_some_and(|input| self.same_but_reshaped(layer.tap.tensor, input));
         }
         layers
     }
@@ -332,12 +361,12 @@ impl<'a> Finder<'a> {
         let mut passed = Vec::new();
         loop {
             let readers = self.readers.get(&at.id).map(Vec::as_slice).unwrap_or_default();
-            let (op, family, name) = match readers {
-                &[only] => {
+            let (op, family, name) = match *readers {
+                [only] => {
                     let op = &self.network.operations[only];
                     (op, op::family(op), op::name(op))
                 }
-                &[gate, product] if self.gates(at.id, gate, product) => {
+                [gate, product] if self.gates(at.id, gate, product) => {
                     let gate = op::name(&self.network.operations[gate]);
                     (&self.network.operations[product], Family::Activation, format!("x * {gate}(x)"))
                 }
@@ -350,7 +379,12 @@ impl<'a> Finder<'a> {
             at = next.clone();
         }
         let shape: Vec<usize> = at.shape.iter().copied().collect();
-        let positions = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
+        let positions = shape
+            .iter()
+            .enumerate()
+            .filter(|(axis, _)| *axis != 0 && *axis != filter_axis)
+            .map(|(_, len)| len)
+            .product();
         Tap { through, shape, filter_axis, positions, tensor: at.id }
     }
 
@@ -382,14 +416,15 @@ impl<'a> Finder<'a> {
     fn same_but_reshaped(&self, from: TensorId, to: TensorId) -> bool {
         let mut at = from;
         while at != to {
-            let next = self.readers.get(&at).into_iter().flatten().find_map(|&index| match &self.network.operations[index] {
-                OperationIr::BaseFloat(burn::backend::ir::BaseOperationIr::Reshape(op))
-                    if op.input.shape[0] == op.out.shape[0] =>
-                {
-                    Some(op.out.id)
-                }
-                _ => None,
-            });
+            let next =
+                self.readers.get(&at).into_iter().flatten().find_map(|&index| match &self.network.operations[index] {
+                    OperationIr::BaseFloat(burn::backend::ir::BaseOperationIr::Reshape(op))
+                        if op.input.shape[0] == op.out.shape[0] =>
+                    {
+                        Some(op.out.id)
+                    }
+                    _ => None,
+                });
             match next {
                 Some(next) => at = next,
                 None => return false,

@@ -54,9 +54,7 @@ where
     }
 
     fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> DispatchTensor {
-        let HandleKind::Float(mut value) = self.get_tensor(tensor) else {
-            panic!("the tensor is not a float tensor")
-        };
+        let HandleKind::Float(mut value) = self.get_tensor(tensor) else { panic!("the tensor is not a float tensor") };
         if let Some(axes) = permute {
             value = B::float_permute(value, axes);
         }
@@ -72,9 +70,7 @@ fn interpreter(device: &Device) -> Result<Box<dyn Execute>, SfpError> {
         #[cfg(feature = "ndarray")]
         DispatchDevice::NdArray(device) => Ok(Box::new(TensorInterpreter::<burn_ndarray::NdArray>::new(*device))),
         #[cfg(feature = "wgpu")]
-        DispatchDevice::Cube(device) => {
-            Ok(Box::new(TensorInterpreter::<burn::backend::Cube>::new(device.clone())))
-        }
+        DispatchDevice::Cube(device) => Ok(Box::new(TensorInterpreter::<burn::backend::Cube>::new(device.clone()))),
         other => Err(SfpError::UnsupportedDevice { device: format!("{other:?}") }),
     }
 }
@@ -169,7 +165,7 @@ impl Replay {
             });
         }
         let mut tensors = Dispatched(Vec::new());
-        let _ = input.map(&mut tensors);
+        let _ = input.map_tensors(&mut tensors);
         let guard = |operation: usize, name: &str, work: &mut dyn FnMut()| {
             catch_unwind(AssertUnwindSafe(work)).map_err(|payload| SfpError::Replay {
                 operation,

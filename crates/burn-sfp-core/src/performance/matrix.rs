@@ -117,6 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(deprecated)] // burn-ndarray is supported as long as it exists
     fn both_bodies_find_the_same_clusters() {
         let value = |k: usize| ((k * 7919 % 104_729) as f32 / 104_729.0 - 0.4) * 2.0;
         let means = Array3::from_shape_fn((7, 19, 3), |(c, f, s)| value(c * 57 + f * 3 + s));

@@ -56,8 +56,11 @@ impl Pooled {
         let [samples, filters, _] = acts.dims();
         match (self.from.as_slice(), self.to.as_slice()) {
             (_, &[to]) => adaptive_avg_pool1d(acts, to),
-            (&[h, w], &[th, tw]) => adaptive_avg_pool2d(acts.reshape([samples, filters, h, w]), [th, tw])
-                .reshape([samples, filters, th * tw]),
+            (&[h, w], &[th, tw]) => adaptive_avg_pool2d(acts.reshape([samples, filters, h, w]), [th, tw]).reshape([
+                samples,
+                filters,
+                th * tw,
+            ]),
             _ => acts,
         }
     }

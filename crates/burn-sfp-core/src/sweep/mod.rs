@@ -3,8 +3,8 @@
 mod config;
 mod grid;
 mod readout;
-mod runner;
 mod run;
+mod runner;
 
 pub use config::{AnalyzeConfig, GradientConfig, Grid, Readout};
 pub(crate) use readout::ridge_readout;

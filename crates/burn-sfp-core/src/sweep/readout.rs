@@ -52,7 +52,14 @@ pub(crate) struct GradientReadout {
 
 impl GradientReadout {
     /// Uniform in ±1/sqrt(F·S), from a generator of its own so that the layers' order does not matter.
-    pub(crate) fn new(config: GradientConfig, features: usize, classes: usize, seed: u64, layer: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        config: GradientConfig,
+        features: usize,
+        classes: usize,
+        seed: u64,
+        layer: usize,
+        device: &Device,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(layer as u64);
         let bound = 1.0 / (features as f32).sqrt();

@@ -17,6 +17,7 @@ use crate::{Analysis, Batch, Calibration, Progress, SfpError, SfpModule};
 /// Most features of a readout whose normal equations are solved directly (a Gram matrix of 2 GiB).
 const MOST_FEATURES: usize = 16384;
 
+#[allow(clippy::large_enum_variant)] // one a layer
 enum Fit {
     /// The network's own classifier.
     Classifier,
@@ -59,9 +60,12 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     drop(first);
     let classes = network.classes();
     let mut subjects = choose_subjects(&network, config)?;
-    let direct: Vec<Option<usize>> = network.layers().iter().map(|layer| direct_mean(&network, layer, &subjects)).collect();
-    let mut inputs: Vec<InputMean> =
-        (0..network.layers().len()).filter(|&k| direct[k].is_none()).map(|layer| InputMean { layer, sums: None }).collect();
+    let direct: Vec<Option<usize>> =
+        network.layers().iter().map(|layer| direct_mean(&network, layer, &subjects)).collect();
+    let mut inputs: Vec<InputMean> = (0..network.layers().len())
+        .filter(|&k| direct[k].is_none())
+        .map(|layer| InputMean { layer, sums: None })
+        .collect();
     let probes: Vec<Probe> = subjects
         .iter()
         .map(|subject| Probe::Output(subject.layer))
@@ -107,7 +111,14 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
                                 let Readout::Gradient(gradient) = &config.readout else { continue };
                                 let [_, filters, positions] = acts.dims();
                                 let readout = state.get_or_insert_with(|| {
-                                    GradientReadout::new(*gradient, filters * positions, classes, config.seed, subject.layer, &acts.device())
+                                    GradientReadout::new(
+                                        *gradient,
+                                        filters * positions,
+                                        classes,
+                                        config.seed,
+                                        subject.layer,
+                                        &acts.device(),
+                                    )
                                 });
                                 let recognised = readout.step(&acts, &labels)?;
                                 if epoch + 1 == epochs {
@@ -168,7 +179,10 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
             Fit::Gradient(state) => {
                 let Readout::Gradient(gradient) = &config.readout else { continue };
                 let Some(state) = state else { continue };
-                (Some(state.into_readout(filters)?), ReadoutInfo::Gradient { config: *gradient, seed: config.seed, accuracy })
+                (
+                    Some(state.into_readout(filters)?),
+                    ReadoutInfo::Gradient { config: *gradient, seed: config.seed, accuracy },
+                )
             }
         };
         let state = LayerState {
@@ -305,10 +319,13 @@ fn input_means(
     for (k, source) in direct.iter().enumerate() {
         let Some(source) = source else { continue };
         let layer = &network.layers()[k];
-        let each_position = layer.kind == LayerKind::Linear && layer.inputs != network.layers()[subjects[*source].layer].filters;
+        let each_position =
+            layer.kind == LayerKind::Linear && layer.inputs != network.layers()[subjects[*source].layer].filters;
         means[k] = match &subjects[*source].sums {
             Some(ClassSums::Host(sums)) => Some(mean_of(sums.view(), each_position)),
-            Some(ClassSums::Device(sums)) => Some(mean_of(crate::backend::to_array3(sums)?.mapv(f64::from).view(), each_position)),
+            Some(ClassSums::Device(sums)) => {
+                Some(mean_of(crate::backend::to_array3(sums)?.mapv(f64::from).view(), each_position))
+            }
             None => None,
         };
     }
@@ -352,21 +369,16 @@ fn check_labels<I: crate::ModuleInput>(index: usize, batch: &Batch<I>, classes: 
         return Err(SfpError::LabelCount { batch: index, inputs, labels: batch.labels.len() });
     }
     match batch.labels.iter().position(|&label| label >= classes) {
-        Some(sample) => {
-            Err(SfpError::LabelOutOfRange { batch: index, sample, label: batch.labels[sample], classes })
-        }
+        Some(sample) => Err(SfpError::LabelOutOfRange { batch: index, sample, label: batch.labels[sample], classes }),
         None => Ok(()),
     }
 }
 
 fn check_finite(path: &str, sums: &Array3<f64>, counts: &[u64]) -> Result<(), SfpError> {
     match sums.indexed_iter().find(|(_, sum)| !sum.is_finite()) {
-        Some(((label, filter, _), &sum)) => Err(SfpError::NonFinite {
-            path: path.to_string(),
-            label,
-            filter,
-            value: sum / counts[label].max(1) as f64,
-        }),
+        Some(((label, filter, _), &sum)) => {
+            Err(SfpError::NonFinite { path: path.to_string(), label, filter, value: sum / counts[label].max(1) as f64 })
+        }
         None => Ok(()),
     }
 }

@@ -74,7 +74,8 @@ fn replay(network: &Network, device: &Device, probes: &[Probe]) -> Result<Replay
 fn input_tap(layer: &Layer) -> Tap {
     let shape = layer.input_shape().to_vec();
     let filter_axis = if layer.kind == crate::network::LayerKind::Linear { shape.len() - 1 } else { 1 };
-    let positions = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
+    let positions =
+        shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
     Tap { through: vec![], shape, filter_axis, positions, tensor: layer.input }
 }
 
@@ -88,7 +89,10 @@ fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> R
         return Ok(());
     }
     let differing = (0..found.len()).find(|&k| {
-        network.input_shapes().get(k).is_none_or(|b| b.len() != found[k].len() || b[1.min(b.len())..] != found[k][1.min(found[k].len())..])
+        network
+            .input_shapes()
+            .get(k)
+            .is_none_or(|b| b.len() != found[k].len() || b[1.min(b.len())..] != found[k][1.min(found[k].len())..])
     });
     let k = differing.unwrap_or(0);
     Err(SfpError::BatchShape {

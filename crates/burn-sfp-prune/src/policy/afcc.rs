@@ -79,7 +79,8 @@ pub(super) fn cluster_connections(
         let refuse = |reason: &str| PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() };
         if layer.groups > 1 || layer.producers.is_empty() {
             if chosen.is_some() {
-                let reason = if layer.groups > 1 { "it is a grouped convolution" } else { "no analysed layer feeds it" };
+                let reason =
+                    if layer.groups > 1 { "it is a grouped convolution" } else { "no analysed layer feeds it" };
                 return Err(refuse(reason));
             }
             continue;

@@ -54,7 +54,8 @@ impl RankingPolicy for Magnitude {
         for layer in context.prunable_layers() {
             let kernels = context.kernels(layer)?;
             let (outputs, inputs) = kernels.shape();
-            let scores = (0..outputs).map(|output| self.0.of((0..inputs).flat_map(|input| kernels.kernel(output, input))));
+            let scores =
+                (0..outputs).map(|output| self.0.of((0..inputs).flat_map(|input| kernels.kernel(output, input))));
             ranking.filters.insert(layer.path.clone(), scores.collect());
         }
         Ok(ranking)

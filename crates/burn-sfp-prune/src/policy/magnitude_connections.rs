@@ -65,7 +65,11 @@ impl RankingPolicy for MagnitudeConnections {
         for layer in context.chosen_layers(self.layers.as_deref())? {
             let share = self.shares.get(&layer.path).copied().unwrap_or(self.share);
             if !(0.0..1.0).contains(&share) {
-                return Err(PruneError::Config { name: "share", found: share.to_string(), expected: "at least 0 and below 1" });
+                return Err(PruneError::Config {
+                    name: "share",
+                    found: share.to_string(),
+                    expected: "at least 0 and below 1",
+                });
             }
             if share == 0.0 || layer.groups > 1 {
                 continue;

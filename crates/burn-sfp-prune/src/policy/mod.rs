@@ -175,7 +175,11 @@ impl<'a> PolicyContext<'a> {
         let mut of_channel: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for path in &layer.producers {
             let (Some(producer), Some(found)) = (self.network.layer(path), self.analysis.layer(path)) else {
-                return Err(PruneError::NotAnalysed { policy: policy.into(), path: layer.path.clone(), needed: path.clone() });
+                return Err(PruneError::NotAnalysed {
+                    policy: policy.into(),
+                    path: layer.path.clone(),
+                    needed: path.clone(),
+                });
             };
             for (&channel, filter) in producer.output_channels().iter().zip(&found.performance) {
                 of_channel.entry(channel).or_default().extend(filter.labels());

@@ -1,6 +1,6 @@
 //! Refuses another model, a damaged plan and a weight that is masked already, before anything is touched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -35,7 +35,8 @@ pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneE
         match found.get(expected.path.as_str()) {
             None => return Err(PruneError::OtherModel { what: format!("it has no parameter `{}`", expected.path) }),
             Some(shape) if **shape != expected.shape => {
-                let what = format!("parameter `{}` has shape {shape:?}, the plan's {:?}", expected.path, expected.shape);
+                let what =
+                    format!("parameter `{}` has shape {shape:?}, the plan's {:?}", expected.path, expected.shape);
                 return Err(PruneError::OtherModel { what });
             }
             Some(_) => {}
@@ -43,15 +44,24 @@ pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneE
     }
     let broken = |what: String| Err(PruneError::BrokenPlan(what));
     let expected: HashMap<&str, &Vec<usize>> = plan.model.iter().map(|p| (p.path.as_str(), &p.shape)).collect();
+    let mut seen = HashSet::new();
     for cut in &plan.cuts {
+        if !seen.insert(cut.path.as_str()) {
+            return broken(format!("it cuts `{}` twice", cut.path));
+        }
         let Some(shape) = expected.get(cut.path.as_str()) else {
             return broken(format!("it cuts `{}`, which its model does not have", cut.path));
         };
-        for axis in &cut.axes {
+        for (k, axis) in cut.axes.iter().enumerate() {
+            let twice = cut.axes[..k].iter().any(|other| other.axis == axis.axis);
             let ascending = axis.keep.windows(2).all(|pair| pair[0] < pair[1]);
-            let inside = shape.get(axis.axis) == Some(&axis.length) && axis.keep.last().is_some_and(|last| *last < axis.length);
-            if !ascending || !inside {
-                return broken(format!("its cut of axis {} of `{}` is out of range", axis.axis, cut.path));
+            let inside =
+                shape.get(axis.axis) == Some(&axis.length) && axis.keep.last().is_some_and(|last| *last < axis.length);
+            if !ascending || !inside || twice {
+                return broken(format!(
+                    "its cut of axis {} of `{}` is out of range or there twice",
+                    axis.axis, cut.path
+                ));
             }
         }
     }

@@ -53,7 +53,9 @@ fn correction(plan: &PrunePlan, fold: &Fold, shape: &[usize], weight: &[f32]) ->
         for (output, delta) in delta.iter_mut().enumerate() {
             let still_there = fold.removed_connections_only
                 && !removed
-                && mask.is_none_or(|mask| mask.keep.get(output).is_some_and(|row| row.binary_search(&(input as u32)).is_ok()));
+                && mask.is_none_or(|mask| {
+                    mask.keep.get(output).is_some_and(|row| row.binary_search(&(input as u32)).is_ok())
+                });
             if still_there {
                 continue;
             }

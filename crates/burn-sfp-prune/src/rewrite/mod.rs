@@ -58,8 +58,11 @@ impl PrunePlan {
         let additions = fold::additions(self, &copy)?;
         let device = copy.devices().into_iter().next().unwrap_or_default();
         let cuts: HashMap<&str, &ParameterCut> = self.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
-        let masks: HashMap<&str, (usize, usize, Vec<bool>)> =
-            self.masks.iter().map(|mask| (mask.parameter.as_str(), bits(mask, cuts.get(mask.parameter.as_str()).copied()))).collect();
+        let masks: HashMap<&str, (usize, usize, Vec<bool>)> = self
+            .masks
+            .iter()
+            .map(|mask| (mask.parameter.as_str(), bits(mask, cuts.get(mask.parameter.as_str()).copied())))
+            .collect();
         let smaller = copy.map(&mut Shrink { path: Vec::new(), cuts: &cuts, additions: &additions, device: &device });
         let smaller = if masks.is_empty() {
             smaller
@@ -75,7 +78,8 @@ impl PrunePlan {
 /// The mask over the weight's first two axes after the cuts.
 fn bits(mask: &Mask, cut: Option<&ParameterCut>) -> (usize, usize, Vec<bool>) {
     let kept = |axis: usize, length: usize| {
-        cut.and_then(|cut| cut.axes.iter().find(|c| c.axis == axis)).map_or_else(|| (0..length).collect(), |c| c.keep.clone())
+        cut.and_then(|cut| cut.axes.iter().find(|c| c.axis == axis))
+            .map_or_else(|| (0..length).collect(), |c| c.keep.clone())
     };
     let outputs: Vec<usize> = kept(mask.output_axis, mask.keep.len());
     let inputs: Vec<usize> = kept(1 - mask.output_axis, mask.inputs);
@@ -175,8 +179,15 @@ struct Attach<'a> {
 impl Reparameterizer for Attach<'_> {
     type Reparam = ConnectionMask;
 
-    fn reparameterize<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
-        let mask = self.masks.get(path).map(|(first, second, keep)| ConnectionMask::new(*first, *second, keep.clone(), self.device));
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
+        let mask = self
+            .masks
+            .get(path)
+            .map(|(first, second, keep)| ConnectionMask::new(*first, *second, keep.clone(), self.device));
         (param, mask)
     }
 }

@@ -129,12 +129,21 @@ pub struct Net {
     pub spec: Spec,
 }
 
-fn conv(spec: &Spec, from: usize, block: &BlockSpec, kernel: usize, padding: usize, stride: usize, device: &Device) -> Conv {
+fn conv(
+    spec: &Spec,
+    from: usize,
+    block: &BlockSpec,
+    kernel: usize,
+    padding: usize,
+    stride: usize,
+    device: &Device,
+) -> Conv {
     if spec.one_dimensional {
         let config = Conv1dConfig::new(from, block.filters, kernel).with_stride(stride).with_bias(block.bias);
         Conv::One(config.with_padding(PaddingConfig1d::Explicit(padding, padding)).init(device))
     } else {
-        let config = Conv2dConfig::new([from, block.filters], [kernel; 2]).with_stride([stride; 2]).with_bias(block.bias);
+        let config =
+            Conv2dConfig::new([from, block.filters], [kernel; 2]).with_stride([stride; 2]).with_bias(block.bias);
         Conv::Two(config.with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding)).init(device))
     }
 }

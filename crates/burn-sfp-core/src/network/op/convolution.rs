@@ -18,7 +18,14 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     true
 }
 
-fn conv(x: &TensorIr, weight: &TensorIr, bias: Option<&TensorIr>, groups: usize, out: &TensorIr, context: &mut Context) {
+fn conv(
+    x: &TensorIr,
+    weight: &TensorIr,
+    bias: Option<&TensorIr>,
+    groups: usize,
+    out: &TensorIr,
+    context: &mut Context,
+) {
     let (input, kernel) = (context.axes(x), context.axes(weight));
     if let Some(bias) = bias {
         let bias = context.axes(bias);

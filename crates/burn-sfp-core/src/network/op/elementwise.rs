@@ -1,7 +1,8 @@
 //! Activations and element-wise arithmetic with broadcasting: an index of the output is the same index of each operand.
 
 use burn::backend::ir::{
-    ActivationOperationIr as A, BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr, TensorIr,
+    ActivationOperationIr as A, BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr,
+    TensorIr,
 };
 
 use super::super::flow::Context;
@@ -12,7 +13,13 @@ pub(super) fn is_activation(op: &OperationIr) -> bool {
     matches!(
         op,
         Activation(
-            A::Relu(_) | A::LeakyRelu(_) | A::PRelu(_) | A::Gelu(_) | A::Sigmoid(_) | A::HardSigmoid(_) | A::LogSigmoid(_)
+            A::Relu(_)
+                | A::LeakyRelu(_)
+                | A::PRelu(_)
+                | A::Gelu(_)
+                | A::Sigmoid(_)
+                | A::HardSigmoid(_)
+                | A::LogSigmoid(_)
         ) | Float(_, F::Tanh(_) | F::Erf(_))
             | NumericFloat(_, N::Clamp(_) | N::ClampMin(_) | N::ClampMax(_))
     )
@@ -25,23 +32,47 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
         | NumericFloat(_, N::Abs(op) | N::Neg(op) | N::Sign(op)) => unary(&op.input, &op.out, context),
         Float(
             _,
-            F::Exp(op) | F::Log(op) | F::Log1p(op) | F::Erf(op) | F::Sqrt(op) | F::Cos(op) | F::Cosh(op) | F::Sin(op)
-            | F::Sinh(op) | F::Tan(op) | F::Tanh(op) | F::Round(op) | F::Floor(op) | F::Ceil(op) | F::Trunc(op) | F::Recip(op),
+            F::Exp(op)
+            | F::Log(op)
+            | F::Log1p(op)
+            | F::Erf(op)
+            | F::Sqrt(op)
+            | F::Cos(op)
+            | F::Cosh(op)
+            | F::Sin(op)
+            | F::Sinh(op)
+            | F::Tan(op)
+            | F::Tanh(op)
+            | F::Round(op)
+            | F::Floor(op)
+            | F::Ceil(op)
+            | F::Trunc(op)
+            | F::Recip(op),
         ) => unary(&op.input, &op.out, context),
         Activation(A::LeakyRelu(op)) | Float(_, F::PowfScalar(op)) => unary(&op.lhs, &op.out, context),
         Activation(A::HardSigmoid(op)) => unary(&op.tensor, &op.out, context),
         NumericFloat(
             _,
-            N::AddScalar(op) | N::SubScalar(op) | N::MulScalar(op) | N::DivScalar(op) | N::RemScalar(op) | N::PowiScalar(op)
-            | N::ClampMin(op) | N::ClampMax(op),
+            N::AddScalar(op)
+            | N::SubScalar(op)
+            | N::MulScalar(op)
+            | N::DivScalar(op)
+            | N::RemScalar(op)
+            | N::PowiScalar(op)
+            | N::ClampMin(op)
+            | N::ClampMax(op),
         ) => unary(&op.lhs, &op.out, context),
         NumericFloat(_, N::Clamp(op)) => unary(&op.tensor, &op.out, context),
-        NumericFloat(_, N::Add(op) | N::Sub(op) | N::Mul(op) | N::Div(op)) => binary(&op.lhs, &op.rhs, &op.out, context),
+        NumericFloat(_, N::Add(op) | N::Sub(op) | N::Mul(op) | N::Div(op)) => {
+            binary(&op.lhs, &op.rhs, &op.out, context)
+        }
         // PReLU's slopes are a parameter of one number or one a channel (axis 1).
         Activation(A::PRelu(op)) => {
             let (axes, slope) = (context.axes(&op.lhs), context.axes(&op.rhs));
             match (&slope[0], axes.get(1)) {
-                (Some(slope), Some(Some(channels))) if slope.len() == channels.len() => context.labels.union_all(slope, channels),
+                (Some(slope), Some(Some(channels))) if slope.len() == channels.len() => {
+                    context.labels.union_all(slope, channels)
+                }
                 (Some(slope), _) => context.labels.pin(slope, "one slope serves all channels"),
                 _ => {}
             }
@@ -80,8 +111,12 @@ fn binary(lhs: &TensorIr, rhs: &TensorIr, out: &TensorIr, context: &mut Context)
         let broadcast = |shape: &[usize]| at(shape.len()).is_none_or(|a| shape[a] == 1 && to[axis] != 1);
         match (&a, &b) {
             (Some(_), Some(_)) => context.unify(&a, &b, "it meets another number of channels"),
-            (Some(labels), None) if !broadcast(&r) && to[axis] > 1 => context.labels.pin(labels, "it meets a constant of the network"),
-            (None, Some(labels)) if !broadcast(&l) && to[axis] > 1 => context.labels.pin(labels, "it meets a constant of the network"),
+            (Some(labels), None) if !broadcast(&r) && to[axis] > 1 => {
+                context.labels.pin(labels, "it meets a constant of the network")
+            }
+            (None, Some(labels)) if !broadcast(&l) && to[axis] > 1 => {
+                context.labels.pin(labels, "it meets a constant of the network")
+            }
             _ => {}
         }
         *slot = a.or(b);

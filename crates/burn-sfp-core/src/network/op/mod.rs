@@ -1,9 +1,9 @@
 //! How a channel goes through an operation: one description next to each family of operations, read by
 //! grouping, rewriting and counting alike.
 
+mod convolution;
 mod elementwise;
 mod matmul;
-mod convolution;
 mod normalization;
 mod pooling;
 mod reduction;

@@ -8,7 +8,10 @@ const MIXED: &str = "a reduction runs along its channels";
 
 pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     match op {
-        OperationIr::NumericFloat(_, N::MeanDim(op) | N::SumDim(op) | N::ProdDim(op) | N::MaxDim(op) | N::MinDim(op) | N::MaxAbsDim(op)) => {
+        OperationIr::NumericFloat(
+            _,
+            N::MeanDim(op) | N::SumDim(op) | N::ProdDim(op) | N::MaxDim(op) | N::MinDim(op) | N::MaxAbsDim(op),
+        ) => {
             reduce(&op.input, &op.out, &[op.axis], context);
         }
         OperationIr::NumericFloat(_, N::SumDims(op)) => reduce(&op.input, &op.out, &op.axes, context),

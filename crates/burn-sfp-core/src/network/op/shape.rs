@@ -10,7 +10,9 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     if let OperationIr::NumericFloat(_, N::Pad(op)) = op {
         let mut axes = context.axes(&op.input);
         for (axis, padding) in op.padding.iter().enumerate() {
-            if *padding != (0, 0) && let Some(labels) = axes.get_mut(axis).and_then(Option::take) {
+            if *padding != (0, 0)
+                && let Some(labels) = axes.get_mut(axis).and_then(Option::take)
+            {
                 context.labels.pin(&labels, "its channel axis is padded");
             }
         }
@@ -59,7 +61,8 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
                 let (whole, labels) = (shape[axis], &mut axes[axis]);
                 let Some(all) = labels else { continue };
                 let end = range.end.unwrap_or(whole as isize);
-                let bound = |at: isize| (if at < 0 { at + whole as isize } else { at }).clamp(0, whole as isize) as usize;
+                let bound =
+                    |at: isize| (if at < 0 { at + whole as isize } else { at }).clamp(0, whole as isize) as usize;
                 let (start, end) = (bound(range.start), bound(end));
                 if range.step == 1 && start <= end {
                     *labels = Some(all[start..end].to_vec());
@@ -147,10 +150,13 @@ fn reshape(input: &TensorIr, out: &TensorIr, context: &mut Context) -> Axes {
             // The run is cut the other way round, but the channel axis comes out whole (only its neighbours change).
             (&[channel], _) => {
                 let Some(labels) = &axes[channel] else { continue };
-                let (outer, inner): (usize, usize) = (from[i0..channel].iter().product(), from[channel + 1..i].iter().product());
+                let (outer, inner): (usize, usize) =
+                    (from[i0..channel].iter().product(), from[channel + 1..i].iter().product());
                 let mut before = 1;
                 let whole = (o0..o).find(|&axis| {
-                    let hit = before == outer && to[axis] == from[channel] && to[axis + 1..o].iter().product::<usize>() == inner;
+                    let hit = before == outer
+                        && to[axis] == from[channel]
+                        && to[axis + 1..o].iter().product::<usize>() == inner;
                     before *= to[axis];
                     hit
                 });
