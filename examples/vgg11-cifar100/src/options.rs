@@ -63,6 +63,9 @@ pub struct Options {
     /// Learning rate of the fine-tuning.
     #[arg(long, default_value_t = 0.02)]
     pub lr: f64,
+    /// Label smoothing of the fine-tuning; the weights were trained with 0.05.
+    #[arg(long, default_value_t = 0.05)]
+    pub label_smoothing: f32,
     /// Fine-tunes without shift and flip.
     #[arg(long)]
     pub no_augment: bool,

@@ -162,7 +162,10 @@ fn tune(
     device: &Device,
     bars: &Bars,
 ) -> Result<Vgg11, ExampleError> {
-    let config = FineTuneConfig::new().with_epochs(options.finetune).with_learning_rate(options.lr);
+    let config = FineTuneConfig::new()
+        .with_epochs(options.finetune)
+        .with_learning_rate(options.lr)
+        .with_label_smoothing(options.label_smoothing);
     let epoch = |epoch| -> Box<dyn Iterator<Item = Result<Batch<Tensor<4>>, String>>> {
         Box::new(train.epoch(epoch, options.seed, options.batch_size, !options.no_augment, device))
     };

@@ -207,16 +207,12 @@ impl Analysis {
 }
 
 impl Network {
-    pub(crate) fn clone_description(&self) -> Vec<ParameterShape> {
+    /// Paths and shapes of all parameters: what tells one model from another.
+    pub fn model_shapes(&self) -> Vec<ParameterShape> {
         self.parameters()
             .iter()
             .map(|parameter| ParameterShape { path: parameter.path.clone(), shape: parameter.shape.clone() })
             .collect()
-    }
-
-    /// Paths and shapes of all parameters: what tells one model from another.
-    pub fn model_shapes(&self) -> Vec<ParameterShape> {
-        self.clone_description()
     }
 }
 

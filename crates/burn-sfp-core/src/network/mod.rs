@@ -6,6 +6,7 @@
 //! carry the same channel, and [`Layer`] describes each convolution and linear layer.
 
 mod capture;
+mod context;
 mod flow;
 mod labels;
 mod layer;

@@ -101,3 +101,26 @@ fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> R
         expected: network.input_shapes().get(k).cloned().unwrap_or_default(),
     })
 }
+
+/// Lists each tapped tensor once, with everyone who waits for it.
+pub(super) fn deduplicate(network: &Network, probes: Vec<Probe>) -> (Vec<Probe>, Vec<Vec<usize>>) {
+    let mut kept: Vec<Probe> = Vec::new();
+    let mut receivers: Vec<Vec<usize>> = Vec::new();
+    let tensor = |probe: &Probe| match probe {
+        Probe::Output(layer) => network.layers()[*layer].tap.tensor,
+        Probe::Input(layer) => network.layers()[*layer].input,
+    };
+    for (k, probe) in probes.into_iter().enumerate() {
+        let computed = !network.inputs.contains(&tensor(&probe));
+        match kept.iter().position(|other| tensor(other) == tensor(&probe)) {
+            Some(at) => receivers[at].push(k),
+            // The network's input is no operation's output; its mean is never needed.
+            None if computed => {
+                kept.push(probe);
+                receivers.push(vec![k]);
+            }
+            None => {}
+        }
+    }
+    (kept, receivers)
+}

@@ -36,7 +36,7 @@ impl MagnitudeConnections {
         self
     }
 
-    /// The share of each layer's connections that goes, in `0..1`.
+    /// The share of each layer's connections that goes, between 0 and 1.
     pub fn removing(mut self, share: f64) -> Self {
         self.share = share;
         self
@@ -64,11 +64,11 @@ impl RankingPolicy for MagnitudeConnections {
         let mut ranking = Ranking::default();
         for layer in context.chosen_layers(self.layers.as_deref())? {
             let share = self.shares.get(&layer.path).copied().unwrap_or(self.share);
-            if !(0.0..1.0).contains(&share) {
+            if !(0.0..=1.0).contains(&share) {
                 return Err(PruneError::Config {
                     name: "share",
                     found: share.to_string(),
-                    expected: "at least 0 and below 1",
+                    expected: "between 0 and 1",
                 });
             }
             if share == 0.0 || layer.groups > 1 {

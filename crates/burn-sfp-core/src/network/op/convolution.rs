@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{ModuleOperationIr, OperationIr, TensorIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 use super::dims;
 
 const GROUPED: &str = "a grouped convolution's `groups` is a plain field, which a plan cannot change yet";

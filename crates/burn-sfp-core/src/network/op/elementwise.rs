@@ -5,7 +5,7 @@ use burn::backend::ir::{
     TensorIr,
 };
 
-use super::super::flow::Context;
+use super::super::context::Context;
 use super::dims;
 
 pub(super) fn is_activation(op: &OperationIr) -> bool {

@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{FloatOperationIr, ModuleOperationIr, OperationIr, TensorIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 use super::dims;
 
 pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {

@@ -11,7 +11,7 @@ mod shape;
 
 use burn::backend::ir::{OperationIr, TensorIr};
 
-use super::flow::Context;
+use super::context::Context;
 
 /// What an operation is, where the tap of a layer looks for what follows directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

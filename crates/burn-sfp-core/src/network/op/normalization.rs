@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{ModuleOperationIr, OperationIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 
 pub(super) fn is(op: &OperationIr) -> bool {
     matches!(op, OperationIr::Module(ModuleOperationIr::BatchNorm(_) | ModuleOperationIr::LayerNorm(_)))

@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{ModuleOperationIr as M, OperationIr, TensorIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 use super::dims;
 
 fn ends(op: &OperationIr) -> Option<(&TensorIr, &TensorIr)> {

@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{ActivationOperationIr as A, NumericOperationIr as N, OperationIr, TensorIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 
 const MIXED: &str = "a reduction runs along its channels";
 

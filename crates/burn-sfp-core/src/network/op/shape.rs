@@ -2,7 +2,7 @@
 
 use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorIr};
 
-use super::super::flow::Context;
+use super::super::context::Context;
 use super::super::labels::Axes;
 use super::dims;
 
