@@ -21,10 +21,10 @@ use crate::{InputMapper, ModuleInput, SfpError};
 /// What a replay needs of whoever runs the operations.
 trait Execute {
     fn load(&mut self, id: TensorId, data: TensorData);
-    fn put(&mut self, id: TensorId, tensor: DispatchTensor);
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String>;
     fn run(&mut self, op: OperationIr);
     /// A float tensor, its axes permuted and then reshaped.
-    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> DispatchTensor;
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String>;
 }
 
 impl<B> Execute for TensorInterpreter<B>
@@ -36,30 +36,32 @@ where
         self.register_tensor_data_id(id, data);
     }
 
-    fn put(&mut self, id: TensorId, tensor: DispatchTensor) {
-        let Ok(tensor) = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor) else {
-            panic!("the input lives on another backend than the model")
-        };
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String> {
+        let tensor = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)
+            .map_err(|error| format!("the input lives on another backend than the model: {error}"))?;
         let kind = match tensor {
             BackendTensor::Float(tensor) => HandleKind::Float(tensor),
             BackendTensor::Int(tensor) => HandleKind::Int(tensor),
             BackendTensor::Bool(tensor) => HandleKind::Bool(tensor),
-            _ => panic!("the input is neither a float, an integer nor a boolean tensor"),
+            _ => return Err("the input is neither a float, an integer nor a boolean tensor".into()),
         };
         self.register_tensor_to_device(id, kind);
+        Ok(())
     }
 
     fn run(&mut self, op: OperationIr) {
         self.register_op(op);
     }
 
-    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> DispatchTensor {
-        let HandleKind::Float(mut value) = self.get_tensor(tensor) else { panic!("the tensor is not a float tensor") };
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String> {
+        let HandleKind::Float(mut value) = self.get_tensor(tensor) else {
+            return Err("the tensor is not a float tensor".into());
+        };
         if let Some(axes) = permute {
             value = B::float_permute(value, axes);
         }
         value = B::float_reshape(value, Shape::from(shape.to_vec()));
-        <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value))
+        Ok(<DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value)))
     }
 }
 
@@ -166,52 +168,46 @@ impl Replay {
         }
         let mut tensors = Dispatched(Vec::new());
         let _ = input.map_tensors(&mut tensors);
-        let guard = |operation: usize, name: &str, work: &mut dyn FnMut()| {
-            catch_unwind(AssertUnwindSafe(work)).map_err(|payload| SfpError::Replay {
-                operation,
-                name: name.to_string(),
-                message: panic_message(payload),
-            })
-        };
         let execute = &mut self.execute;
         for (id, tensor) in self.inputs.iter().zip(tensors.0) {
-            let mut tensor = Some(tensor);
-            guard(0, "input", &mut || {
-                if let Some(tensor) = tensor.take() {
-                    execute.put(*id, tensor);
-                }
-            })?;
+            guard(0, || "input".into(), || execute.put(*id, tensor))?;
         }
         for (index, operation) in self.operations.iter().enumerate() {
-            let mut ready: Vec<(usize, DispatchTensor)> = Vec::new();
-            let (taps, tap_list, views) = (&self.taps, &self.tap_list, &self.views);
-            guard(index, "operation", &mut || {
-                execute.run(operation.clone());
-                for out in operation.outputs() {
-                    if let Some(&k) = taps.get(&out.id) {
-                        let (permute, shape) = &views[k];
-                        ready.push((k, execute.get(&tap_list[k], permute.as_deref(), shape)));
+            let ready = guard(
+                index,
+                || op::name(operation),
+                || {
+                    execute.run(operation.clone());
+                    let mut ready: Vec<(usize, DispatchTensor)> = Vec::new();
+                    for out in operation.outputs() {
+                        if let Some(&k) = self.taps.get(&out.id) {
+                            let (permute, shape) = &self.views[k];
+                            ready.push((k, execute.get(&self.tap_list[k], permute.as_deref(), shape)?));
+                        }
                     }
-                }
-            })
-            .map_err(|error| match error {
-                SfpError::Replay { operation: at, message, .. } => {
-                    SfpError::Replay { operation: at, name: op::name(operation), message }
-                }
-                other => other,
-            })?;
+                    Ok(ready)
+                },
+            )?;
             for (k, tensor) in ready {
                 tapped(k, Tensor::from_dispatch(tensor))?;
             }
         }
         let shape: Vec<usize> = self.output.shape.iter().copied().collect();
-        let mut logits = None;
-        let output = &self.output;
-        guard(self.operations.len(), "output", &mut || logits = Some(execute.get(output, None, &shape)))?;
-        match logits {
-            Some(logits) => Ok(Tensor::from_dispatch(logits)),
-            None => Err(SfpError::Capture("the forward pass has no output".into())),
-        }
+        let logits = guard(self.operations.len(), || "output".into(), || execute.get(&self.output, None, &shape))?;
+        Ok(Tensor::from_dispatch(logits))
+    }
+}
+
+/// Turns what a backend says, or its panic, into a typed error.
+fn guard<T>(
+    operation: usize,
+    name: impl Fn() -> String,
+    work: impl FnOnce() -> Result<T, String>,
+) -> Result<T, SfpError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(message)) => Err(SfpError::Replay { operation, name: name(), message }),
+        Err(payload) => Err(SfpError::Replay { operation, name: name(), message: panic_message(payload) }),
     }
 }
 
