@@ -2,7 +2,8 @@
 //!
 //! | stage | where |
 //! | --- | --- |
-//! | the trait over Burn modules | [`SfpModule`], [`ModuleInput`] |
+//! | the traits over Burn modules | [`SfpModule`], [`GraphModule`], [`ModuleInput`] |
+//! | plain fields that follow when a layer shrinks | [`Shrink`] |
 //! | labelled batches | [`Calibration`] and its three sources |
 //! | the captured network, its layers and channels | [`network`] |
 //! | one pass over the samples, readouts | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
@@ -51,13 +52,18 @@ mod module;
 pub mod network;
 pub mod performance;
 mod progress;
+mod shrink;
 mod sweep;
 
 pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ParameterShape, ReadoutInfo, Seconds};
+pub use burn_sfp_derive::Shrink;
 pub use data::{Batch, BatchIter, Calibration, FnCalibration, LoaderCalibration, TensorCalibration};
 pub use error::SfpError;
-pub use module::{InputMapper, ModuleInput, SfpModule};
+pub use module::{GraphModule, InputMapper, ModuleInput, SfpModule};
 pub use progress::{Progress, Silent};
+#[doc(hidden)]
+pub use shrink::derive;
+pub use shrink::{AxisChange, FieldEdit, Scope, Shrink};
 pub use sweep::{AnalyzeConfig, GradientConfig, Grid, Readout};
 
 /// Analyses a trained model over labelled calibration data: one forward pass a batch feeds every layer.

@@ -1,9 +1,66 @@
-//! [`SfpModule`], the analysis trait over Burn modules, and what its inputs have to offer.
+//! [`GraphModule`] and [`SfpModule`], the traits over Burn modules, and what their inputs have to offer.
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use crate::{Analysis, AnalyzeConfig, Calibration, SfpError};
+use crate::{Analysis, AnalyzeConfig, Calibration, SfpError, Shrink};
+
+/// A Burn module whose graph can be captured and pruned, whatever it takes and returns.
+///
+/// Every [`SfpModule`] is one. A network that is no classifier (segmentation, several outputs) implements this directly; it
+/// can be pruned by every policy that asks for no analysis.
+///
+/// ```
+/// use burn::prelude::*;
+/// use burn::nn::conv::{Conv2d, Conv2dConfig};
+/// use burn_sfp_core::GraphModule;
+/// use burn_sfp_core::network::Network;
+///
+/// #[derive(Module, Debug)]
+/// struct TwoMaps { stem: Conv2d, a: Conv2d, b: Conv2d }
+///
+/// impl GraphModule for TwoMaps {
+///     type Inputs = Tensor<4>;
+///     type Outputs = (Tensor<4>, Tensor<4>);
+///     fn run(&self, x: Tensor<4>) -> Self::Outputs {
+///         let x = self.stem.forward(x);
+///         (self.a.forward(x.clone()), self.b.forward(x))
+///     }
+/// }
+/// let device = Device::flex();
+/// let conv = |from, to| Conv2dConfig::new([from, to], [3, 3]).init(&device);
+/// let model = TwoMaps { stem: conv(3, 8), a: conv(8, 2), b: conv(8, 4) };
+/// let network = Network::capture(&model, &Tensor::zeros([1, 3, 8, 8], &device))?;
+/// assert!(network.layer("a").is_some_and(|layer| layer.not_prunable.is_some()));
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+pub trait GraphModule: Module {
+    /// What the forward pass takes.
+    type Inputs: ModuleInput;
+    /// What it returns; the channels of outputs stay.
+    type Outputs: ModuleInput;
+
+    /// The forward pass.
+    fn run(&self, inputs: Self::Inputs) -> Self::Outputs;
+
+    /// The module as something whose plain fields can follow; see [`Shrink`]. `Some(self)` where it derives that.
+    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
+        None
+    }
+}
+
+impl<M: SfpModule> GraphModule for M {
+    type Inputs = M::Input;
+    type Outputs = Tensor<2>;
+
+    fn run(&self, inputs: M::Input) -> Tensor<2> {
+        self.logits(inputs)
+    }
+
+    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
+        SfpModule::shrinkable(self)
+    }
+}
 
 /// A classifier that can be analysed and pruned: a Burn module that turns an input into logits.
 ///
@@ -32,6 +89,13 @@ pub trait SfpModule: Module {
 
     /// The forward pass: `[samples, classes]`, before any softmax.
     fn logits(&self, input: Self::Input) -> Tensor<2>;
+
+    /// The module as something whose plain fields can follow; see [`Shrink`]. `Some(self)` where it derives that: needed by
+    /// networks with depthwise convolutions, group normalisations and the like, whose pruning otherwise ends in an error that
+    /// says so.
+    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
+        None
+    }
 
     /// What every filter recognises: [`analyze`](crate::analyze) as a method.
     ///

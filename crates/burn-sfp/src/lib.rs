@@ -40,9 +40,9 @@ pub use burn_sfp_prune as prune;
 /// What most users need.
 pub mod prelude {
     pub use burn_sfp_core::{
-        Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, Grid, InputMapper,
-        LoaderCalibration, ModuleInput, Progress, Readout, SfpError, SfpModule, Silent, TensorCalibration, analyze,
-        analyze_network,
+        Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, GraphModule, Grid,
+        InputMapper, LoaderCalibration, ModuleInput, Progress, Readout, Scope, SfpError, SfpModule, Shrink, Silent,
+        TensorCalibration, analyze, analyze_network,
     };
     pub use burn_sfp_prune::{
         Afcc, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner, PolicyContext,

@@ -10,7 +10,7 @@ use burn_capture::CaptureBackend;
 
 use super::{Flow, Layer, layer};
 use crate::error::panic_message;
-use crate::{InputMapper, ModuleInput, SfpError, SfpModule};
+use crate::{GraphModule, InputMapper, ModuleInput, SfpError};
 
 /// A parameter (or running statistic) of the module, as the capture saw it.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,26 +51,26 @@ pub struct Network {
     pub(crate) operations: Vec<OperationIr>,
     pub(crate) values: BTreeMap<TensorId, TensorData>,
     pub(crate) inputs: Vec<TensorId>,
-    pub(crate) output: TensorId,
+    pub(crate) outputs: Vec<TensorId>,
+    pub(crate) output_shapes: Vec<Vec<usize>>,
     pub(crate) input_shapes: Vec<Vec<usize>>,
     pub(crate) parameters: Vec<Parameter>,
-    pub(crate) classes: usize,
     pub(crate) batch: usize,
     pub(crate) layers: Vec<Layer>,
     pub(crate) flow: Flow,
 }
 
 impl Network {
-    /// Captures `model.logits(input)`. The input's values are not used, only its shapes.
+    /// Captures `model.run(input)`, of a classifier its `logits`. The input's values are not used, only its shapes.
     ///
     /// # Errors
-    /// [`SfpError::Forward`] where the forward pass panics on this input, [`SfpError::LogitsShape`] where it does
-    /// not return `[samples, classes]`, [`SfpError::NoLayers`] where no parameterised layer is used.
-    pub fn capture<M: SfpModule>(model: &M, input: &M::Input) -> Result<Self, SfpError> {
+    /// [`SfpError::Forward`] where the forward pass panics on this input, [`SfpError::NoLayers`] where no parameterised
+    /// layer is used.
+    pub fn capture<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Self, SfpError> {
         let shapes = input.shapes();
         let batch = input.samples();
         let device = Device::capture();
-        let mut joined: Option<(Vec<Parameter>, Vec<usize>)> = None;
+        let mut joined: Option<(Vec<Parameter>, Vec<Vec<usize>>)> = None;
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             // `valid` copies running statistics; a plain clone would share them and move the original's.
             let copy = model.valid();
@@ -83,13 +83,14 @@ impl Network {
                 let input = input.map_tensors(&mut ids);
                 let mut names = Names::default();
                 copy.visit(&mut names);
-                let logits = copy.logits(input);
-                let shape = logits.dims().to_vec();
-                let output = id_of(&logits);
+                let outputs = copy.run(input);
+                let shapes = outputs.shapes();
+                let mut made = InputIds::default();
+                let outputs = outputs.map_tensors(&mut made);
                 // The tensors still alive here belong to the closed scope; nothing may run on them any more.
-                let completed = scope.complete(ids.0, output);
-                joined = Some((names.parameters, shape));
-                std::mem::forget(logits);
+                let completed = scope.complete(ids.0, made.0);
+                joined = Some((names.parameters, shapes));
+                std::mem::forget(outputs);
                 completed
             })
         }));
@@ -103,16 +104,13 @@ impl Network {
                 });
             }
         };
-        let Some((mut parameters, logits)) = joined else {
+        let Some((mut parameters, output_shapes)) = joined else {
             return Err(SfpError::Capture("the forward pass returned nothing".into()));
         };
-        if logits.len() != 2 || logits[0] != batch {
-            return Err(SfpError::LogitsShape { found: logits, samples: batch });
-        }
         parameters.retain(|parameter| graph.values.contains_key(&parameter.tensor));
-        let Some(&output) = graph.graph.outputs.first() else {
-            return Err(SfpError::Capture("the forward pass has no float output".into()));
-        };
+        if graph.graph.outputs.is_empty() {
+            return Err(SfpError::Capture("the forward pass returns no tensor".into()));
+        }
         let mut network = Network {
             operations: graph
                 .graph
@@ -122,10 +120,10 @@ impl Network {
                 .collect(),
             values: graph.values,
             inputs: graph.graph.inputs,
-            output,
+            outputs: graph.graph.outputs,
+            output_shapes,
             input_shapes: shapes,
             parameters,
-            classes: logits[1],
             batch,
             layers: Vec::new(),
             flow: Flow::default(),
@@ -160,9 +158,17 @@ impl Network {
         &self.flow
     }
 
-    /// Number of classes: columns of the logits.
+    /// Number of classes: columns of the logits; 0 where the first output is not `[samples, classes]`.
     pub fn classes(&self) -> usize {
-        self.classes
+        match self.output_shapes.first().map(Vec::as_slice) {
+            Some(&[samples, classes]) if samples == self.batch => classes,
+            _ => 0,
+        }
+    }
+
+    /// Shapes of the outputs, the captured batch size first.
+    pub fn output_shapes(&self) -> &[Vec<usize>] {
+        &self.output_shapes
     }
 
     /// Samples in the captured batch.

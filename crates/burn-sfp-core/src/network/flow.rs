@@ -41,7 +41,8 @@ impl Flow {
         for (index, operation) in network.operations.iter().enumerate() {
             op::flow(operation, index, &mut context);
         }
-        if let Some(axes) = context.tensors.get(&network.output).cloned() {
+        for output in &network.outputs {
+            let axes = context.tensors.get(output).cloned().unwrap_or_default();
             for labels in axes.iter().flatten() {
                 context.labels.pin(labels, "it is an output of the network");
             }

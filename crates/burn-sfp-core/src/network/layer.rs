@@ -335,7 +335,8 @@ impl<'a> Finder<'a> {
             consumers: Vec::new(),
             producers: Vec::new(),
             feeds_classifier: false,
-            is_classifier: call.kind == LayerKind::Linear && self.same_but_reshaped(call.out.id, self.network.output),
+            is_classifier: call.kind == LayerKind::Linear
+                && self.network.outputs.first().is_some_and(|&output| self.same_but_reshaped(call.out.id, output)),
             macs: macs(call),
             parameters: numbers(weight) + bias.map_or(0, numbers),
             calls: 1,

@@ -117,7 +117,8 @@ impl Replay {
                 tensor
             })
         };
-        let Some(output) = read(&network.output, TensorStatus::ReadOnly) else {
+        let first = network.outputs.first().and_then(|output| read(output, TensorStatus::ReadOnly));
+        let Some(output) = first else {
             return Err(SfpError::Capture("the output is not computed from the input".into()));
         };
         let mut tap_list = Vec::new();
@@ -216,7 +217,7 @@ struct KeepValues<'a>(&'a Network);
 
 impl IrVisitorMut for KeepValues<'_> {
     fn visit_tensor_mut(&mut self, tensor: &mut TensorIr) {
-        let kept = self.0.values.contains_key(&tensor.id) || tensor.id == self.0.output;
+        let kept = self.0.values.contains_key(&tensor.id) || self.0.outputs.contains(&tensor.id);
         if kept && tensor.status == TensorStatus::ReadWrite {
             tensor.status = TensorStatus::ReadOnly;
         }

@@ -34,6 +34,10 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     let network = Network::capture(model, &first.input)?;
     drop(first);
     let classes = network.classes();
+    if classes == 0 {
+        let found = network.output_shapes().first().cloned().unwrap_or_default();
+        return Err(SfpError::LogitsShape { found, samples: network.batch() });
+    }
     let mut subjects = choose_subjects(&network, config)?;
     let direct: Vec<Option<usize>> =
         network.layers().iter().map(|layer| direct_mean(&network, layer, &subjects)).collect();
