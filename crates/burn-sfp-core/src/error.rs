@@ -146,6 +146,20 @@ pub enum SfpError {
         /// What the device said.
         message: String,
     },
+    /// A smaller module does not run the graph that its plan foresaw.
+    #[error(
+        "the smaller module does not run the planned graph: operation {operation} ({name}): {what}; a number that is stored in \
+         the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or implement \
+         `Shrink` for the struct that stores it"
+    )]
+    NotAsPlanned {
+        /// Position in the graph.
+        operation: usize,
+        /// Name of the operation.
+        name: String,
+        /// What differs.
+        what: String,
+    },
     /// A setting is out of its range.
     #[error("{name} is {found}, but must be {expected}")]
     Config {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn_sfp_core::network::{ChannelId, Network};
 
-use crate::group::Groups;
+use crate::group::{Blocks, Group, Groups};
 use crate::{PruneError, Ranking};
 
 /// How many of the scored channels are removed.
@@ -30,12 +30,13 @@ impl Budget {
         }
     }
 
-    /// Chooses the channels to remove.
+    /// Chooses the channels to remove; where filters have two coordinates, along this one.
     pub(crate) fn choose(
         self,
         network: &Network,
         groups: &Groups,
         ranking: &Ranking,
+        blocks: Blocks,
     ) -> Result<BTreeSet<ChannelId>, PruneError> {
         let ratio = self.ratio();
         if !(ratio.is_finite() && ratio >= 0.0) {
@@ -45,39 +46,39 @@ impl Budget {
                 expected: "at least 0 and below 1",
             });
         }
+        // Scores over their layer's mean.
+        let scores: Vec<Option<(&Vec<f64>, f64)>> = network
+            .layers()
+            .iter()
+            .map(|layer| {
+                let scores = ranking.filters.get(&layer.path)?;
+                let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+                Some((scores, if mean > 0.0 { mean } else { 1.0 }))
+            })
+            .collect();
         let mut removed = BTreeSet::new();
         // (score, group, channel) of everything that may go.
         let mut ranked: Vec<(f64, usize, ChannelId)> = Vec::new();
         let mut left: Vec<usize> = Vec::new();
-        for (group, (layers, channels)) in groups.tied.iter().enumerate() {
+        for (group, Group { layers, blocks: coordinate, channels }) in groups.groups.iter().enumerate() {
             left.push(channels.len());
-            let scores: Vec<(usize, &Vec<f64>, f64)> = layers
-                .iter()
-                .filter_map(|&layer| {
-                    let scores = ranking.filters.get(&network.layers()[layer].path)?;
-                    let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-                    Some((layer, scores, if mean > 0.0 { mean } else { 1.0 }))
-                })
-                .collect();
-            if scores.is_empty() {
+            let other = coordinate.is_some_and(|coordinate| coordinate != blocks);
+            if other || layers.iter().all(|&layer| scores[layer].is_none()) {
                 continue;
             }
-            // Tied layers speak with one voice: the mean of their scores, each over its own layer's mean.
+            // Tied layers speak with one voice: the mean of their scores.
             let mut own: Vec<(f64, usize, ChannelId)> = channels
                 .iter()
                 .filter(|id| groups.channels[id].pinned.is_none())
                 .map(|&id| {
-                    let members = &groups.channels[&id].made_by;
-                    let values: Vec<f64> = scores
-                        .iter()
-                        .flat_map(|(layer, scores, mean)| {
-                            members
-                                .iter()
-                                .filter(move |(l, _)| l == layer)
-                                .map(move |(_, filter)| scores[*filter] / mean)
-                        })
-                        .collect();
-                    (values.iter().sum::<f64>() / values.len().max(1) as f64, group, id)
+                    let (mut sum, mut count) = (0.0, 0);
+                    for &(layer, filter) in &groups.channels[&id].made_by {
+                        if let Some((scores, mean)) = scores[layer] {
+                            sum += scores[filter] / mean;
+                            count += 1;
+                        }
+                    }
+                    (sum / f64::from(count.max(1)), group, id)
                 })
                 .collect();
             if own.is_empty() {

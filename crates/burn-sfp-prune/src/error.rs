@@ -47,6 +47,30 @@ pub enum PruneError {
         /// What was asked for.
         asked: String,
     },
+    /// A plain field has to follow, and a module mapper reaches parameters only.
+    #[error(
+        "layer `{path}` ({container}) keeps `{field}` in a plain field, which has to change from {before} to {after}: add \
+         `Shrink` to the derives of the model and of each struct down to this layer, and to its `impl SfpModule` (or \
+         `GraphModule`) the line `fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {{ Some(self) }}`"
+    )]
+    NeedsShrink {
+        /// Layer.
+        path: String,
+        /// Its type.
+        container: String,
+        /// Field.
+        field: String,
+        /// Value before.
+        before: f64,
+        /// Value after.
+        after: f64,
+    },
+    /// A policy looks at what filters recognise, and there is no analysis.
+    #[error("policy {policy} needs an analysis: use `Pruner`, or hand the analysis to `Planner::plan`")]
+    NeedsAnalysis {
+        /// Policy.
+        policy: String,
+    },
     /// A ratio or another setting is out of range.
     #[error("{name} is {found}, but must be {expected}")]
     Config {

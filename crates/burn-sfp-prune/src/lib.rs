@@ -56,9 +56,11 @@ mod rewrite;
 pub use budget::Budget;
 pub use error::PruneError;
 pub use finetune::{FineTuneConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
+pub use group::Blocks;
 pub use mask::ConnectionMask;
 pub use plan::{
-    AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PlanSummary, PrunePlan, Totals,
+    AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PlanSummary, PrunePlan, Scale,
+    Totals,
 };
 pub use planner::{FoldMeans, Planner};
 pub use policy::{
@@ -66,3 +68,4 @@ pub use policy::{
     RankingPolicy, SfpRanking,
 };
 pub use pruner::{Pruned, Pruner};
+pub use rewrite::Smaller;

@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::Path;
 
 use burn_sfp_core::file::{read_json, write_json};
-use burn_sfp_core::network::LayerKind;
-use burn_sfp_core::{ParameterShape, SfpError};
+use burn_sfp_core::network::{ChannelId, LayerKind};
+use burn_sfp_core::{FieldEdit, ParameterShape, SfpError};
 use serde::{Deserialize, Serialize};
 
 use crate::PruneError;
 
 /// Version of the file format.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// The indices of one axis that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,16 @@ pub struct Fold {
     pub removed_connections_only: bool,
 }
 
+/// A parameter that is multiplied by a number, because the smaller module divides by another one (attention that is scaled
+/// by the width of its heads).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Module path.
+    pub path: String,
+    /// The factor.
+    pub factor: f64,
+}
+
 /// What happens to one layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerPlan {
@@ -114,7 +124,7 @@ pub struct Totals {
     pub parameters_before: u64,
     /// Numbers in those of the smaller model, masked ones included.
     pub parameters_after: u64,
-    /// Multiply-adds a sample.
+    /// Multiply-adds a sample, products between computed tensors (attention) included.
     pub macs_before: u64,
     /// Multiply-adds a sample of the smaller model, masked ones included.
     pub macs_after: u64,
@@ -141,12 +151,18 @@ pub struct PrunePlan {
     pub policy: String,
     /// Paths and shapes of the model's parameters.
     pub model: Vec<ParameterShape>,
+    /// The channel sets that leave, as numbered by the captured network.
+    pub channels: Vec<ChannelId>,
     /// Parameters that shrink.
     pub cuts: Vec<ParameterCut>,
     /// Connections that go between filters that stay.
     pub masks: Vec<Mask>,
     /// Mean activations that biases take over.
     pub folds: Vec<Fold>,
+    /// Plain fields that follow.
+    pub fields: Vec<FieldEdit>,
+    /// Parameters that take a factor in.
+    pub scales: Vec<Scale>,
     /// Layer by layer, in the order in which they run.
     pub layers: Vec<LayerPlan>,
     /// Layers that were left whole, and why.
@@ -157,6 +173,10 @@ pub struct PrunePlan {
     pub parameters_before: u64,
     /// The same of the smaller model.
     pub parameters_after: u64,
+    /// Multiply-adds of one sample, products between computed tensors (attention) included.
+    pub macs_before: u64,
+    /// The same of the smaller model.
+    pub macs_after: u64,
 }
 
 impl PrunePlan {
@@ -201,8 +221,8 @@ impl PrunePlan {
             connections_after: sum(|layer| layer.connections_after),
             parameters_before: self.parameters_before,
             parameters_after: self.parameters_after,
-            macs_before: sum(|layer| layer.macs_before),
-            macs_after: sum(|layer| layer.macs_after),
+            macs_before: self.macs_before,
+            macs_after: self.macs_after,
         }
     }
 

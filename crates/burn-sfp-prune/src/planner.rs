@@ -1,12 +1,13 @@
 //! From a policy's ranking to a plan that is closed under the network's dependencies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use burn_sfp_core::Analysis;
-use burn_sfp_core::network::{ChannelId, Layer, LayerKind, Network};
+use burn_sfp_core::network::{ChannelId, Layer, Network};
+use burn_sfp_core::{Analysis, GraphModule};
 
-use crate::group::Groups;
+use crate::group::{Blocks, Groups};
 use crate::plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut};
+use crate::rewrite::{Smaller, carry_out};
 use crate::{Budget, Connections, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
 /// Which mean activations go into the biases of the layers that read them.
@@ -36,6 +37,7 @@ pub struct Planner {
     budget: Budget,
     fold: FoldMeans,
     keep_empty: bool,
+    blocks: Blocks,
 }
 
 impl Planner {
@@ -62,30 +64,38 @@ impl Planner {
         self
     }
 
-    /// Makes the plan.
+    /// Which coordinate of filters goes where they have two (members of groups, dimensions of heads; or whole ones).
+    pub fn blocks(mut self, blocks: Blocks) -> Self {
+        self.blocks = blocks;
+        self
+    }
+
+    /// Makes the plan. Policies that rank by weights alone need no analysis: `None` will do for them.
     ///
     /// # Errors
     /// [`PruneError::OtherModel`] where the analysis is of another model, [`PruneError::WouldEmpty`] where a layer would
     /// lose all filters, [`PruneError::BadRanking`] where the policy's ranking does not fit, and the policy's own.
-    pub fn plan(
+    pub fn plan<'a>(
         &self,
-        network: &Network,
-        analysis: &Analysis,
+        network: &'a Network,
+        analysis: impl Into<Option<&'a Analysis>>,
         policy: &dyn RankingPolicy,
     ) -> Result<PrunePlan, PruneError> {
-        if network.model_shapes() != analysis.model {
+        let analysis = analysis.into();
+        if analysis.is_some_and(|analysis| network.model_shapes() != analysis.model) {
             return Err(PruneError::OtherModel { what: "its parameters are not those of the analysis".into() });
         }
         let mut ranking = policy.rank(&PolicyContext { network, analysis })?;
         check(network, &policy.name(), &ranking)?;
         let groups = Groups::of(network);
-        let mut removed = if ranking.filters.is_empty() {
+        let mut atoms = if ranking.filters.is_empty() {
             BTreeSet::new()
         } else {
-            self.budget.choose(network, &groups, &ranking)?
+            self.budget.choose(network, &groups, &ranking, self.blocks)?
         };
         let mut verdicts = std::mem::take(&mut ranking.connections);
-        close(network, &groups, &mut verdicts, &mut removed, self.keep_empty)?;
+        close(network, &groups, &mut verdicts, &mut atoms, self.keep_empty)?;
+        let removed = network.flow().closed(&atoms);
         for layer in network.layers() {
             let all =
                 !layer.output_channels().is_empty() && layer.output_channels().iter().all(|id| removed.contains(id));
@@ -97,84 +107,117 @@ impl Planner {
                 });
             }
         }
-        Ok(self.write(network, analysis, &policy.name(), &verdicts, &removed))
+        let mut plan = self.write(network, analysis, &policy.name(), &verdicts, &removed);
+        plan.channels = atoms.into_iter().collect();
+        Ok(plan)
+    }
+
+    /// Captures a module, plans without an analysis and rewrites: one call for policies that rank by weights alone, and for
+    /// modules that are no classifiers. The smaller module is captured once more, on the same input, to make sure that it
+    /// runs the graph that the plan foresaw.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_core::GraphModule;
+    /// # use burn_sfp_prune::{Budget, Magnitude, Planner};
+    /// #[derive(Module, Debug)]
+    /// struct Mlp { a: Linear, b: Linear }
+    /// impl GraphModule for Mlp {
+    ///     type Inputs = Tensor<2>;
+    ///     type Outputs = Tensor<2>;
+    ///     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    ///         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+    ///     }
+    /// }
+    /// let device = Device::flex();
+    /// let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// let planner = Planner::new().budget(Budget::PerLayer(0.25));
+    /// let smaller = planner.prune(&mlp, &Tensor::zeros([1, 4], &device), &Magnitude::l2())?;
+    /// assert_eq!(smaller.model.a.weight.dims(), [4, 6]);
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Network::capture`], [`plan`](Planner::plan) and [`PrunePlan::apply`], and
+    /// [`SfpError::NotAsPlanned`](burn_sfp_core::SfpError::NotAsPlanned) where a number in the module does not follow its
+    /// shapes.
+    pub fn prune<M: GraphModule>(
+        &self,
+        model: &M,
+        inputs: &M::Inputs,
+        policy: &dyn RankingPolicy,
+    ) -> Result<Smaller<M>, PruneError> {
+        let network = Network::capture(model, inputs)?;
+        let plan = self.plan(&network, None, policy)?;
+        carry_out(&network, plan, model, inputs)
     }
 
     fn write(
         &self,
         network: &Network,
-        analysis: &Analysis,
+        analysis: Option<&Analysis>,
         policy: &str,
         verdicts: &BTreeMap<String, Connections>,
         removed: &BTreeSet<ChannelId>,
     ) -> PrunePlan {
-        let cuts = cuts(network, removed);
         let gone = |id: &ChannelId| removed.contains(id);
         let mut plan = PrunePlan {
             version: PLAN_VERSION,
             policy: policy.to_string(),
             model: network.model_shapes(),
+            channels: Vec::new(),
+            cuts: cuts(network, removed),
             masks: Vec::new(),
             folds: Vec::new(),
+            fields: network.field_edits(removed),
+            scales: Vec::new(),
             layers: Vec::new(),
             kept_whole: Vec::new(),
             trainable: Vec::new(),
             parameters_before: 0,
             parameters_after: 0,
-            cuts,
+            macs_before: network.macs(),
+            macs_after: network.macs_without(removed),
         };
+        let mut trained = Trainable::default();
         for layer in network.layers() {
             let kept_outputs = layer.filters - layer.output_channels().iter().filter(|id| gone(id)).count();
             let kept_inputs = layer.inputs - layer.input_channels().iter().flatten().filter(|id| gone(id)).count();
-            let inputs = layer.inputs / layer.groups.max(1);
-            let connections_after = match verdicts.get(&layer.path) {
-                Some(verdict) => verdict.kept() as u64,
-                None if layer.groups > 1 => (layer.filters * inputs) as u64,
-                None => (kept_outputs * kept_inputs) as u64,
-            };
-            let share = |whole: u64| {
-                let parts = (layer.filters * layer.inputs) as u128;
-                (u128::from(whole) * (kept_outputs * kept_inputs) as u128 / parts.max(1)) as u64
-            };
-            let bias = layer.bias().map_or(0, |_| layer.filters) as u64;
-            let kept_bias = layer.bias().map_or(0, |_| kept_outputs) as u64;
+            let kernel = layer.kernel().iter().product::<usize>().max(1) as u64;
+            let size = |parameter: usize| network.parameters()[parameter].shape.iter().product::<usize>() as u64;
+            let size_after = |parameter: usize| network.parameter_size_without(parameter, removed);
+            let verdict = verdicts.get(&layer.path);
             plan.layers.push(LayerPlan {
                 path: layer.path.clone(),
                 kind: layer.kind,
                 filters_before: layer.filters,
                 filters_after: kept_outputs,
-                connections_before: (layer.filters * inputs) as u64,
-                connections_after,
+                connections_before: size(layer.weight()) / kernel,
+                connections_after: verdict.map_or(size_after(layer.weight()) / kernel, |verdict| verdict.kept() as u64),
                 parameters_before: layer.parameters,
-                parameters_after: share(layer.parameters - bias) + kept_bias,
+                parameters_after: size_after(layer.weight()) + layer.bias().map_or(0, size_after),
                 macs_before: layer.macs,
-                macs_after: share(layer.macs),
+                macs_after: network.layer_macs_without(layer, removed),
             });
-            if let Some(verdict) = verdicts.get(&layer.path)
+            if let Some(verdict) = verdict
                 && verdict.kept() < kept_outputs * kept_inputs
             {
                 plan.masks.push(mask(network, layer, verdict));
             }
-            if let Some(fold) = self.fold_of(network, analysis, layer, verdicts.get(&layer.path), removed) {
-                plan.folds.push(fold);
-            }
+            let fold = analysis.and_then(|analysis| self.fold_of(network, analysis, layer, verdict, removed));
+            plan.folds.extend(fold);
             if let Some(reason) = &layer.not_prunable {
                 plan.kept_whole.push(KeptWhole { path: layer.path.clone(), reason: reason.clone() });
             }
-            let touched =
-                kept_outputs < layer.filters || kept_inputs < layer.inputs || verdicts.contains_key(&layer.path);
-            if touched {
-                trainable(network, layer, &mut plan.trainable);
+            if kept_outputs < layer.filters || kept_inputs < layer.inputs || verdict.is_some() {
+                trained.add_layer(network, layer);
             }
         }
-        for parameter in network.parameters().iter().filter(|parameter| is_trained(&parameter.path)) {
-            let before: u64 = parameter.shape.iter().product::<usize>() as u64;
-            let cut = plan.cuts.iter().find(|cut| cut.path == parameter.path);
-            let after = cut.map_or(before, |cut| {
-                cut.axes.iter().fold(before, |size, axis| size / axis.length.max(1) as u64 * axis.keep.len() as u64)
-            });
-            plan.parameters_before += before;
-            plan.parameters_after += after;
+        plan.trainable = trained.paths;
+        for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| is_trained(&p.path)) {
+            plan.parameters_before += parameter.shape.iter().product::<usize>() as u64;
+            plan.parameters_after += network.parameter_size_without(index, removed);
         }
         plan
     }
@@ -357,7 +400,7 @@ fn mask(network: &Network, layer: &Layer, verdict: &Connections) -> Mask {
 
 /// For each kernel element the share of output positions at which it reads inside the input.
 fn coverage(layer: &Layer) -> Vec<f32> {
-    if layer.kind == LayerKind::Linear {
+    if layer.kernel().is_empty() {
         return vec![1.0];
     }
     // One factor an axis: the positions are a product of the axes.
@@ -382,23 +425,31 @@ fn coverage(layer: &Layer) -> Vec<f32> {
     factors.iter().fold(vec![1.0], |all, factor| all.iter().flat_map(|a| factor.iter().map(move |b| a * b)).collect())
 }
 
-/// Paths of everything that learns with the layer: weight, bias and the batch normalisation that follows directly.
-fn trainable(network: &Network, layer: &Layer, paths: &mut Vec<String>) {
-    let path = |index: usize| network.parameters()[index].path.clone();
-    let mut add = |path: String| {
-        if !paths.contains(&path) {
-            paths.push(path);
+/// Paths of everything that learns with pruned layers.
+#[derive(Default)]
+struct Trainable {
+    paths: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Trainable {
+    fn add(&mut self, path: String) {
+        if self.seen.insert(path.clone()) {
+            self.paths.push(path);
         }
-    };
-    add(path(layer.weight()));
-    if let Some(bias) = layer.bias() {
-        add(path(bias));
     }
-    if let Some(mean) = layer.running_mean {
-        let norm = path(mean);
-        if let Some(norm) = norm.strip_suffix("running_mean") {
+
+    /// Weight, bias and the batch normalisation that follows directly.
+    fn add_layer(&mut self, network: &Network, layer: &Layer) {
+        let path = |index: usize| network.parameters()[index].path.clone();
+        self.add(path(layer.weight()));
+        if let Some(bias) = layer.bias() {
+            self.add(path(bias));
+        }
+        let norm = layer.running_mean.map(path);
+        if let Some(norm) = norm.as_deref().and_then(|mean| mean.strip_suffix("running_mean")) {
             for field in ["gamma", "beta", "training"] {
-                add(format!("{norm}{field}"));
+                self.add(format!("{norm}{field}"));
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
-use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, Progress, SfpModule, Silent, analyze_network};
+use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, Progress, SfpError, SfpModule, Silent, analyze_network};
 
+use crate::group::Blocks;
 use crate::plan::PlanSummary;
+use crate::rewrite::{Smaller, carry_out};
 use crate::{Afcc, Budget, FoldMeans, Planner, PruneError, PrunePlan, RankingPolicy};
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -71,6 +73,12 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Which coordinate of filters goes where they have two; see [`Planner::blocks`].
+    pub fn blocks(mut self, blocks: Blocks) -> Self {
+        self.planner = self.planner.blocks(blocks);
+        self
+    }
+
     /// Settings of the analysis.
     pub fn config(mut self, config: AnalyzeConfig) -> Self {
         self.config = config;
@@ -86,7 +94,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// Analyses the model, plans and rewrites. The model itself is not changed.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::plan`] and [`PrunePlan::apply`].
+    /// Those of [`analyze_network`], [`Planner::plan`] and [`PrunePlan::apply`], and [`SfpError::NotAsPlanned`] where a number
+    /// stored in the module does not follow its shapes.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
         C: Calibration<M::Input>,
@@ -96,7 +105,12 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         let plan = self.planner.plan(&network, &analysis, &self.policy)?;
         let planning = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let model = plan.apply(model)?;
+        // The batch that the network was captured on.
+        let first = match self.calibration.batches().next() {
+            None => return Err(SfpError::NoSamples.into()),
+            Some(batch) => batch.map_err(|message| SfpError::Data { batch: 0, message })?,
+        };
+        let Smaller { model, plan } = carry_out(&network, plan, model, &first.input)?;
         Ok(Pruned { model, plan, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
     }
 }

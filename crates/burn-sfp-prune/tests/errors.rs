@@ -199,7 +199,7 @@ fn plan_files_that_are_none() {
     }
     made.version = 99;
     made.save(&path).unwrap();
-    unreadable(&["version 99", "version 1", "plan again"]);
+    unreadable(&["version 99", "version 2", "plan again"]);
 }
 
 #[test]

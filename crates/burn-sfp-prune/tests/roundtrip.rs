@@ -16,7 +16,7 @@ use burn_sfp_prune::{
 use small::{CLASSES, FILTERS, SIDE, Small, analysed, bytes, images, parameters};
 
 fn rank(policy: &dyn RankingPolicy, network: &Network, analysis: &Analysis) -> Ranking {
-    policy.rank(&PolicyContext { network, analysis }).unwrap()
+    policy.rank(&PolicyContext { network, analysis: Some(analysis) }).unwrap()
 }
 
 fn plan(model: &Small, planner: Planner, policy: &dyn RankingPolicy) -> PrunePlan {

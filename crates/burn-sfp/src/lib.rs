@@ -45,8 +45,8 @@ pub mod prelude {
         TensorCalibration, analyze, analyze_network,
     };
     pub use burn_sfp_prune::{
-        Afcc, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner, PolicyContext,
-        PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking, SplitModule,
-        fine_tune, fine_tune_split,
+        Afcc, Blocks, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner,
+        PolicyContext, PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking,
+        Smaller, SplitModule, fine_tune, fine_tune_split,
     };
 }

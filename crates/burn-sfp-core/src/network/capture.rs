@@ -8,6 +8,7 @@ use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 
+use super::index::Index;
 use super::{Flow, Layer, layer};
 use crate::error::panic_message;
 use crate::{GraphModule, InputMapper, ModuleInput, SfpError};
@@ -19,6 +20,8 @@ pub struct Parameter {
     pub path: String,
     /// Type of the struct that holds it, for example `Conv2d`.
     pub container: String,
+    /// Types of the structs around it, the outermost first.
+    pub holders: Vec<String>,
     /// Its shape.
     pub shape: Vec<usize>,
     pub(crate) tensor: TensorId,
@@ -43,7 +46,7 @@ pub struct Parameter {
 /// let network = Network::capture(&mlp, &Tensor::zeros([2, 4], &device))?;
 /// let layers = network.layers();
 /// assert_eq!((layers[0].path.as_str(), layers[0].filters, layers[0].macs), ("a", 8, 32));
-/// assert_eq!(layers[0].consumers, ["b"]);
+/// assert_eq!(network.consumers(&layers[0])[0].path, "b");
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ pub struct Network {
     pub(crate) batch: usize,
     pub(crate) layers: Vec<Layer>,
     pub(crate) flow: Flow,
+    pub(crate) index: Index,
 }
 
 impl Network {
@@ -127,6 +131,7 @@ impl Network {
             batch,
             layers: Vec::new(),
             flow: Flow::default(),
+            index: Index::default(),
         };
         for input in &network.inputs {
             network.values.remove(input);
@@ -189,7 +194,10 @@ impl Network {
 
     /// Checks that a capture of another batch size runs the same operations.
     pub(crate) fn same_operations(&self, other: &Network) -> Result<(), SfpError> {
-        let names = |network: &Network| network.operations.iter().map(super::op::name).collect::<Vec<_>>();
+        // Burn folds the leading axes of linear layers into rows by the size of the batch: reshapes may differ.
+        let names = |network: &Network| {
+            network.operations.iter().map(super::op::name).filter(|name| name != "Reshape").collect::<Vec<_>>()
+        };
         let (ours, theirs) = (names(self), names(other));
         let differ = (0..ours.len().max(theirs.len())).find(|&k| ours.get(k) != theirs.get(k));
         match differ {
@@ -258,15 +266,15 @@ struct Names {
 impl Names {
     fn push(&mut self, tensor: Option<TensorId>, shape: Vec<usize>) {
         // The innermost entry is the field itself; its holder is the nearest struct above it.
-        let container = self
+        let holders: Vec<String> = self
             .containers
             .iter()
-            .rev()
-            .find_map(|name| name.strip_prefix("Struct:").or_else(|| name.strip_prefix("Enum:")))
-            .unwrap_or_default()
-            .to_string();
+            .filter_map(|name| name.strip_prefix("Struct:").or_else(|| name.strip_prefix("Enum:")))
+            .map(str::to_string)
+            .collect();
+        let container = holders.last().cloned().unwrap_or_default();
         if let Some(tensor) = tensor {
-            self.parameters.push(Parameter { path: self.path.join("."), container, shape, tensor });
+            self.parameters.push(Parameter { path: self.path.join("."), container, holders, shape, tensor });
         }
     }
 }

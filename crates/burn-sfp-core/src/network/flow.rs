@@ -1,12 +1,12 @@
 //! Which indices of which parameters carry the same channel, and which channels must stay.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use burn::backend::ir::TensorId;
+use burn::backend::ir::{TensorId, TensorIr};
 
-use super::context::Context;
+use super::context::{Context, CountedField};
 use super::labels::Axes;
-use super::{ChannelId, Network, op};
+use super::{ChannelId, Network, fields, op};
 
 /// The channels along one axis of a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,11 +18,17 @@ pub struct ParamAxis {
 }
 
 /// How channels run through the network: equal [`ChannelId`]s leave together, wherever they stand.
+///
+/// An id is an *atom* or a *product* of atoms (of a head and a dimension, of a group and a member): an index leaves when any of its
+/// atoms does, so what stays is rectangular whichever of them is cut.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
     pub(crate) parameters: BTreeMap<usize, Vec<ParamAxis>>,
     pub(crate) tensors: HashMap<TensorId, Axes>,
     pub(crate) pinned: HashMap<ChannelId, String>,
+    products: BTreeMap<ChannelId, Vec<ChannelId>>,
+    families: HashMap<ChannelId, u32>,
+    pub(super) fields: Vec<CountedField>,
 }
 
 impl Flow {
@@ -31,45 +37,114 @@ impl Flow {
         self.parameters.get(&index).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Why a channel must stay, `None` where it may go.
+    /// Why a channel must stay, `None` where it may go. A product may go where one of its atoms may.
     pub fn pinned(&self, channel: ChannelId) -> Option<&str> {
         self.pinned.get(&channel).map(String::as_str)
     }
 
+    /// The atoms of a channel, outermost coordinate first; of an atom, itself.
+    pub fn atoms(&self, channel: ChannelId) -> Vec<ChannelId> {
+        self.products.get(&channel).cloned().unwrap_or_else(|| vec![channel])
+    }
+
+    /// Which atoms first stood on the same axis: one family is one way to cut a layer.
+    pub fn family(&self, atom: ChannelId) -> u32 {
+        self.families.get(&atom).copied().unwrap_or_default()
+    }
+
+    /// Atoms that leave, and with them every product that they are part of.
+    pub fn closed(&self, atoms: &BTreeSet<ChannelId>) -> BTreeSet<ChannelId> {
+        let mut all = atoms.clone();
+        if !atoms.is_empty() {
+            all.extend(
+                self.products
+                    .iter()
+                    .filter(|(_, parts)| parts.iter().any(|atom| atoms.contains(atom)))
+                    .map(|(product, _)| *product),
+            );
+        }
+        all
+    }
+
+    /// A tensor's shape without the channels in `removed` (closed).
+    pub(crate) fn shape_without(&self, tensor: &TensorIr, removed: &BTreeSet<ChannelId>) -> Vec<usize> {
+        let axes = self.tensors.get(&tensor.id);
+        tensor
+            .shape
+            .iter()
+            .enumerate()
+            .map(|(axis, &length)| match axes.and_then(|axes| axes.get(axis)) {
+                Some(Some(labels)) => labels.iter().filter(|label| !removed.contains(label)).count(),
+                _ => length,
+            })
+            .collect()
+    }
+
     pub(crate) fn of(network: &Network) -> Self {
         let mut context = Context::new(network);
+        fields::fixed_layers(network, &mut context);
         for (index, operation) in network.operations.iter().enumerate() {
             op::flow(operation, index, &mut context);
         }
         for output in &network.outputs {
             let axes = context.tensors.get(output).cloned().unwrap_or_default();
-            for labels in axes.iter().flatten() {
-                context.labels.pin(labels, "it is an output of the network");
-            }
+            context.pin_axes(&axes, "it is an output of the network");
         }
-        finish(context, network)
+        fields::normalizations(network, &mut context);
+        Self::finish(context, network)
     }
-}
 
-/// Every label becomes its set's representative.
-fn finish(mut context: Context, network: &Network) -> Flow {
-    let mut tensors = std::mem::take(&mut context.tensors);
-    for axes in tensors.values_mut() {
-        for labels in axes.iter_mut().flatten() {
-            for label in labels.iter_mut() {
-                *label = context.labels.find(*label);
+    /// Every label becomes its set's representative.
+    fn finish(mut context: Context, network: &Network) -> Self {
+        let mut flow = Self::default();
+        let mut canonical: HashMap<Vec<ChannelId>, ChannelId> = HashMap::new();
+        let mut known: HashMap<ChannelId, ChannelId> = HashMap::new();
+        let mut name = |label: ChannelId, context: &mut Context, flow: &mut Self| {
+            let root = context.labels.find(label);
+            *known.entry(root).or_insert_with(|| {
+                let atoms = context.labels.atoms(root);
+                if let [atom] = atoms[..] {
+                    flow.families.insert(atom, context.labels.family(atom));
+                    return atom;
+                }
+                for &atom in &atoms {
+                    flow.families.insert(atom, context.labels.family(atom));
+                }
+                *canonical.entry(atoms.clone()).or_insert_with(|| {
+                    flow.products.insert(root, atoms);
+                    root
+                })
+            })
+        };
+        let mut tensors = std::mem::take(&mut context.tensors);
+        for axes in tensors.values_mut() {
+            for label in axes.iter_mut().flatten().flatten() {
+                *label = name(*label, &mut context, &mut flow);
             }
         }
+        let mut fields = std::mem::take(&mut context.fields);
+        for label in fields.iter_mut().flat_map(|field| &mut field.of) {
+            *label = name(*label, &mut context, &mut flow);
+        }
+        for (index, parameter) in network.parameters.iter().enumerate() {
+            let Some(axes) = tensors.get(&parameter.tensor) else { continue };
+            let axes: Vec<ParamAxis> = axes
+                .iter()
+                .enumerate()
+                .filter_map(|(axis, labels)| Some(ParamAxis { axis, channels: labels.clone()? }))
+                .collect();
+            flow.parameters.insert(index, axes);
+        }
+        flow.pinned.clone_from(context.labels.pinned());
+        for (&product, atoms) in &flow.products {
+            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| flow.pinned.get(atom)).collect();
+            if reasons.len() == atoms.len() {
+                let reason = reasons[0].clone();
+                flow.pinned.insert(product, reason);
+            }
+        }
+        flow.tensors = tensors;
+        flow.fields = fields;
+        flow
     }
-    let mut parameters = BTreeMap::new();
-    for (index, parameter) in network.parameters.iter().enumerate() {
-        let Some(axes) = tensors.get(&parameter.tensor) else { continue };
-        let axes: Vec<ParamAxis> = axes
-            .iter()
-            .enumerate()
-            .filter_map(|(axis, labels)| Some(ParamAxis { axis, channels: labels.clone()? }))
-            .collect();
-        parameters.insert(index, axes);
-    }
-    Flow { parameters, tensors, pinned: context.labels.pinned().clone() }
 }

@@ -1,4 +1,8 @@
 //! Channel labels: a union-find over "this index of this axis", so that channels, not whole axes, are followed.
+//!
+//! Most labels are *atoms*. Where a reshape or a grouped convolution gives an axis two coordinates (head and dimension,
+//! group and member), its labels are *products* of atoms: the index leaves when any of its atoms leaves, so what remains is
+//! rectangular whichever coordinate is cut.
 
 use std::collections::HashMap;
 
@@ -8,10 +12,16 @@ pub type ChannelId = u32;
 /// The labels of a tensor's axes: `None` where no channel runs along the axis (samples, positions).
 pub(super) type Axes = Vec<Option<Vec<ChannelId>>>;
 
-/// Union-find over labels, with a reason for each set that must stay.
+/// Union-find over labels, with a reason for each atom that must stay.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     parent: Vec<ChannelId>,
+    /// Which call of `fresh` made a label: the axis that it first stood on.
+    family: Vec<u32>,
+    families: u32,
+    /// The factors of roots that are products.
+    parts: HashMap<ChannelId, Vec<ChannelId>>,
+    products: HashMap<(ChannelId, ChannelId), ChannelId>,
     pinned: HashMap<ChannelId, String>,
 }
 
@@ -20,10 +30,29 @@ impl Labels {
     pub fn fresh(&mut self, count: usize) -> Vec<ChannelId> {
         let start = self.parent.len() as ChannelId;
         self.parent.extend(start..start + count as ChannelId);
+        self.family.extend(std::iter::repeat_n(self.families, count));
+        self.families += 1;
         (start..start + count as ChannelId).collect()
     }
 
-    /// The set's representative: its smallest label, so that the numbering does not depend on the order of unions.
+    /// The label of an index with two coordinates.
+    pub fn product(&mut self, outer: ChannelId, inner: ChannelId) -> ChannelId {
+        let (outer, inner) = (self.find(outer), self.find(inner));
+        if outer == inner {
+            return outer;
+        }
+        if let Some(&known) = self.products.get(&(outer, inner)) {
+            return known;
+        }
+        let label = self.parent.len() as ChannelId;
+        self.parent.push(label);
+        self.family.push(u32::MAX);
+        self.parts.insert(label, vec![outer, inner]);
+        self.products.insert((outer, inner), label);
+        label
+    }
+
+    /// The set's representative.
     pub fn find(&mut self, label: ChannelId) -> ChannelId {
         let mut root = label;
         while self.parent[root as usize] != root {
@@ -36,17 +65,90 @@ impl Labels {
         root
     }
 
+    /// The atoms of a label, outermost first; of an atom, itself.
+    pub fn atoms(&mut self, label: ChannelId) -> Vec<ChannelId> {
+        let root = self.find(label);
+        match self.parts.get(&root).cloned() {
+            None => vec![root],
+            Some(parts) => {
+                let mut atoms = Vec::with_capacity(2);
+                for part in parts {
+                    for atom in self.atoms(part) {
+                        if !atoms.contains(&atom) {
+                            atoms.push(atom);
+                        }
+                    }
+                }
+                atoms
+            }
+        }
+    }
+
     /// Makes two labels one set.
     pub fn union(&mut self, a: ChannelId, b: ChannelId) {
         let (a, b) = (self.find(a), self.find(b));
         if a == b {
             return;
         }
+        match (self.parts.contains_key(&a), self.parts.contains_key(&b)) {
+            (false, false) => self.join(a, b),
+            (true, false) => self.define(b, a),
+            (false, true) => self.define(a, b),
+            (true, true) => {
+                let (left, right) = (self.atoms(a), self.atoms(b));
+                if left.len() == right.len() {
+                    // The same coordinates on both sides.
+                    left.iter().zip(&right).for_each(|(&l, &r)| self.union(l, r));
+                } else {
+                    // Other coordinates: nothing less than all of them keeps both sides rectangular.
+                    left.iter().chain(&right[1..]).for_each(|&atom| self.union(right[0], atom));
+                }
+                // The atoms' sets are the same now; one product stands for both.
+                self.settle(a, b);
+            }
+        }
+    }
+
+    /// One of two products with the same atoms takes the place of both. Its factors are written down as atoms, so that it
+    /// cannot be made of itself by way of the other.
+    fn settle(&mut self, a: ChannelId, b: ChannelId) {
+        let atoms = self.atoms(a);
+        self.parts.remove(&b);
+        match atoms[..] {
+            [atom] => {
+                self.parts.remove(&a);
+                self.parent[a as usize] = atom;
+                self.parent[b as usize] = atom;
+            }
+            _ => {
+                self.parts.insert(a, atoms);
+                self.parent[b as usize] = a;
+            }
+        }
+    }
+
+    /// Joins two atoms; the smaller label stays, so that the numbering does not depend on the order of unions.
+    fn join(&mut self, a: ChannelId, b: ChannelId) {
         let (root, child) = (a.min(b), a.max(b));
         self.parent[child as usize] = root;
         if let Some(reason) = self.pinned.remove(&child) {
             self.pinned.entry(root).or_insert(reason);
         }
+    }
+
+    /// An atom turns out to be a product.
+    fn define(&mut self, atom: ChannelId, product: ChannelId) {
+        let atoms = self.atoms(product);
+        if atoms.contains(&atom) {
+            // It would be a product of itself: all factors are one.
+            atoms.iter().for_each(|&other| self.union(atom, other));
+            self.settle(product, product);
+            return;
+        }
+        if let Some(reason) = self.pinned.remove(&atom) {
+            self.pin(&[product], &reason);
+        }
+        self.parent[atom as usize] = product;
     }
 
     /// Index by index, two equally long lists become one.
@@ -60,13 +162,24 @@ impl Labels {
     pub fn pin(&mut self, labels: &[ChannelId], reason: &str) {
         for &label in labels {
             let root = self.find(label);
-            self.pinned.entry(root).or_insert_with(|| reason.to_string());
+            if self.parts.contains_key(&root) {
+                for atom in self.atoms(root) {
+                    self.pinned.entry(atom).or_insert_with(|| reason.to_string());
+                }
+            } else {
+                self.pinned.entry(root).or_insert_with(|| reason.to_string());
+            }
         }
     }
 
-    /// Why each pinned set must stay.
+    /// Why each pinned atom must stay.
     pub fn pinned(&self) -> &HashMap<ChannelId, String> {
         &self.pinned
+    }
+
+    /// The axis that an atom first stood on.
+    pub fn family(&self, atom: ChannelId) -> u32 {
+        self.family[atom as usize]
     }
 }
 
@@ -84,5 +197,41 @@ mod tests {
         assert_eq!(labels.find(b[2]), a[2]);
         assert_eq!(labels.pinned().get(&a[1]).map(String::as_str), Some("output"));
         assert_eq!(labels.pinned().len(), 1);
+    }
+
+    #[test]
+    fn an_atom_that_becomes_a_product_hands_its_pin_down() {
+        let mut labels = Labels::default();
+        let flat = labels.fresh(6);
+        let (heads, dims) = (labels.fresh(2), labels.fresh(3));
+        labels.pin(&flat[..1], "output");
+        for (k, &label) in flat.iter().enumerate() {
+            let product = labels.product(heads[k / 3], dims[k % 3]);
+            labels.union(label, product);
+        }
+        assert_eq!(labels.atoms(flat[4]), [heads[1], dims[1]]);
+        let pinned: Vec<ChannelId> = [heads[0], heads[1], dims[0], dims[1]]
+            .into_iter()
+            .filter(|label| labels.pinned().contains_key(label))
+            .collect();
+        assert_eq!(pinned, [heads[0], dims[0]]);
+    }
+
+    #[test]
+    fn products_with_the_same_coordinates_join_and_others_collapse() {
+        let mut labels = Labels::default();
+        let (a, b) = (labels.fresh(2), labels.fresh(2));
+        let (x, y) = (labels.product(a[0], a[1]), labels.product(b[0], b[1]));
+        labels.union(x, y);
+        assert_eq!((labels.find(b[0]), labels.find(b[1])), (a[0], a[1]));
+        let c = labels.fresh(1)[0];
+        let deep = labels.product(x, c);
+        labels.union(deep, x);
+        assert_eq!(labels.atoms(deep), [a[0]]);
+        // A product of itself.
+        let d = labels.fresh(2);
+        let own = labels.product(d[0], d[1]);
+        labels.union(d[0], own);
+        assert_eq!(labels.atoms(d[1]), labels.atoms(d[0]));
     }
 }

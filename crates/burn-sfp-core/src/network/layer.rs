@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use burn::backend::ir::{FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr, TensorId, TensorIr};
+use burn::backend::ir::{
+    BaseOperationIr, FloatOperationIr, ModuleOperationIr, NumericOperationIr, OperationIr, TensorId, TensorIr,
+};
 use serde::{Deserialize, Serialize};
 
-use super::op::{self, Family};
+use super::index::Index;
+use super::op::{self, Convolution, Family, convolution};
 use super::{ChannelId, Flow, Network};
 
 /// What a layer is.
@@ -18,14 +21,27 @@ pub enum LayerKind {
     Conv2d,
     /// A 3d convolution, kernel `[out, in / groups, k, k, k]`.
     Conv3d,
+    /// A transposed 1d convolution, kernel `[in, out / groups, k]`.
+    ConvTranspose1d,
+    /// A transposed 2d convolution, kernel `[in, out / groups, k, k]`.
+    ConvTranspose2d,
+    /// A transposed 3d convolution, kernel `[in, out / groups, k, k, k]`.
+    ConvTranspose3d,
     /// A linear layer, weight `[in, out]`.
     Linear,
+    /// An embedding, weight `[entries, out]`.
+    Embedding,
 }
 
 impl LayerKind {
     /// The axis of the weight that counts the outputs (filters or nodes).
     pub fn output_axis(self) -> usize {
-        usize::from(self == Self::Linear)
+        usize::from(!matches!(self, Self::Conv1d | Self::Conv2d | Self::Conv3d))
+    }
+
+    /// Whether samples of its output are vectors, or maps whose last axis counts the filters.
+    pub fn is_linear(self) -> bool {
+        matches!(self, Self::Linear | Self::Embedding)
     }
 
     /// The axis of the weight that counts the inputs.
@@ -64,10 +80,6 @@ pub struct Layer {
     pub groups: usize,
     /// Where its output is read.
     pub tap: Tap,
-    /// Paths of the layers that read its output without another layer in between.
-    pub consumers: Vec<String>,
-    /// Paths of the layers whose output it reads without another layer in between.
-    pub producers: Vec<String>,
     /// Whether the tap itself, perhaps flattened, is the input of the classifier.
     pub feeds_classifier: bool,
     /// Whether this layer's output is the network's output.
@@ -90,6 +102,10 @@ pub struct Layer {
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
     pub(crate) input: TensorId,
+    /// The inputs of all calls.
+    pub(crate) inputs_of_calls: Vec<TensorId>,
+    /// The operations of all calls.
+    pub(crate) operations: Vec<usize>,
     pub(crate) input_shape: Vec<usize>,
     pub(crate) output_channels: Vec<ChannelId>,
     pub(crate) input_channels: Vec<Option<ChannelId>>,
@@ -143,89 +159,59 @@ struct Call<'a> {
     weight: &'a TensorIr,
     bias: Option<&'a TensorIr>,
     out: &'a TensorIr,
-    groups: usize,
-    padding: Vec<(usize, usize)>,
-    stride: Vec<usize>,
-    dilation: Vec<usize>,
+    conv: Option<Convolution<'a>>,
 }
 
 fn call(op: &OperationIr) -> Option<Call<'_>> {
-    use LayerKind::*;
-    let linear = |x, weight, bias, out| Call {
-        kind: Linear,
-        x,
-        weight,
-        bias,
-        out,
-        groups: 1,
-        padding: vec![],
-        stride: vec![],
-        dilation: vec![],
-    };
+    if let Some(conv) = convolution(op) {
+        use LayerKind::*;
+        let kinds = if conv.transposed {
+            [ConvTranspose1d, ConvTranspose2d, ConvTranspose3d]
+        } else {
+            [Conv1d, Conv2d, Conv3d]
+        };
+        let kind = *kinds.get(conv.stride.len().checked_sub(1)?)?;
+        return Some(Call { kind, x: conv.x, weight: conv.weight, bias: conv.bias, out: conv.out, conv: Some(conv) });
+    }
+    let linear = |x, weight, bias, out| Call { kind: LayerKind::Linear, x, weight, bias, out, conv: None };
     Some(match op {
-        OperationIr::Module(ModuleOperationIr::Conv1d(op)) => Call {
-            kind: Conv1d,
-            x: &op.x,
-            weight: &op.weight,
-            bias: op.bias.as_ref(),
-            out: &op.out,
-            groups: op.options.groups,
-            padding: op.options.padding.to_vec(),
-            stride: op.options.stride.to_vec(),
-            dilation: op.options.dilation.to_vec(),
-        },
-        OperationIr::Module(ModuleOperationIr::Conv2d(op)) => Call {
-            kind: Conv2d,
-            x: &op.x,
-            weight: &op.weight,
-            bias: op.bias.as_ref(),
-            out: &op.out,
-            groups: op.options.groups,
-            padding: op.options.padding.to_vec(),
-            stride: op.options.stride.to_vec(),
-            dilation: op.options.dilation.to_vec(),
-        },
-        OperationIr::Module(ModuleOperationIr::Conv3d(op)) => Call {
-            kind: Conv3d,
-            x: &op.x,
-            weight: &op.weight,
-            bias: op.bias.as_ref(),
-            out: &op.out,
-            groups: op.options.groups,
-            padding: op.options.padding.iter().map(|&p| (p, p)).collect(),
-            stride: op.options.stride.to_vec(),
-            dilation: op.options.dilation.to_vec(),
-        },
         OperationIr::Module(ModuleOperationIr::Linear(op)) => linear(&op.x, &op.weight, op.bias.as_ref(), &op.out),
         OperationIr::Float(_, FloatOperationIr::Matmul(op)) => linear(&op.lhs, &op.rhs, None, &op.out),
+        OperationIr::Module(ModuleOperationIr::Embedding(op)) => Call {
+            kind: LayerKind::Embedding,
+            x: &op.indices,
+            weight: &op.weights,
+            bias: None,
+            out: &op.out,
+            conv: None,
+        },
         _ => return None,
     })
 }
 
-/// Fills in the network's flow and layers.
+/// Fills in the network's index, flow and layers.
 pub(super) fn describe(network: &mut Network) {
+    network.index = Index::of(&network.operations);
     let flow = Flow::of(network);
-    let layers = Finder::new(network, &flow).layers();
+    let (layers, outputs) = Finder::new(network, &flow).layers();
     network.flow = flow;
     network.layers = layers;
+    network.index.layers = outputs;
 }
 
 struct Finder<'a> {
     network: &'a Network,
     flow: &'a Flow,
+    parameters: HashMap<TensorId, usize>,
     /// Tensors computed from one parameter alone (a transposed, reshaped or masked weight), and that parameter.
     origin: HashMap<TensorId, usize>,
-    readers: HashMap<TensorId, Vec<usize>>,
 }
 
 impl<'a> Finder<'a> {
     fn new(network: &'a Network, flow: &'a Flow) -> Self {
-        let mut origin = network.parameter_index();
-        let mut readers: HashMap<TensorId, Vec<usize>> = HashMap::new();
-        for (index, op) in network.operations.iter().enumerate() {
-            for input in op.inputs() {
-                readers.entry(input.id).or_default().push(index);
-            }
+        let parameters = network.parameter_index();
+        let mut origin = parameters.clone();
+        for op in &network.operations {
             let from: Option<Vec<usize>> = op.inputs().map(|input| origin.get(&input.id).copied()).collect();
             if let Some(&first) = from.as_deref().and_then(<[usize]>::first) {
                 for output in op.outputs() {
@@ -233,62 +219,46 @@ impl<'a> Finder<'a> {
                 }
             }
         }
-        Self { network, flow, origin, readers }
+        Self { network, flow, parameters, origin }
     }
 
-    fn layers(&self) -> Vec<Layer> {
+    /// The layers, and for each tensor that is a layer's output that layer.
+    fn layers(&self) -> (Vec<Layer>, HashMap<TensorId, usize>) {
         let mut layers: Vec<Layer> = Vec::new();
-        // For each tensor, the layers whose channels reach it without another layer in between.
-        let mut sources: HashMap<TensorId, BTreeSet<usize>> = HashMap::new();
-        let mut read: Vec<BTreeSet<usize>> = Vec::new();
-        for op in &self.network.operations {
+        let mut outputs = HashMap::new();
+        let mut of_weight: HashMap<usize, usize> = HashMap::new();
+        for (operation, op) in self.network.operations.iter().enumerate() {
             let found = call(op).and_then(|call| Some((self.origin.get(&call.weight.id).copied()?, call)));
-            let Some((weight, mut call)) = found else {
-                let reached: BTreeSet<usize> =
-                    op.inputs().filter_map(|input| sources.get(&input.id)).flatten().copied().collect();
-                for output in op.outputs() {
-                    sources.insert(output.id, reached.clone());
-                }
-                continue;
-            };
+            let Some((weight, mut call)) = found else { continue };
             self.take_bias(&mut call);
-            let before = sources.get(&call.x.id).cloned().unwrap_or_default();
-            let index = match layers.iter().position(|layer| layer.weight == weight) {
-                Some(index) => {
-                    layers[index].calls += 1;
-                    layers[index].macs += macs(&call);
-                    read[index].extend(before);
-                    index
-                }
-                None => {
-                    layers.push(self.layer(weight, &call));
-                    read.push(before);
-                    layers.len() - 1
-                }
-            };
-            for output in op.outputs() {
-                sources.insert(output.id, BTreeSet::from([index]));
-            }
+            self.unfold_rows(&mut call);
+            let index = *of_weight.entry(weight).or_insert_with(|| {
+                layers.push(self.layer(weight, &call));
+                layers.len() - 1
+            });
+            let layer = &mut layers[index];
+            layer.calls = layer.operations.len() + 1;
+            layer.operations.push(operation);
+            layer.inputs_of_calls.push(call.x.id);
+            outputs.insert(call.out.id, index);
         }
-        for (index, producers) in read.iter().enumerate() {
-            for &producer in producers {
-                let (from, to) = (layers[producer].path.clone(), layers[index].path.clone());
-                layers[producer].consumers.push(to);
-                layers[index].producers.push(from);
-            }
-        }
+        let macs: Vec<u64> = layers
+            .iter()
+            .map(|layer| self.network.operations_macs(&layer.operations, self.flow, &BTreeSet::new()))
+            .collect();
         let classifier_input = layers.iter().find(|layer| layer.is_classifier).map(|layer| layer.input);
-        for layer in &mut layers {
+        for (layer, macs) in layers.iter_mut().zip(macs) {
+            layer.macs = macs;
             layer.feeds_classifier =
                 classifier_input.is_some_and(|input| self.same_but_reshaped(layer.tap.tensor, input));
         }
-        layers
+        (layers, outputs)
     }
 
     /// Burn's backends record a linear layer as a product and, where it has a bias, a sum with it.
     fn take_bias(&self, call: &mut Call<'a>) {
-        let readers = self.readers.get(&call.out.id).map(Vec::as_slice);
-        let (Some(&[only]), None, LayerKind::Linear) = (readers, call.bias, call.kind) else { return };
+        let readers = self.network.index.readers(call.out.id);
+        let (&[only], None, LayerKind::Linear) = (readers, call.bias, call.kind) else { return };
         let OperationIr::NumericFloat(_, NumericOperationIr::Add(sum)) = &self.network.operations[only] else { return };
         let other = if sum.lhs.id == call.out.id { &sum.rhs } else { &sum.lhs };
         let last = call.out.shape[call.out.shape.num_dims() - 1];
@@ -298,24 +268,49 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Where it runs faster, Burn folds all leading axes of a linear layer's input into rows and unfolds its output: the layer's
+    /// input and output are those outside of the fold.
+    fn unfold_rows(&self, call: &mut Call<'a>) {
+        let last = |tensor: &TensorIr| tensor.shape.iter().next_back().copied();
+        let maker = self.network.index.makers.get(&call.x.id).map(|&maker| &self.network.operations[maker]);
+        let &[reader] = self.network.index.readers(call.out.id) else { return };
+        if let (
+            LayerKind::Linear,
+            Some(OperationIr::BaseFloat(BaseOperationIr::Reshape(fold))),
+            OperationIr::BaseFloat(BaseOperationIr::Reshape(unfold)),
+        ) = (call.kind, maker, &self.network.operations[reader])
+            && fold.out.shape.num_dims() == 2
+            && fold.input.shape.num_dims() > 2
+            && last(&fold.input) == last(&fold.out)
+            && unfold.out.shape.num_dims() == fold.input.shape.num_dims()
+            && last(&unfold.input) == last(&unfold.out)
+        {
+            call.x = &fold.input;
+            call.out = &unfold.out;
+        }
+    }
+
     fn layer(&self, weight: usize, call: &Call<'_>) -> Layer {
         let parameter = &self.network.parameters[weight];
         let path = parameter.path.strip_suffix(".weight").unwrap_or(&parameter.path).to_string();
         let shape: Vec<usize> = call.weight.shape.iter().copied().collect();
-        let (filters, inputs, kernel) = match call.kind {
-            LayerKind::Linear => (shape[shape.len() - 1], shape[shape.len() - 2], vec![]),
-            _ => (shape[0], shape[1] * call.groups, shape[2..].to_vec()),
+        let groups = call.conv.as_ref().map_or(1, |conv| conv.groups);
+        let (filters, inputs, kernel) = match &call.conv {
+            None => (shape[shape.len() - 1], shape[shape.len() - 2], vec![]),
+            Some(conv) if conv.transposed => (shape[1] * groups, shape[0], shape[2..].to_vec()),
+            Some(_) => (shape[0], shape[1] * groups, shape[2..].to_vec()),
         };
         let axes = |tensor: &TensorIr, axis: usize| {
             self.flow.tensors.get(&tensor.id).and_then(|axes| axes.get(axis).cloned().flatten())
         };
-        let out_axis = if call.kind == LayerKind::Linear { call.out.shape.num_dims() - 1 } else { 1 };
-        let in_axis = if call.kind == LayerKind::Linear { call.x.shape.num_dims() - 1 } else { 1 };
+        let out_axis = if call.conv.is_none() { call.out.shape.num_dims() - 1 } else { 1 };
+        let in_axis = if call.conv.is_none() { call.x.shape.num_dims() - 1 } else { 1 };
         let output_channels = axes(call.out, out_axis).unwrap_or_default();
         let input_channels = match axes(call.x, in_axis) {
-            Some(labels) => labels.into_iter().map(Some).collect(),
-            None => vec![None; inputs],
+            Some(labels) if call.kind != LayerKind::Embedding => labels.into_iter().map(Some).collect(),
+            _ => vec![None; inputs],
         };
+        let geometry = |of: fn(&Convolution<'_>) -> Vec<usize>| call.conv.as_ref().map(of).unwrap_or_default();
         let bias = call.bias.and_then(|bias| self.origin.get(&bias.id).copied());
         let numbers = |index: usize| self.network.parameters[index].shape.iter().product::<usize>() as u64;
         let not_prunable = if output_channels.is_empty() {
@@ -330,25 +325,25 @@ impl<'a> Finder<'a> {
             kind: call.kind,
             filters,
             inputs,
-            groups: call.groups,
+            groups,
             tap: self.tap(call.out, out_axis),
-            consumers: Vec::new(),
-            producers: Vec::new(),
             feeds_classifier: false,
             is_classifier: call.kind == LayerKind::Linear
                 && self.network.outputs.first().is_some_and(|&output| self.same_but_reshaped(call.out.id, output)),
-            macs: macs(call),
+            macs: 0,
             parameters: numbers(weight) + bias.map_or(0, numbers),
-            calls: 1,
+            calls: 0,
             not_prunable,
-            padding: call.padding.clone(),
+            padding: call.conv.as_ref().map(|conv| conv.padding.clone()).unwrap_or_default(),
             kernel,
-            stride: call.stride.clone(),
-            dilation: call.dilation.clone(),
+            stride: geometry(|conv| conv.stride.clone()),
+            dilation: geometry(|conv| conv.dilation.clone()),
             running_mean: self.running_mean(call.out),
             weight,
             bias,
             input: call.x.id,
+            inputs_of_calls: Vec::new(),
+            operations: Vec::new(),
             input_shape: call.x.shape.iter().copied().collect(),
             output_channels,
             input_channels,
@@ -361,8 +356,7 @@ impl<'a> Finder<'a> {
         let mut through = Vec::new();
         let mut passed = Vec::new();
         loop {
-            let readers = self.readers.get(&at.id).map(Vec::as_slice).unwrap_or_default();
-            let (op, family, name) = match *readers {
+            let (op, family, name) = match *self.network.index.readers(at.id) {
                 [only] => {
                     let op = &self.network.operations[only];
                     (op, op::family(op), op::name(op))
@@ -402,13 +396,9 @@ impl<'a> Finder<'a> {
     }
 
     fn running_mean(&self, out: &TensorIr) -> Option<usize> {
-        match self.readers.get(&out.id)?.as_slice() {
-            &[only] => match &self.network.operations[only] {
-                OperationIr::Module(ModuleOperationIr::BatchNorm(norm)) => {
-                    self.network.parameters.iter().position(|parameter| parameter.tensor == norm.mean.id)
-                }
-                _ => None,
-            },
+        let &[only] = self.network.index.readers(out.id) else { return None };
+        match &self.network.operations[only] {
+            OperationIr::Module(ModuleOperationIr::BatchNorm(norm)) => self.parameters.get(&norm.mean.id).copied(),
             _ => None,
         }
     }
@@ -417,15 +407,13 @@ impl<'a> Finder<'a> {
     fn same_but_reshaped(&self, from: TensorId, to: TensorId) -> bool {
         let mut at = from;
         while at != to {
-            let next =
-                self.readers.get(&at).into_iter().flatten().find_map(|&index| match &self.network.operations[index] {
-                    OperationIr::BaseFloat(burn::backend::ir::BaseOperationIr::Reshape(op))
-                        if op.input.shape[0] == op.out.shape[0] =>
-                    {
-                        Some(op.out.id)
-                    }
-                    _ => None,
-                });
+            let readers = self.network.index.readers(at);
+            let next = readers.iter().find_map(|&index| match &self.network.operations[index] {
+                OperationIr::BaseFloat(BaseOperationIr::Reshape(op)) if op.input.shape[0] == op.out.shape[0] => {
+                    Some(op.out.id)
+                }
+                _ => None,
+            });
             match next {
                 Some(next) => at = next,
                 None => return false,
@@ -433,15 +421,4 @@ impl<'a> Finder<'a> {
         }
         true
     }
-}
-
-/// Multiply-adds of one call for one sample.
-fn macs(call: &Call<'_>) -> u64 {
-    let out: usize = call.out.shape.iter().skip(1).product();
-    let shape: Vec<usize> = call.weight.shape.iter().copied().collect();
-    let per_output: usize = match call.kind {
-        LayerKind::Linear => shape[shape.len() - 2],
-        _ => shape[1..].iter().product(),
-    };
-    (out * per_output) as u64
 }

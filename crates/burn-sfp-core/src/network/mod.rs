@@ -6,14 +6,20 @@
 //! carry the same channel, and [`Layer`] describes each convolution and linear layer.
 
 mod capture;
+mod compare;
 mod context;
+mod cost;
+mod fields;
 mod flow;
+mod index;
 mod labels;
 mod layer;
+mod neighbours;
 mod op;
 mod replay;
 
 pub use capture::{Network, Parameter};
+pub use compare::ScalarChange;
 pub use flow::{Flow, ParamAxis};
 pub use labels::ChannelId;
 pub use layer::{Layer, LayerKind, Tap};

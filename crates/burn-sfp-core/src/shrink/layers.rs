@@ -61,18 +61,12 @@ impl<T: Shrink, const N: usize> Shrink for [T; N] {
     }
 }
 
-// As in Burn, an option and a box leave no trace in the path.
+// As in Burn, an option leaves no trace in the path.
 impl<T: Shrink> Shrink for Option<T> {
     fn shrink(&mut self, scope: &mut Scope<'_>) {
         if let Some(item) = self {
             item.shrink(scope);
         }
-    }
-}
-
-impl<T: Shrink + ?Sized> Shrink for Box<T> {
-    fn shrink(&mut self, scope: &mut Scope<'_>) {
-        (**self).shrink(scope);
     }
 }
 

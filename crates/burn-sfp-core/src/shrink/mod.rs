@@ -12,8 +12,8 @@ pub use scope::{AxisChange, FieldEdit, Scope};
 
 /// A module, or a part of one, whose plain fields can follow when its parameters have shrunk.
 ///
-/// `#[derive(Shrink)]` passes the call on to every field that can shrink. Burn's layers, `Vec`, arrays, tuples, `Option` and
-/// `Box` are done here. A layer of one's own that keeps counts in plain fields implements it by hand: when it is
+/// `#[derive(Shrink)]` passes the call on to every field that can shrink. Burn's layers, `Vec`, arrays, tuples and
+/// `Option` are done here. A layer of one's own that keeps counts in plain fields implements it by hand: when it is
 /// called the parameters have their new shapes already.
 ///
 /// ```

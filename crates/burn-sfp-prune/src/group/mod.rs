@@ -1,6 +1,7 @@
 //! Channels that leave together: the network's channel sets with the filters that make them and the layers that read them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use burn_sfp_core::network::{ChannelId, Network};
 
@@ -15,55 +16,143 @@ pub struct Channel {
     pub pinned: Option<String>,
 }
 
+/// Which coordinate goes where filters have two: the head and the dimension in it, the group and the member of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blocks {
+    /// The same members of every block: grouped convolutions keep their groups, attention its heads.
+    #[default]
+    Inside,
+    /// Whole blocks: groups of a convolution, heads of attention.
+    Whole,
+}
+
+/// Layers whose filters are tied together, and one way to cut them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Indices in [`Network::layers`], ascending.
+    pub layers: Vec<usize>,
+    /// Which coordinate this cuts, `None` where the filters have one only.
+    pub blocks: Option<Blocks>,
+    /// The channel sets, ascending. With two coordinates each holds several filters of a layer.
+    pub channels: Vec<ChannelId>,
+}
+
 /// All channel sets that some layer makes, and which of them span the same layers.
+///
+/// Printed, it tells for every group of layers how many channels they have in common, how many may leave, and why the
+/// others may not.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    /// The channel sets.
+    /// The channel sets (atoms, see [`burn_sfp_core::network::Flow`]).
     pub channels: BTreeMap<ChannelId, Channel>,
-    /// For each set of layers whose filters are tied together, its channels in ascending order.
-    pub tied: BTreeMap<Vec<usize>, Vec<ChannelId>>,
+    /// The groups, in the order of their first layers.
+    pub groups: Vec<Group>,
+    paths: Vec<String>,
 }
 
 impl Groups {
     /// Reads the groups off a captured network.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_core::{SfpModule, network::Network};
+    /// # use burn_sfp_prune::group::Groups;
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl SfpModule for Mlp {
+    /// #     type Input = Tensor<2>;
+    /// #     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+    /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 3).init(&device) };
+    /// let network = Network::capture(&mlp, &Tensor::zeros([1, 4], &device))?;
+    /// let groups = Groups::of(&network);
+    /// assert_eq!(
+    ///     groups.to_string(),
+    ///     "a: 8 channels, 8 free; read by b\nb: 3 channels, 0 free (it is an output of the network)\n"
+    /// );
+    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// ```
     pub fn of(network: &Network) -> Self {
+        let flow = network.flow();
         let mut channels: BTreeMap<ChannelId, Channel> = BTreeMap::new();
+        // Which coordinate an atom is, where some filter has several that may go.
+        let mut blocks: BTreeMap<ChannelId, Blocks> = BTreeMap::new();
         for (index, layer) in network.layers().iter().enumerate() {
             for (filter, &id) in layer.output_channels().iter().enumerate() {
-                let channel = channels.entry(id).or_default();
-                channel.made_by.push((index, filter));
-                channel.pinned = network.flow().pinned(id).map(str::to_string);
+                let atoms = flow.atoms(id);
+                let free: Vec<ChannelId> = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none()).collect();
+                if let [first, .., last] = free[..] {
+                    blocks.insert(first, Blocks::Whole);
+                    blocks.insert(last, Blocks::Inside);
+                }
+                for atom in atoms {
+                    let channel = channels.entry(atom).or_insert_with(|| Channel {
+                        pinned: flow.pinned(atom).map(str::to_string),
+                        ..Channel::default()
+                    });
+                    channel.made_by.push((index, filter));
+                }
             }
         }
         for (index, layer) in network.layers().iter().enumerate() {
             for (input, id) in layer.input_channels().iter().enumerate() {
-                if let Some(channel) = id.as_ref().and_then(|id| channels.get_mut(id)) {
-                    channel.read_by.push((index, input));
+                for atom in id.iter().flat_map(|&id| flow.atoms(id)) {
+                    if let Some(channel) = channels.get_mut(&atom) {
+                        channel.read_by.push((index, input));
+                    }
                 }
             }
         }
-        let mut tied: BTreeMap<Vec<usize>, Vec<ChannelId>> = BTreeMap::new();
+        let mut tied: BTreeMap<(Vec<usize>, u32, Option<Blocks>), Vec<ChannelId>> = BTreeMap::new();
         for (&id, channel) in &channels {
             let mut layers: Vec<usize> = channel.made_by.iter().map(|&(layer, _)| layer).collect();
             layers.dedup();
-            tied.entry(layers).or_default().push(id);
+            tied.entry((layers, flow.family(id), blocks.get(&id).copied())).or_default().push(id);
         }
-        Self { channels, tied }
+        let groups = tied.into_iter().map(|((layers, _, blocks), channels)| Group { layers, blocks, channels });
+        let paths = network.layers().iter().map(|layer| layer.path.clone()).collect();
+        Self { channels, groups: groups.collect(), paths }
     }
 
-    /// A line a group: the layers that are tied together, and why channels must stay.
-    pub fn describe(&self, network: &Network) -> String {
-        let mut text = String::new();
-        for (layers, ids) in &self.tied {
-            let names: Vec<&str> = layers.iter().map(|&k| network.layers()[k].path.as_str()).collect();
-            let free = ids.iter().filter(|id| self.channels[id].pinned.is_none()).count();
-            let reason = ids.iter().find_map(|id| self.channels[id].pinned.as_deref());
-            text.push_str(&format!("{}: {} channels, {free} free", names.join(" + "), ids.len()));
-            if let Some(reason) = reason {
-                text.push_str(&format!(" ({reason})"));
+    /// The layers that read one of the group's channels.
+    pub fn readers(&self, group: &Group) -> Vec<&str> {
+        let mut layers: Vec<usize> = group
+            .channels
+            .iter()
+            .flat_map(|id| self.channels.get(id).into_iter().flat_map(|channel| &channel.read_by))
+            .map(|&(layer, _)| layer)
+            .collect();
+        layers.sort_unstable();
+        layers.dedup();
+        layers.into_iter().filter_map(|layer| self.paths.get(layer).map(String::as_str)).collect()
+    }
+}
+
+impl fmt::Display for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in &self.groups {
+            let names: Vec<&str> = group.layers.iter().map(|&layer| self.paths[layer].as_str()).collect();
+            let pinned = |id: &&ChannelId| self.channels.get(id).and_then(|channel| channel.pinned.as_deref());
+            let free = group.channels.iter().filter(|id| pinned(id).is_none()).count();
+            let unit = match group.blocks {
+                None => "channels",
+                Some(Blocks::Inside) => "members of every block",
+                Some(Blocks::Whole) => "whole blocks",
+            };
+            write!(f, "{}: {} {unit}, {free} free", names.join(" + "), group.channels.len())?;
+            if let Some(reason) = group.channels.iter().find_map(|id| pinned(&id)) {
+                write!(f, " ({reason})")?;
             }
-            text.push('\n');
+            let readers = self.readers(group);
+            if !readers.is_empty() {
+                write!(f, "; read by {}", readers.join(", "))?;
+            }
+            writeln!(f)?;
         }
-        text
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! AFCC: applied filter's cluster connections (METHOD section 4).
 
+use burn_sfp_core::network::Layer;
+
 use super::{Connections, PolicyContext, Ranking, RankingPolicy};
 use crate::PruneError;
 
@@ -47,8 +49,9 @@ impl RankingPolicy for Afcc {
     }
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        let analysis = context.require_analysis(&self.name())?;
         cluster_connections(context, &self.name(), self.layers.as_deref(), self.shared, &|path| {
-            context.analysis.layer(path).map(|layer| layer.performance.iter().map(|filter| filter.labels()).collect())
+            analysis.layer(path).map(|layer| layer.performance.iter().map(|filter| filter.labels()).collect())
         })
     }
 }
@@ -64,7 +67,7 @@ pub(super) fn cluster_connections(
     if shared == 0 {
         return Err(PruneError::Config { name: "shared labels", found: "0".into(), expected: "at least 1" });
     }
-    let words = context.analysis.classes.div_ceil(64);
+    let words = context.network.classes().div_ceil(64);
     let bits = |labels: &[usize]| {
         let mut set = vec![0u64; words];
         for &label in labels {
@@ -76,60 +79,50 @@ pub(super) fn cluster_connections(
     };
     let mut ranking = Ranking::default();
     for layer in context.chosen_layers(chosen)? {
-        let refuse = |reason: &str| PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() };
-        if layer.groups > 1 || layer.producers.is_empty() {
+        let reads_input = context.network.producers(layer).is_empty();
+        if layer.groups > 1 || reads_input {
             if chosen.is_some() {
-                let reason =
-                    if layer.groups > 1 { "it is a grouped convolution" } else { "no analysed layer feeds it" };
-                return Err(refuse(reason));
+                let reason = if reads_input { "no analysed layer feeds it" } else { "it is a grouped convolution" };
+                return Err(PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() });
             }
             continue;
         }
-        // Label sets of the inputs: the union over the filters that make the channel.
-        let mut of_channel = std::collections::BTreeMap::new();
-        let mut missing = None;
-        for path in &layer.producers {
-            match (context.network.layer(path), labels_of(path)) {
-                (Some(producer), Some(sets)) => {
-                    for (&channel, labels) in producer.output_channels().iter().zip(&sets) {
-                        let set = of_channel.entry(channel).or_insert_with(|| vec![0u64; words]);
-                        set.iter_mut().zip(bits(labels)).for_each(|(word, new)| *word |= new);
-                    }
-                }
-                _ => missing = Some(path.clone()),
+        match verdict(context, layer, policy, shared, labels_of, &bits) {
+            Ok(verdict) => {
+                ranking.connections.insert(layer.path.clone(), verdict);
             }
+            // Layers that were not asked for by name are left alone where something about them is not known.
+            Err(PruneError::NotAnalysed { .. }) if chosen.is_none() => {}
+            Err(error) => return Err(error),
         }
-        let outputs: Option<Vec<Vec<u64>>> = if layer.is_classifier {
-            Some((0..layer.filters).map(|label| bits(&[label])).collect())
-        } else {
-            labels_of(&layer.path).map(|sets| sets.iter().map(|labels| bits(labels)).collect())
-        };
-        if outputs.is_none() && missing.is_none() {
-            missing = Some(layer.path.clone());
-        }
-        let (Some(outputs), None) = (outputs, missing.clone()) else {
-            if chosen.is_some() {
-                return Err(PruneError::NotAnalysed {
-                    policy: policy.into(),
-                    path: layer.path.clone(),
-                    needed: missing.unwrap_or_default(),
-                });
-            }
-            continue;
-        };
-        let empty = vec![0u64; words];
-        let inputs: Vec<&Vec<u64>> = layer
-            .input_channels()
-            .iter()
-            .map(|channel| channel.and_then(|channel| of_channel.get(&channel)).unwrap_or(&empty))
-            .collect();
-        // The classifier's output unit is one label: with it, one shared label is all there can be.
-        let needed = if layer.is_classifier { 1 } else { shared as u32 };
-        let verdict = Connections::from_fn(layer.filters, layer.inputs, |output, input| {
-            let common: u32 = outputs[output].iter().zip(inputs[input]).map(|(a, b)| (a & b).count_ones()).sum();
-            common >= needed
-        });
-        ranking.connections.insert(layer.path.clone(), verdict);
     }
     Ok(ranking)
+}
+
+fn verdict(
+    context: &PolicyContext<'_>,
+    layer: &Layer,
+    policy: &str,
+    shared: usize,
+    labels_of: &dyn Fn(&str) -> Option<Vec<Vec<usize>>>,
+    bits: &dyn Fn(&[usize]) -> Vec<u64>,
+) -> Result<Connections, PruneError> {
+    let inputs = context.input_labels(layer, policy, labels_of)?.unwrap_or_default();
+    let inputs: Vec<Vec<u64>> = inputs.iter().map(|labels| bits(labels)).collect();
+    let outputs: Vec<Vec<u64>> = if layer.is_classifier {
+        (0..layer.filters).map(|label| bits(&[label])).collect()
+    } else {
+        let sets = labels_of(&layer.path).ok_or_else(|| PruneError::NotAnalysed {
+            policy: policy.into(),
+            path: layer.path.clone(),
+            needed: layer.path.clone(),
+        })?;
+        sets.iter().map(|labels| bits(labels)).collect()
+    };
+    // The classifier's output unit is one label: with it, one shared label is all there can be.
+    let needed = if layer.is_classifier { 1 } else { shared as u32 };
+    Ok(Connections::from_fn(layer.filters, layer.inputs, |output, input| {
+        let common: u32 = outputs[output].iter().zip(&inputs[input]).map(|(a, b)| (a & b).count_ones()).sum();
+        common >= needed
+    }))
 }

@@ -6,9 +6,9 @@ mod magnitude_connections;
 mod random_afcc;
 mod sfp_ranking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use burn_sfp_core::network::{Layer, LayerKind, Network};
+use burn_sfp_core::network::{Layer, Network};
 use burn_sfp_core::{Analysis, LayerAnalysis};
 
 pub use afcc::Afcc;
@@ -127,14 +127,22 @@ impl Connections {
 pub struct PolicyContext<'a> {
     /// The captured network.
     pub network: &'a Network,
-    /// What its filters recognise.
-    pub analysis: &'a Analysis,
+    /// What its filters recognise, where that was measured.
+    pub analysis: Option<&'a Analysis>,
 }
 
 impl<'a> PolicyContext<'a> {
     /// The analysis of a layer, where it was analysed.
     pub fn analysis_of(&self, layer: &Layer) -> Option<&'a LayerAnalysis> {
-        self.analysis.layer(&layer.path)
+        self.analysis?.layer(&layer.path)
+    }
+
+    /// The analysis, for policies that cannot do without.
+    ///
+    /// # Errors
+    /// [`PruneError::NeedsAnalysis`] where there is none.
+    pub fn require_analysis(&self, policy: &str) -> Result<&'a Analysis, PruneError> {
+        self.analysis.ok_or_else(|| PruneError::NeedsAnalysis { policy: policy.into() })
     }
 
     /// Layers of which at least one filter may go.
@@ -143,7 +151,7 @@ impl<'a> PolicyContext<'a> {
     }
 
     /// The layer's weight as rows of numbers, one for each `(output, input)` pair: a kernel of a convolution, one
-    /// number of a linear layer. Row `output * inputs + input`.
+    /// number of a linear layer. Of a grouped convolution the inputs of the output's own group.
     ///
     /// # Errors
     /// [`PruneError::BadRanking`] where the weight is not a float tensor.
@@ -158,38 +166,45 @@ impl<'a> PolicyContext<'a> {
                 path: layer.path.clone(),
                 what: format!("its weight `{path}` holds no floats"),
             })?;
-        let inputs = layer.inputs / layer.groups.max(1);
+        let groups = layer.groups.max(1);
+        let inputs = layer.inputs / groups;
         let size = numbers.len() / (layer.filters * inputs).max(1);
-        Ok(Kernels { numbers, outputs: layer.filters, inputs, size, linear: layer.kind == LayerKind::Linear })
+        let inputs_first = layer.kind.output_axis() == 1;
+        Ok(Kernels { numbers, outputs: layer.filters, inputs, size, per_group: layer.filters / groups, inputs_first })
     }
 
     /// The labels that reach each input of a layer: for each input index the union of the label sets of the filters
-    /// that make it. `None` where the layer reads an input of the network.
+    /// that make it. `labels_of(layer path)` gives the sets, filter by filter. `None` where the layer reads an input of the
+    /// network.
     ///
     /// # Errors
-    /// [`PruneError::NotAnalysed`] where a producer was not analysed.
-    pub fn input_labels(&self, layer: &Layer, policy: &str) -> Result<Option<Vec<Vec<usize>>>, PruneError> {
-        if layer.producers.is_empty() {
+    /// [`PruneError::NotAnalysed`] where `labels_of` knows nothing of a producer.
+    pub fn input_labels(
+        &self,
+        layer: &Layer,
+        policy: &str,
+        labels_of: &dyn Fn(&str) -> Option<Vec<Vec<usize>>>,
+    ) -> Result<Option<Vec<Vec<usize>>>, PruneError> {
+        let producers = self.network.producers(layer);
+        if producers.is_empty() {
             return Ok(None);
         }
-        let mut of_channel: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        for path in &layer.producers {
-            let (Some(producer), Some(found)) = (self.network.layer(path), self.analysis.layer(path)) else {
+        let mut of_channel: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+        for producer in producers {
+            let Some(sets) = labels_of(&producer.path) else {
                 return Err(PruneError::NotAnalysed {
                     policy: policy.into(),
                     path: layer.path.clone(),
-                    needed: path.clone(),
+                    needed: producer.path.clone(),
                 });
             };
-            for (&channel, filter) in producer.output_channels().iter().zip(&found.performance) {
-                of_channel.entry(channel).or_default().extend(filter.labels());
+            for (&channel, labels) in producer.output_channels().iter().zip(sets) {
+                of_channel.entry(channel).or_default().extend(labels);
             }
         }
         let labels = layer.input_channels().iter().map(|channel| {
-            let mut labels = channel.and_then(|channel| of_channel.get(&channel).cloned()).unwrap_or_default();
-            labels.sort_unstable();
-            labels.dedup();
-            labels
+            let labels = channel.and_then(|channel| of_channel.get(&channel));
+            labels.into_iter().flatten().copied().collect()
         });
         Ok(Some(labels.collect()))
     }
@@ -218,11 +233,14 @@ pub struct Kernels {
     outputs: usize,
     inputs: usize,
     size: usize,
-    linear: bool,
+    /// Outputs of one group.
+    per_group: usize,
+    /// Whether the weight counts inputs before outputs.
+    inputs_first: bool,
 }
 
 impl Kernels {
-    /// Output units and inputs.
+    /// Output units and inputs (of one group).
     pub fn shape(&self) -> (usize, usize) {
         (self.outputs, self.inputs)
     }
@@ -232,7 +250,12 @@ impl Kernels {
         if output >= self.outputs || input >= self.inputs {
             return &[];
         }
-        let at = if self.linear { input * self.outputs + output } else { output * self.inputs + input };
+        let at = if self.inputs_first {
+            let (group, member) = (output / self.per_group, output % self.per_group);
+            (group * self.inputs + input) * self.per_group + member
+        } else {
+            output * self.inputs + input
+        };
         &self.numbers[at * self.size..(at + 1) * self.size]
     }
 }

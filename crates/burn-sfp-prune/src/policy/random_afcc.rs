@@ -39,9 +39,10 @@ impl RankingPolicy for RandomAfcc {
     }
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        let analysis = context.require_analysis(&self.name())?;
         let deal = |path: &str| -> Option<Vec<Vec<usize>>> {
-            let index = context.analysis.layers.iter().position(|layer| layer.path == path)?;
-            let layer = &context.analysis.layers[index];
+            let index = analysis.layers.iter().position(|layer| layer.path == path)?;
+            let layer = &analysis.layers[index];
             let labels: usize = layer.performance.iter().map(|filter| filter.labels().len()).sum();
             let size = ((labels as f64 / layer.filters.max(1) as f64).round() as usize).clamp(1, layer.classes);
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);

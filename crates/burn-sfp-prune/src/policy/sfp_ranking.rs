@@ -25,6 +25,7 @@ impl RankingPolicy for SfpRanking {
     }
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        context.require_analysis(&self.name())?;
         let mut ranking = Ranking::default();
         for layer in context.prunable_layers() {
             let Some(found) = context.analysis_of(layer) else { continue };

@@ -3,13 +3,19 @@
 //! The plan names parameters and axes, so one mapper serves every kind of layer; how channels run through the kinds
 //! of layers is written down once, in the core crate's operation descriptions.
 
+mod carry_out;
 mod check;
 mod fold;
+mod zeroed;
 
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, Reparameterizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_sfp_core::{AxisChange, GraphModule, Scope};
+
+pub use carry_out::Smaller;
+pub(crate) use carry_out::carry_out;
 
 use crate::plan::{Mask, ParameterCut};
 use crate::{ConnectionMask, PruneError, PrunePlan};
@@ -50,8 +56,9 @@ impl PrunePlan {
     /// # Errors
     /// [`PruneError::OtherModel`] where paths or shapes differ from those of the plan's model,
     /// [`PruneError::BrokenPlan`] where the plan contradicts itself, [`PruneError::AlreadyMasked`] where a weight to be
-    /// masked is masked already.
-    pub fn apply<M: Module>(&self, model: &M) -> Result<M, PruneError> {
+    /// masked is masked already, [`PruneError::NeedsShrink`] where a plain field has to follow and the model offers no way to
+    /// it.
+    pub fn apply<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         check::check(self, model)?;
         // Real copies of running statistics, on plain tensors: nothing written below reaches the original.
         let copy = model.valid();
@@ -63,7 +70,15 @@ impl PrunePlan {
             .iter()
             .map(|mask| (mask.parameter.as_str(), bits(mask, cuts.get(mask.parameter.as_str()).copied())))
             .collect();
-        let smaller = copy.map(&mut Shrink { path: Vec::new(), cuts: &cuts, additions: &additions, device: &device });
+        let scales: HashMap<&str, f64> = self.scales.iter().map(|scale| (scale.path.as_str(), scale.factor)).collect();
+        let mut smaller = copy.map(&mut Shrink {
+            path: Vec::new(),
+            cuts: &cuts,
+            additions: &additions,
+            scales: &scales,
+            device: &device,
+        });
+        self.set_fields(&mut smaller)?;
         let smaller = if masks.is_empty() {
             smaller
         } else {
@@ -72,6 +87,37 @@ impl PrunePlan {
             zeroed.apply_reparameterization(Attach { masks: &masks, device: &device })
         };
         Ok(if in_training(model) { smaller.train() } else { smaller })
+    }
+}
+
+impl PrunePlan {
+    fn set_fields<M: GraphModule>(&self, smaller: &mut M) -> Result<(), PruneError> {
+        let axes: Vec<AxisChange> = self
+            .cuts
+            .iter()
+            .flat_map(|cut| {
+                cut.axes.iter().map(|axis| AxisChange {
+                    parameter: cut.path.clone(),
+                    axis: axis.axis,
+                    before: axis.length,
+                    keep: axis.keep.clone(),
+                })
+            })
+            .collect();
+        let mut scope = Scope::new(&self.fields, &axes);
+        if let Some(smaller) = smaller.shrinkable() {
+            smaller.shrink(&mut scope);
+        }
+        match scope.missed().first() {
+            None => Ok(()),
+            Some(edit) => Err(PruneError::NeedsShrink {
+                path: edit.path.clone(),
+                container: edit.container.clone(),
+                field: edit.field.clone(),
+                before: edit.before,
+                after: edit.after,
+            }),
+        }
     }
 }
 
@@ -110,6 +156,7 @@ struct Shrink<'a> {
     path: Vec<String>,
     cuts: &'a HashMap<&'a str, &'a ParameterCut>,
     additions: &'a HashMap<String, Vec<f32>>,
+    scales: &'a HashMap<&'a str, f64>,
     device: &'a Device,
 }
 
@@ -125,7 +172,8 @@ impl ModuleMapper for Shrink<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
         let (cut, addition) = (self.cuts.get(path.as_str()), self.additions.get(&path));
-        if cut.is_none() && addition.is_none() {
+        let scale = self.scales.get(path.as_str());
+        if cut.is_none() && addition.is_none() && scale.is_none() {
             return param;
         }
         param.map(|mut tensor| {
@@ -137,6 +185,9 @@ impl ModuleMapper for Shrink<'_> {
                 let keep: Vec<i64> = axis.keep.iter().map(|&k| k as i64).collect();
                 let keep = Tensor::<1, Int>::from_data(TensorData::new(keep, [axis.keep.len()]), self.device);
                 tensor = tensor.select(axis.axis, keep);
+            }
+            if let Some(scale) = scale {
+                tensor = tensor.mul_scalar(*scale);
             }
             tensor
         })

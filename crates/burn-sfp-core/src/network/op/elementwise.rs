@@ -1,8 +1,8 @@
 //! Activations and element-wise arithmetic with broadcasting: an index of the output is the same index of each operand.
 
 use burn::backend::ir::{
-    ActivationOperationIr as A, BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr,
-    TensorIr,
+    ActivationOperationIr as A, BaseOperationIr as B, BoolOperationIr as L, FloatOperationIr as F, IntOperationIr as I,
+    NumericOperationIr as N, OperationIr, TensorIr,
 };
 
 use super::super::context::Context;
@@ -25,13 +25,16 @@ pub(super) fn is_activation(op: &OperationIr) -> bool {
     )
 }
 
-pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
-    use OperationIr::{Activation, BaseFloat, Float, NumericFloat};
-    match op {
-        Activation(A::Relu(op) | A::Gelu(op) | A::Sigmoid(op) | A::LogSigmoid(op))
-        | NumericFloat(_, N::Abs(op) | N::Neg(op) | N::Sign(op)) => unary(&op.input, &op.out, context),
-        Float(
-            _,
+/// Operands and result of an operation that works element by element, `None` for any other.
+pub(super) fn operands(op: &OperationIr) -> Option<(Vec<&TensorIr>, &TensorIr)> {
+    Some(match op {
+        OperationIr::Activation(op) => match op {
+            A::Relu(op) | A::Gelu(op) | A::Sigmoid(op) | A::LogSigmoid(op) => (vec![&op.input], &op.out),
+            A::LeakyRelu(op) => (vec![&op.lhs], &op.out),
+            A::HardSigmoid(op) => (vec![&op.tensor], &op.out),
+            _ => return None,
+        },
+        OperationIr::Float(_, op) => match op {
             F::Exp(op)
             | F::Log(op)
             | F::Log1p(op)
@@ -43,16 +46,26 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
             | F::Sinh(op)
             | F::Tan(op)
             | F::Tanh(op)
+            | F::ArcCos(op)
+            | F::ArcCosh(op)
+            | F::ArcSin(op)
+            | F::ArcSinh(op)
+            | F::ArcTan(op)
+            | F::ArcTanh(op)
             | F::Round(op)
             | F::Floor(op)
             | F::Ceil(op)
             | F::Trunc(op)
-            | F::Recip(op),
-        ) => unary(&op.input, &op.out, context),
-        Activation(A::LeakyRelu(op)) | Float(_, F::PowfScalar(op)) => unary(&op.lhs, &op.out, context),
-        Activation(A::HardSigmoid(op)) => unary(&op.tensor, &op.out, context),
-        NumericFloat(
-            _,
+            | F::Recip(op)
+            | F::IsNan(op)
+            | F::IsInf(op) => (vec![&op.input], &op.out),
+            F::PowfScalar(op) => (vec![&op.lhs], &op.out),
+            F::IntoInt(op) => (vec![&op.input], &op.out),
+            F::ArcTan2(op) | F::Powf(op) | F::Hypot(op) => (vec![&op.lhs, &op.rhs], &op.out),
+            _ => return None,
+        },
+        OperationIr::NumericFloat(_, op) | OperationIr::NumericInt(_, op) => match op {
+            N::Abs(op) | N::Neg(op) | N::Sign(op) => (vec![&op.input], &op.out),
             N::AddScalar(op)
             | N::SubScalar(op)
             | N::MulScalar(op)
@@ -60,66 +73,93 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
             | N::RemScalar(op)
             | N::PowiScalar(op)
             | N::ClampMin(op)
-            | N::ClampMax(op),
-        ) => unary(&op.lhs, &op.out, context),
-        NumericFloat(_, N::Clamp(op)) => unary(&op.tensor, &op.out, context),
-        NumericFloat(_, N::Add(op) | N::Sub(op) | N::Mul(op) | N::Div(op)) => {
-            binary(&op.lhs, &op.rhs, &op.out, context)
+            | N::ClampMax(op)
+            | N::GreaterElem(op)
+            | N::GreaterEqualElem(op)
+            | N::LowerElem(op)
+            | N::LowerEqualElem(op) => (vec![&op.lhs], &op.out),
+            N::Clamp(op) => (vec![&op.tensor], &op.out),
+            N::Add(op)
+            | N::Sub(op)
+            | N::Mul(op)
+            | N::Div(op)
+            | N::Rem(op)
+            | N::Powi(op)
+            | N::Greater(op)
+            | N::GreaterEqual(op)
+            | N::Lower(op)
+            | N::LowerEqual(op) => (vec![&op.lhs, &op.rhs], &op.out),
+            _ => return None,
+        },
+        OperationIr::BaseFloat(op) | OperationIr::BaseInt(op) | OperationIr::BaseBool(op) => match op {
+            B::MaskFill(op) => (vec![&op.tensor, &op.mask], &op.out),
+            B::MaskWhere(op) => (vec![&op.tensor, &op.mask, &op.value], &op.out),
+            B::Equal(op) | B::NotEqual(op) => (vec![&op.lhs, &op.rhs], &op.out),
+            B::EqualElem(op) | B::NotEqualElem(op) => (vec![&op.lhs], &op.out),
+            _ => return None,
+        },
+        OperationIr::Int(op) => match op {
+            I::IntoFloat(op) => (vec![&op.input], &op.out),
+            I::BitwiseNot(op) => (vec![&op.input], &op.out),
+            I::BitwiseAnd(op)
+            | I::BitwiseOr(op)
+            | I::BitwiseXor(op)
+            | I::BitwiseLeftShift(op)
+            | I::BitwiseRightShift(op) => (vec![&op.lhs, &op.rhs], &op.out),
+            I::BitwiseAndScalar(op)
+            | I::BitwiseOrScalar(op)
+            | I::BitwiseXorScalar(op)
+            | I::BitwiseLeftShiftScalar(op)
+            | I::BitwiseRightShiftScalar(op) => (vec![&op.lhs], &op.out),
+            _ => return None,
+        },
+        OperationIr::Bool(op) => match op {
+            L::IntoFloat(op) | L::IntoInt(op) => (vec![&op.input], &op.out),
+            L::Not(op) => (vec![&op.input], &op.out),
+            L::And(op) | L::Or(op) | L::Xor(op) => (vec![&op.lhs, &op.rhs], &op.out),
+        },
+        _ => return None,
+    })
+}
+
+pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
+    // PReLU's slopes are a parameter of one number or one a channel (axis 1).
+    if let OperationIr::Activation(A::PRelu(op)) = op {
+        let (axes, slope) = (context.axes(&op.lhs), context.axes(&op.rhs));
+        if dims(&op.rhs).iter().product::<usize>() == 1 {
+            context.pin_axes(&slope, "one slope serves all channels");
+        } else if let Some(channels) = axes.get(1) {
+            context.unify(channels, &slope[slope.len() - 1], "its slopes are not a parameter");
         }
-        // PReLU's slopes are a parameter of one number or one a channel (axis 1).
-        Activation(A::PRelu(op)) => {
-            let (axes, slope) = (context.axes(&op.lhs), context.axes(&op.rhs));
-            match (&slope[0], axes.get(1)) {
-                (Some(slope), Some(Some(channels))) if slope.len() == channels.len() => {
-                    context.labels.union_all(slope, channels)
+        context.set(&op.out, axes);
+        return true;
+    }
+    let Some((inputs, out)) = operands(op) else { return false };
+    let (all, to) = (inputs.iter().map(|input| (context.axes(input), dims(input))).collect::<Vec<_>>(), dims(out));
+    let axes = (0..to.len())
+        .map(|axis| {
+            let mut found: Option<Vec<u32>> = None;
+            let mut bare = false;
+            for (labels, shape) in &all {
+                let Some(own) = (axis + shape.len()).checked_sub(to.len()) else { continue };
+                if shape[own] != to[axis] {
+                    if let Some(labels) = &labels[own] {
+                        context.labels.pin(labels, "it is spread over many channels");
+                    }
+                    continue;
                 }
-                (Some(slope), _) => context.labels.pin(slope, "one slope serves all channels"),
-                _ => {}
+                match (&found, &labels[own]) {
+                    (Some(found), Some(labels)) => context.labels.union_all(found, labels),
+                    (None, Some(labels)) => found = Some(labels.clone()),
+                    (_, None) => bare = true,
+                }
             }
-            context.tensors.insert(op.out.id, axes);
-        }
-        BaseFloat(B::MaskFill(op)) => unary(&op.tensor, &op.out, context),
-        _ => return false,
-    }
+            if bare && let Some(labels) = &found {
+                context.labels.pin(labels, "it meets an input of the network or a constant");
+            }
+            found
+        })
+        .collect();
+    context.set(out, axes);
     true
-}
-
-fn unary(input: &TensorIr, out: &TensorIr, context: &mut Context) {
-    let axes = context.axes(input);
-    context.tensors.insert(out.id, axes);
-}
-
-fn binary(lhs: &TensorIr, rhs: &TensorIr, out: &TensorIr, context: &mut Context) {
-    let (left, right, to) = (context.axes(lhs), context.axes(rhs), dims(out));
-    let (l, r) = (dims(lhs), dims(rhs));
-    let mut axes = vec![None; to.len()];
-    for (axis, slot) in axes.iter_mut().enumerate() {
-        let at = |len: usize| (axis + len).checked_sub(to.len());
-        let side = |labels: &Vec<Option<Vec<u32>>>, shape: &[usize]| {
-            let axis = at(shape.len())?;
-            // A broadcast axis (length 1 against many) carries no channel of the result.
-            (shape[axis] == to[axis]).then(|| labels[axis].clone()).flatten()
-        };
-        for (labels, shape) in [(&left, &l), (&right, &r)] {
-            if let Some(own) = at(shape.len()).filter(|&a| shape[a] == 1 && to[axis] != 1)
-                && let Some(labels) = &labels[own]
-            {
-                context.labels.pin(labels, "it is spread over many channels");
-            }
-        }
-        let (a, b) = (side(&left, &l), side(&right, &r));
-        let broadcast = |shape: &[usize]| at(shape.len()).is_none_or(|a| shape[a] == 1 && to[axis] != 1);
-        match (&a, &b) {
-            (Some(_), Some(_)) => context.unify(&a, &b, "it meets another number of channels"),
-            (Some(labels), None) if !broadcast(&r) && to[axis] > 1 => {
-                context.labels.pin(labels, "it meets a constant of the network")
-            }
-            (None, Some(labels)) if !broadcast(&l) && to[axis] > 1 => {
-                context.labels.pin(labels, "it meets a constant of the network")
-            }
-            _ => {}
-        }
-        *slot = a.or(b);
-    }
-    context.tensors.insert(out.id, axes);
 }

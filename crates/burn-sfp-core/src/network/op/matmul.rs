@@ -1,33 +1,71 @@
-//! Linear layers and matrix products: the last axis of the left meets the second-last of the right.
+//! Linear layers, matrix products, attention, embeddings: the last axis of the left meets the second-last of the right.
 
-use burn::backend::ir::{FloatOperationIr, ModuleOperationIr, OperationIr, TensorIr};
+use burn::backend::ir::{FloatOperationIr, ModuleOperationIr as M, OperationIr, TensorIr};
 
 use super::super::context::Context;
+use super::super::labels::Axes;
 use super::dims;
+
+const INPUT: &str = "it is an input of the network or a constant";
 
 pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     match op {
-        OperationIr::Module(ModuleOperationIr::Linear(op)) => {
+        OperationIr::Module(M::Linear(op)) => {
             product(&op.x, &op.weight, &op.out, context);
             if let Some(bias) = &op.bias {
                 let (bias, out) = (context.axes(bias), context.axes(&op.out));
                 context.unify(&bias[0], &out[out.len() - 1], "its bias is computed");
             }
-            true
         }
-        OperationIr::Float(_, FloatOperationIr::Matmul(op)) => {
-            product(&op.lhs, &op.rhs, &op.out, context);
-            true
+        OperationIr::Float(_, FloatOperationIr::Matmul(op)) => product(&op.lhs, &op.rhs, &op.out, context),
+        OperationIr::Module(M::Attention(op)) => {
+            let (q, k, v) = (context.axes(&op.query), context.axes(&op.key), context.axes(&op.value));
+            for axis in [0, 1] {
+                context.unify(&q[axis], &k[axis], INPUT);
+                context.unify(&q[axis], &v[axis], INPUT);
+            }
+            context.unify(&q[3], &k[3], INPUT);
+            context.unify(&k[2], &v[2], INPUT);
+            if op.options.scale.is_none() {
+                context.pin_axes(&q[3..], "attention is scaled by the width of its heads");
+            }
+            for extra in op.mask.iter().chain(&op.attn_bias) {
+                let own = context.axes(extra);
+                if dims(extra)[1] == dims(&op.query)[1] {
+                    context.unify(&q[1], &own[1], "its mask or bias carries no channels");
+                }
+                context.pin_axes(&own[2..], "it weighs positions");
+            }
+            context.set(&op.out, vec![q[0].clone(), q[1].clone(), q[2].clone(), v[3].clone()]);
         }
-        _ => false,
+        OperationIr::Module(M::Embedding(op)) => {
+            let (table, indices) = (context.axes(&op.weights), context.axes(&op.indices));
+            context.pin_axes(&table[..1], "it is a row of an embedding");
+            let mut axes: Axes = indices;
+            axes.push(table[1].clone());
+            context.set(&op.out, axes);
+        }
+        OperationIr::Float(_, FloatOperationIr::Cross(op)) => {
+            let (mut axes, other) = (context.axes(&op.lhs), context.axes(&op.rhs));
+            for (axis, own) in axes.iter_mut().enumerate() {
+                context.unify(own, &other[axis], INPUT);
+                if axis == op.dim
+                    && let Some(labels) = own.take()
+                {
+                    context.labels.pin(&labels, "it is one of three components");
+                }
+            }
+            context.set(&op.out, axes);
+        }
+        _ => return false,
     }
+    true
 }
 
 fn product(lhs: &TensorIr, rhs: &TensorIr, out: &TensorIr, context: &mut Context) {
     let (left, right) = (context.axes(lhs), context.axes(rhs));
     let (l, r, rank) = (left.len(), right.len(), dims(out).len());
-    let reason = "it is an input of the network or a constant";
-    context.unify(&left[l - 1], &right[r.saturating_sub(2)], reason);
+    context.unify(&left[l - 1], &right[r.saturating_sub(2)], INPUT);
     let mut axes = vec![None; rank];
     axes[rank - 1] = right[r - 1].clone();
     if l >= 2 {
@@ -35,19 +73,24 @@ fn product(lhs: &TensorIr, rhs: &TensorIr, out: &TensorIr, context: &mut Context
     }
     // Batch axes: a channel there must be the same on both sides, or broadcast.
     for back in 3..=rank {
-        let of = |axes: &Vec<Option<Vec<u32>>>| (axes.len() >= back).then(|| axes[axes.len() - back].clone()).flatten();
-        let (a, b) = (of(&left), of(&right));
-        match (a, b) {
-            (Some(a), Some(b)) => {
-                if a.len() == b.len() {
-                    context.labels.union_all(&a, &b);
-                    axes[rank - back] = Some(a);
-                } else {
-                    axes[rank - back] = Some(if a.len() > b.len() { a } else { b });
-                }
+        let length = dims(out)[rank - back];
+        let mut found: Option<Vec<u32>> = None;
+        let mut bare = false;
+        for (side, tensor) in [(&left, lhs), (&right, rhs)] {
+            let Some(own) = side.len().checked_sub(back) else { continue };
+            match (&side[own], dims(tensor)[own] == length) {
+                (Some(labels), false) => context.labels.pin(labels, "it is spread over many channels"),
+                (Some(labels), true) => match &found {
+                    Some(found) => context.labels.union_all(found, labels),
+                    None => found = Some(labels.clone()),
+                },
+                (None, same) => bare |= same,
             }
-            (a, b) => axes[rank - back] = a.or(b).filter(|labels| labels.len() == dims(out)[rank - back]),
         }
+        if bare && let Some(labels) = &found {
+            context.labels.pin(labels, INPUT);
+        }
+        axes[rank - back] = found;
     }
-    context.tensors.insert(out.id, axes);
+    context.set(out, axes);
 }

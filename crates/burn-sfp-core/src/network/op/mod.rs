@@ -2,16 +2,22 @@
 //! grouping, rewriting and counting alike.
 
 mod convolution;
+mod creation;
 mod elementwise;
+mod indexing;
 mod matmul;
 mod normalization;
 mod pooling;
 mod reduction;
+mod reshape;
 mod shape;
 
 use burn::backend::ir::{OperationIr, TensorIr};
 
 use super::context::Context;
+
+pub(super) use convolution::{Convolution, convolution};
+pub(super) use indexing::kept_range;
 
 /// What an operation is, where the tap of a layer looks for what follows directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +35,10 @@ pub(super) fn flow(op: &OperationIr, index: usize, context: &mut Context) {
         || normalization::flow(op, context)
         || pooling::flow(op, context)
         || shape::flow(op, context)
+        || indexing::flow(op, context)
         || reduction::flow(op, context)
-        || elementwise::flow(op, context);
+        || elementwise::flow(op, context)
+        || creation::flow(op, context);
     if !described {
         let reason = format!("operation {index} ({}) is not followed", name(op));
         for input in op.inputs() {

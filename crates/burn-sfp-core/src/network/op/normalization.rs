@@ -1,4 +1,5 @@
-//! Normalisations. Batch normalisation works channel by channel; the others mix channels, so theirs must stay.
+//! Normalisations. Batch normalisation works channel by channel; layer normalisation mixes channels, so its must stay.
+//! Burn writes group, instance and RMS normalisation out in plain operations, which are followed as such.
 
 use burn::backend::ir::{ModuleOperationIr, OperationIr};
 
@@ -16,7 +17,7 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
                 let state = context.axes(state);
                 context.unify(&axes[1], &state[0], "its batch normalisation's state is not a parameter");
             }
-            context.tensors.insert(op.out.id, axes);
+            context.set(&op.out, axes);
             true
         }
         OperationIr::Module(ModuleOperationIr::LayerNorm(op)) => {
@@ -28,7 +29,7 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
             for state in std::iter::once(&op.gamma).chain(op.beta.as_ref()) {
                 context.pin(state, reason);
             }
-            context.tensors.insert(op.out.id, axes);
+            context.set(&op.out, axes);
             true
         }
         _ => false,

@@ -1,0 +1,60 @@
+//! Multiply-adds and parameters, of the network as it is and without some channels.
+
+use std::collections::BTreeSet;
+
+use burn::backend::ir::{FloatOperationIr, ModuleOperationIr as M, OperationIr, TensorIr};
+
+use super::op::convolution;
+use super::{ChannelId, Flow, Layer, Network};
+
+impl Network {
+    /// Multiply-adds of one sample: convolutions, linear layers and products of computed tensors (attention).
+    pub fn macs(&self) -> u64 {
+        self.macs_without(&BTreeSet::new())
+    }
+
+    /// [`macs`](Network::macs) without some channels (closed, see [`Flow::closed`](super::Flow::closed)).
+    pub fn macs_without(&self, removed: &BTreeSet<ChannelId>) -> u64 {
+        let all: Vec<usize> = (0..self.operations.len()).collect();
+        self.operations_macs(&all, &self.flow, removed)
+    }
+
+    /// Multiply-adds of a layer for one sample without some channels (closed), all calls together.
+    pub fn layer_macs_without(&self, layer: &Layer, removed: &BTreeSet<ChannelId>) -> u64 {
+        self.operations_macs(&layer.operations, &self.flow, removed)
+    }
+
+    /// Numbers in a parameter without some channels (closed).
+    pub fn parameter_size_without(&self, parameter: usize, removed: &BTreeSet<ChannelId>) -> u64 {
+        let mut shape = self.parameters[parameter].shape.clone();
+        for axis in self.flow.parameter(parameter) {
+            shape[axis.axis] = axis.channels.iter().filter(|channel| !removed.contains(channel)).count();
+        }
+        shape.iter().product::<usize>() as u64
+    }
+
+    pub(super) fn operations_macs(&self, operations: &[usize], flow: &Flow, removed: &BTreeSet<ChannelId>) -> u64 {
+        operations.iter().map(|&op| macs(&self.operations[op], flow, removed) / self.batch.max(1) as u64).sum()
+    }
+}
+
+/// Multiply-adds of one operation on the whole batch.
+fn macs(operation: &OperationIr, flow: &Flow, removed: &BTreeSet<ChannelId>) -> u64 {
+    let shape = |tensor: &TensorIr| flow.shape_without(tensor, removed);
+    let count = |shape: &[usize]| shape.iter().map(|&length| length as u64).product::<u64>();
+    if let Some(conv) = convolution(operation) {
+        let positions = if conv.transposed { shape(conv.x) } else { shape(conv.out) };
+        return count(&positions) * count(&shape(conv.weight)[1..]);
+    }
+    match operation {
+        OperationIr::Module(M::DeformableConv2d(op)) => count(&shape(&op.out)) * count(&shape(&op.weight)[1..]),
+        OperationIr::Module(M::Linear(op)) => count(&shape(&op.out)) * shape(&op.weight)[0] as u64,
+        OperationIr::Float(_, FloatOperationIr::Matmul(op)) => {
+            count(&shape(&op.out)) * shape(&op.lhs).last().copied().unwrap_or_default() as u64
+        }
+        OperationIr::Module(M::Attention(op)) => {
+            (count(&shape(&op.query)) + count(&shape(&op.out))) * shape(&op.key)[2] as u64
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,33 @@
+//! Which layers feed which: found on demand, because in a residual tower every layer reads all before it.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::{Layer, Network};
+
+impl Network {
+    /// The layers whose output a layer reads without another layer in between, in the order in which they run.
+    pub fn producers(&self, layer: &Layer) -> Vec<&Layer> {
+        let mut found = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut open = layer.inputs_of_calls.clone();
+        while let Some(tensor) = open.pop() {
+            if !seen.insert(tensor) {
+                continue;
+            }
+            if let Some(&producer) = self.index.layers.get(&tensor) {
+                found.insert(producer);
+            } else if let Some(&maker) = self.index.makers.get(&tensor) {
+                open.extend(self.operations[maker].inputs().map(|input| input.id));
+            }
+        }
+        found.into_iter().map(|index| &self.layers[index]).collect()
+    }
+
+    /// The layers that read a layer's output without another layer in between, in the order in which they run.
+    pub fn consumers(&self, layer: &Layer) -> Vec<&Layer> {
+        self.layers
+            .iter()
+            .filter(|other| self.producers(other).iter().any(|producer| producer.path == layer.path))
+            .collect()
+    }
+}

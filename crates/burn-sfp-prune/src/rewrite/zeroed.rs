@@ -1,0 +1,75 @@
+//! The original with everything that a plan removes at zero: what the smaller module has to equal.
+
+use std::collections::HashMap;
+
+use burn::module::{ModuleMapper, Param};
+use burn::tensor::{Tensor, TensorData};
+use burn_sfp_core::GraphModule;
+
+use super::check;
+use crate::plan::{Mask, ParameterCut};
+use crate::{PruneError, PrunePlan};
+
+impl PrunePlan {
+    /// A copy of the model, of unchanged shapes, in which every removed index of every parameter and every removed connection is
+    /// zero. Its outputs equal those of the smaller model to rounding, unless the plan folds means or constants into
+    /// biases. For checks; it is no faster than the original.
+    ///
+    /// # Errors
+    /// [`PruneError::OtherModel`] and [`PruneError::BrokenPlan`] as [`apply`](PrunePlan::apply).
+    pub fn zeroed<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
+        check::check(self, model)?;
+        let cuts = self.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
+        let masks = self.masks.iter().map(|mask| (mask.parameter.as_str(), mask)).collect();
+        Ok(model.valid().map(&mut Zero { path: Vec::new(), cuts, masks }))
+    }
+}
+
+struct Zero<'a> {
+    path: Vec<String>,
+    cuts: HashMap<&'a str, &'a ParameterCut>,
+    masks: HashMap<&'a str, &'a Mask>,
+}
+
+impl ModuleMapper for Zero<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let (cut, mask) = (self.cuts.get(path.as_str()), self.masks.get(path.as_str()));
+        if cut.is_none() && mask.is_none() {
+            return param;
+        }
+        param.map(|mut tensor| {
+            let device = tensor.device();
+            for axis in cut.into_iter().flat_map(|cut| &cut.axes) {
+                let mut keep = vec![0.0f32; axis.length];
+                axis.keep.iter().for_each(|&k| keep[k] = 1.0);
+                let mut shape = [1; D];
+                shape[axis.axis] = axis.length;
+                tensor = tensor * Tensor::from_data(TensorData::new(keep, shape), &device);
+            }
+            if let Some(mask) = mask {
+                let mut shape = [1; D];
+                shape[..2].copy_from_slice(&tensor.dims()[..2]);
+                let mut keep = vec![0.0f32; shape[0] * shape[1]];
+                for (output, inputs) in mask.keep.iter().enumerate() {
+                    for &input in inputs {
+                        let input = input as usize;
+                        let at =
+                            if mask.output_axis == 0 { output * shape[1] + input } else { input * shape[1] + output };
+                        keep[at] = 1.0;
+                    }
+                }
+                tensor = tensor * Tensor::from_data(TensorData::new(keep, shape), &device);
+            }
+            tensor
+        })
+    }
+}
