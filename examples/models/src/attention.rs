@@ -74,7 +74,7 @@ impl Attention {
 impl Shrink for Attention {
     fn shrink(&mut self, scope: &mut Scope<'_>) {
         // Of a head that loses only some dimensions others remain, so counting the heads of what remains answers for both
-        // kinds of pruning. Values may lose dimensions that queries and keep keys, but never a head alone.
+        // kinds of pruning. Values may lose dimensions that queries and keys keep, but never a head alone.
         let left = |parameter| {
             let change = scope.axis(parameter, 1)?;
             let width = change.before / self.heads;

@@ -27,14 +27,14 @@ pub struct AudioConfig {
 impl AudioConfig {
     /// M5: four convolutions and the classifier, for 32,000 samples (four seconds).
     ///
-    /// Published: 0.5 M parameters (the paper's table 1; exactly 559,114).
+    /// Published: 0.5 M parameters (the paper's table 1; 559,114 here).
     pub fn m5() -> Self {
         Self::new(vec![vec![128], vec![128], vec![256], vec![512]])
     }
 
     /// M11: ten convolutions and the classifier, for 32,000 samples (four seconds).
     ///
-    /// Published: 1.8 M parameters (the paper's table 1; exactly 1,786,442).
+    /// Published: 1.8 M parameters (the paper's table 1; 1,786,442 here).
     pub fn m11() -> Self {
         Self::new(vec![vec![64], vec![64; 2], vec![128; 2], vec![256; 3], vec![512; 2]])
     }

@@ -20,9 +20,7 @@ const STEM: usize = 64;
 pub struct CctConfig {
     /// Height and width of the images.
     pub side: usize,
-    /// Convolutions of the tokenizer.
-    pub convs: usize,
-    /// Height and width of their kernels.
+    /// Height and width of the tokenizer's kernels.
     pub kernel: usize,
     /// Channels of a token.
     pub width: usize,
@@ -32,6 +30,9 @@ pub struct CctConfig {
     pub heads: usize,
     /// Hidden width of the feed-forward parts.
     pub hidden: usize,
+    /// Convolutions of the tokenizer.
+    #[config(default = 1)]
+    pub convs: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
@@ -43,23 +44,25 @@ pub struct CctConfig {
 impl CctConfig {
     /// CCT-14/7x2 for images of 224x224 pixels, with learnable positions.
     ///
-    /// Published: 22.36 M parameters (paper and the authors' repository; exactly 22,367,273); multiply-accumulates 5.11 G in
-    /// the repository, without the products inside the attentions, and 5.53 G in the paper, with them.
+    /// Published: 22.36 M parameters (paper and the authors' repository; 22,367,273 here). Multiply-accumulates: 5.11 G in the
+    /// repository, layers only; 5.53 G in the paper, where the products inside the attentions (with them 5.52 G) and
+    /// normalisations and activations count too.
     pub fn cct_14_7x2() -> Self {
-        Self::new(224, 2, 7, 384, 14, 6, 1152)
+        Self::new(224, 7, 384, 14, 6, 1152).with_convs(2)
     }
 
     /// CCT-7/3x1 for images of 32x32 pixels and ten classes, with learnable positions.
     ///
-    /// Published: 3.76 M parameters (paper and the authors' repository; exactly 3,760,139); multiply-accumulates 0.947 G in the
-    /// repository, without the products inside the attentions, and 1.19 G in the paper, with them.
+    /// Published: 3.760 M parameters (the authors' repository; 3,760,139 here). Multiply-accumulates: 0.947 G in the repository,
+    /// layers only; 1.19 G in the paper, where the products inside the attentions (with them 1.18 G) and normalisations and
+    /// activations count too.
     pub fn cct_7_3x1() -> Self {
-        Self::new(32, 1, 3, 256, 7, 4, 512).with_classes(10)
+        Self::new(32, 3, 256, 7, 4, 512).with_classes(10)
     }
 
     /// A reduced variant for tests: two convolutions, images of 16x16 pixels, ten classes.
     pub fn tiny() -> Self {
-        Self::new(16, 2, 3, 24, 2, 3, 48).with_classes(10)
+        Self::new(16, 3, 24, 2, 3, 48).with_convs(2).with_classes(10)
     }
 
     /// Makes the network.

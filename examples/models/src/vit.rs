@@ -36,8 +36,8 @@ pub struct VitConfig {
 impl VitConfig {
     /// ViT-S/16 for images of 224x224 pixels.
     ///
-    /// Published: 22,050,664 parameters (timm, `vit_small_patch16_224`); 4.6 G multiply-accumulates (DeiT paper), the products
-    /// inside the attentions included.
+    /// Published: 22,050,664 parameters (timm, `vit_small_patch16_224`); 4.6 G multiply-accumulates (as DeiT-S in table 1 of the
+    /// Swin transformer's paper, arXiv 2103.14030), the products inside the attentions included.
     pub fn small_16() -> Self {
         Self::new(224, 16, 384, 12, 6, 1536)
     }
