@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use burn_sfp::prelude::GraphModule;
 use clap::{CommandFactory, Parser};
 use comfy_table::{CellAlignment, Table, presets};
+use models::figure::grouped;
 use models::size::{macs, parameters};
 use models::zoo::{Entry, Size, Visit, visit_all};
 
@@ -21,16 +22,16 @@ struct Rows(Table);
 impl Visit for Rows {
     fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
         let parameters = parameters(&model);
-        let (macs, macs_agree) = match macs(&model, &input) {
-            Ok(macs) => (format!("{:.3} G", macs as f64 / 1e9), entry.macs_agree(macs)),
-            Err(error) => (format!("error: {error}"), entry.giga_macs.map(|_| false)),
+        let (counted, macs_agree) = match macs(&model, &input) {
+            Ok(macs) => (grouped(macs.all), entry.macs_agree(macs)),
+            Err(error) => (format!("error: {error}"), Some(false)),
         };
         self.0.add_row([
             entry.name.to_string(),
             grouped(parameters),
-            entry.parameters.map(grouped).unwrap_or_default(),
-            macs,
-            entry.giga_macs.map(|(giga, decimals)| format!("{giga:.decimals$} G")).unwrap_or_default(),
+            entry.parameters.map(|figure| figure.to_string()).unwrap_or_default(),
+            counted,
+            published_macs(entry),
             agreement(entry.parameters_agree(parameters), macs_agree).to_string(),
             entry.source.to_string(),
         ]);
@@ -60,6 +61,11 @@ fn main() -> Result<(), clap::Error> {
     Ok(())
 }
 
+fn published_macs(entry: &Entry) -> String {
+    let all = entry.macs.map(|figure| figure.to_string());
+    all.or(entry.layer_macs.map(|figure| format!("layers: {figure}"))).unwrap_or_default()
+}
+
 /// One word for both published numbers.
 fn agreement(parameters: Option<bool>, macs: Option<bool>) -> &'static str {
     match (parameters, macs) {
@@ -68,28 +74,5 @@ fn agreement(parameters: Option<bool>, macs: Option<bool>) -> &'static str {
         (Some(false), _) => "not the parameters",
         (_, Some(false)) => "not the multiply-adds",
         _ => "yes",
-    }
-}
-
-/// Digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_come_in_threes() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -97,6 +97,7 @@ impl SfpModule for ShuffleNetV2 {
 }
 
 /// A unit, with its channels shuffled at the end.
+#[expect(clippy::large_enum_variant, reason = "Burn has no boxed modules")]
 #[derive(Module, Debug, Shrink)]
 pub enum Unit {
     /// Passes one half of the channels on as it is, the other through the branch.

@@ -20,12 +20,22 @@ pub fn parameters<M: Module>(model: &M) -> u64 {
 }
 
 /// Multiply-adds for one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Macs {
+    /// Of everything.
+    pub all: u64,
+    /// Of layers, without the products of two activations.
+    pub layers: u64,
+}
+
+/// Counts multiply-adds.
 ///
 /// # Errors
 /// Where the forward pass fails on this input.
-pub fn macs<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<u64, SfpError> {
+pub fn macs<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Macs, SfpError> {
     let network = Network::capture(model, input)?;
-    Ok(network.layers().iter().map(|layer| layer.macs).sum())
+    let layers = network.layers().iter().map(|layer| layer.macs).sum();
+    Ok(Macs { all: layers, layers })
 }
 
 #[derive(Default)]
