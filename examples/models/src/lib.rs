@@ -1,0 +1,36 @@
+//! Well-known networks, written for Burn from the papers: to prune, to compare, to test with.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | the list of all networks with their published sizes, and a way to visit each | [`zoo`], [`figure`] |
+//! | parameters and multiply-adds | [`size`] |
+//! | random weights and running statistics, for tests | [`random`] |
+//! | convolutional classifiers | [`vgg`], [`resnet`], [`preact_resnet`], [`densenet`], [`googlenet`] |
+//! | with depthwise convolutions | [`mobilenet`], [`efficientnet`], [`shufflenet`], [`convnext`] |
+//! | on tokens | [`vit`], [`cct`], [`mixer`] |
+//! | on sound, segmentation, several inputs and outputs | [`audio`], [`unet`], [`two_streams`] |
+//! | what many of them are made of | [`blocks`], [`attention`] |
+//!
+//! `cargo run --release -p models -- --list` prints the list.
+
+pub mod attention;
+pub mod audio;
+pub mod blocks;
+pub mod cct;
+pub mod convnext;
+pub mod densenet;
+pub mod efficientnet;
+pub mod figure;
+pub mod googlenet;
+pub mod mixer;
+pub mod mobilenet;
+pub mod preact_resnet;
+pub mod random;
+pub mod resnet;
+pub mod shufflenet;
+pub mod size;
+pub mod two_streams;
+pub mod unet;
+pub mod vgg;
+pub mod vit;
+pub mod zoo;
