@@ -35,7 +35,7 @@ pub struct Macs {
 pub fn macs<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Macs, SfpError> {
     let network = Network::capture(model, input)?;
     let layers = network.layers().iter().map(|layer| layer.macs).sum();
-    Ok(Macs { all: layers, layers })
+    Ok(Macs { all: network.macs(), layers })
 }
 
 #[derive(Default)]

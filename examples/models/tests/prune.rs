@@ -1,0 +1,96 @@
+//! Every small network of the zoo, pruned by magnitude: the smaller model runs on another batch size, has the size that the
+//! plan said, and its output is that of the original with the removed channels at zero.
+
+use burn::module::Module;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use burn_sfp::core::network::Network;
+use burn_sfp::prelude::*;
+use models::random::randomise;
+use models::size::parameters;
+use models::zoo::{Entry, SMALL_BATCH, Size, Visit, visit_all};
+
+/// Largest difference of any output over its largest value.
+fn difference<O: ModuleInput>(a: O, b: O) -> f64 {
+    struct Flat(Vec<Vec<f64>>);
+    impl InputMapper for Flat {
+        fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+            self.0.push(tensor.clone().into_data().iter::<f64>().collect());
+            tensor
+        }
+        fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
+            tensor
+        }
+        fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
+            tensor
+        }
+    }
+    let (mut left, mut right) = (Flat(vec![]), Flat(vec![]));
+    let _ = (a.map_tensors(&mut left), b.map_tensors(&mut right));
+    left.0.iter().zip(&right.0).fold(0.0, |worst, (a, b)| {
+        assert_eq!(a.len(), b.len());
+        let largest = b.iter().fold(1e-6, |largest: f64, value| largest.max(value.abs()));
+        let off = a.iter().zip(b).fold(0.0, |off: f64, (a, b)| off.max((a - b).abs()));
+        assert!(off.is_finite());
+        worst.max(off / largest)
+    })
+}
+
+/// Layers that no plan can touch, and why: everything else must be prunable.
+fn expected_reasons(network: &str) -> &'static [&'static str] {
+    const OUTPUT: &str = "it is an output of the network";
+    match network {
+        // Layer normalisation over the width of the residual stream.
+        "ConvNeXt-T" | "ViT-S/16" | "CCT-14/7x2" | "CCT-7/3x1" | "Mixer-S/16" => {
+            &[OUTPUT, "a layer normalisation mixes its channels", "it meets an input of the network or a constant"]
+        }
+        _ => &[OUTPUT],
+    }
+}
+
+struct Prune {
+    pruned: usize,
+}
+
+impl Visit for Prune {
+    fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
+        let model = randomise(&model, 7);
+        let name = entry.name;
+        let network = Network::capture(&model, &input).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for layer in network.layers() {
+            if let Some(reason) = &layer.not_prunable {
+                assert!(expected_reasons(name).contains(&reason.as_str()), "{name}: {}: {reason}", layer.path);
+            }
+        }
+        let before = model.valid().run(input.clone());
+        let other = input.clone().slice_samples(0, SMALL_BATCH - 1);
+        for blocks in [Blocks::Inside, Blocks::Whole] {
+            for ratio in [0.25, 0.5, 0.75] {
+                for budget in [Budget::PerLayer(ratio), Budget::Global(ratio)] {
+                    let case = format!("{name}, {budget:?}, {blocks:?}");
+                    let planner = Planner::new().budget(budget).blocks(blocks);
+                    let smaller = planner
+                        .prune(&model, &input, &Magnitude::l2())
+                        .unwrap_or_else(|error| panic!("{case}: {error}"));
+                    let (plan, smaller) = (smaller.plan, smaller.model);
+                    assert!(!plan.cuts.is_empty(), "{case}: nothing was removed");
+                    assert_eq!(parameters(&smaller), plan.parameters_after, "{case}");
+                    let recount = Network::capture(&smaller, &input).unwrap();
+                    assert_eq!(recount.macs(), plan.macs_after, "{case}");
+                    assert!(plan.macs_after < plan.macs_before, "{case}");
+                    let expected = plan.zeroed(&model).unwrap().run(other.clone());
+                    let off = difference(smaller.run(other.clone()), expected);
+                    assert!(off < 1e-4, "{case}: {off}");
+                    self.pruned += 1;
+                }
+            }
+        }
+        assert_eq!(difference(model.valid().run(input), before), 0.0, "{name}: the original changed");
+    }
+}
+
+#[test]
+fn every_network_shrinks_exactly() {
+    let mut prune = Prune { pruned: 0 };
+    visit_all(Size::Small, &Device::flex(), &mut prune);
+    assert!(prune.pruned >= 16 * 12);
+}
