@@ -24,6 +24,10 @@ pub enum FoldMeans {
     Channels,
     /// Of every removed connection too. Not from the paper.
     Connections,
+    /// Needs no samples: a removed filter counts as silenced, weights and bias at zero, and what its normalisation and activation
+    /// make of that, a constant, goes into the biases of the layers that read it, where that is exact: not where zero padding
+    /// cuts kernels off at the border (unless the constant is zero). Elsewhere it counts as zero. Not from the paper.
+    Constants,
 }
 
 /// Makes plans.
@@ -107,7 +111,19 @@ impl Planner {
                 });
             }
         }
+        let constants = match self.fold {
+            FoldMeans::Constants => network.constants(&removed)?,
+            _ => BTreeMap::new(),
+        };
         let mut plan = self.write(network, analysis, &policy.name(), &verdicts, &removed);
+        plan.folds.extend(constants.into_iter().filter_map(|(layer, inputs)| {
+            let layer = &network.layers()[layer];
+            Some(Fold {
+                coverage: vec![1.0; layer.kernel().iter().product::<usize>().max(1)],
+                constants: true,
+                ..empty_fold(network, layer, inputs)?
+            })
+        }));
         plan.channels = atoms.into_iter().collect();
         Ok(plan)
     }
@@ -191,6 +207,8 @@ impl Planner {
             plan.layers.push(LayerPlan {
                 path: layer.path.clone(),
                 kind: layer.kind,
+                weight: network.parameters()[layer.weight()].path.clone(),
+                bias: layer.bias().map(|bias| network.parameters()[bias].path.clone()),
                 filters_before: layer.filters,
                 filters_after: kept_outputs,
                 connections_before: size(layer.weight()) / kernel,
@@ -234,29 +252,39 @@ impl Planner {
         let gone =
             |input: usize| layer.input_channels().get(input).copied().flatten().is_some_and(|id| removed.contains(&id));
         let inputs: Vec<(usize, f32)> = match self.fold {
-            FoldMeans::Off => return None,
+            FoldMeans::Off | FoldMeans::Constants => return None,
             FoldMeans::Connections if verdict.is_some() => means.iter().copied().enumerate().collect(),
             _ => means.iter().copied().enumerate().filter(|(input, _)| gone(*input)).collect(),
         };
         if inputs.is_empty() || layer.groups > 1 || layer.calls > 1 {
             return None;
         }
-        let path = |index: usize| network.parameters()[index].path.clone();
-        let target = match (layer.bias(), layer.running_mean) {
-            (Some(bias), _) => FoldTarget::Bias(path(bias)),
-            (None, Some(mean)) => FoldTarget::RunningMean(path(mean)),
-            (None, None) => return None,
-        };
         Some(Fold {
-            layer: layer.path.clone(),
-            weight: path(layer.weight()),
-            output_axis: layer.kind.output_axis(),
-            target,
-            inputs,
             coverage: coverage(layer),
             removed_connections_only: self.fold == FoldMeans::Connections,
+            ..empty_fold(network, layer, inputs)?
         })
     }
+}
+
+/// A fold of these inputs into the layer's bias or the running mean behind it, `None` where it has neither.
+fn empty_fold(network: &Network, layer: &Layer, inputs: Vec<(usize, f32)>) -> Option<Fold> {
+    let path = |index: usize| network.parameters()[index].path.clone();
+    let target = match (layer.bias(), layer.running_mean) {
+        (Some(bias), _) => FoldTarget::Bias(path(bias)),
+        (None, Some(mean)) => FoldTarget::RunningMean(path(mean)),
+        (None, None) => return None,
+    };
+    Some(Fold {
+        layer: layer.path.clone(),
+        weight: path(layer.weight()),
+        output_axis: layer.kind.output_axis(),
+        target,
+        inputs,
+        coverage: Vec::new(),
+        constants: false,
+        removed_connections_only: false,
+    })
 }
 
 /// Whether a parameter is trained; running statistics are not.

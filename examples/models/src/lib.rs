@@ -26,6 +26,7 @@ pub mod mixer;
 pub mod mobilenet;
 pub mod preact_resnet;
 pub mod random;
+pub mod report;
 pub mod resnet;
 pub mod shufflenet;
 pub mod size;

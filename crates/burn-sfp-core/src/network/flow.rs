@@ -136,15 +136,51 @@ impl Flow {
             flow.parameters.insert(index, axes);
         }
         flow.pinned.clone_from(context.labels.pinned());
-        for (&product, atoms) in &flow.products {
-            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| flow.pinned.get(atom)).collect();
-            if reasons.len() == atoms.len() {
-                let reason = reasons[0].clone();
-                flow.pinned.insert(product, reason);
-            }
-        }
+        flow.pin_products();
         flow.tensors = tensors;
         flow.fields = fields;
         flow
+    }
+
+    /// A product whose atoms all must stay must stay.
+    fn pin_products(&mut self) {
+        for (&product, atoms) in &self.products {
+            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| self.pinned.get(atom)).collect();
+            if reasons.len() == atoms.len() {
+                let reason = reasons[0].clone();
+                self.pinned.insert(product, reason);
+            }
+        }
+    }
+
+    /// Pins atoms that every filter of a layer has: without them nothing is left of it.
+    pub(super) fn pin_indivisible(&mut self, filters: &[ChannelId]) {
+        let Some((first, rest)) = filters.split_first() else { return };
+        let mut common = self.atoms(*first);
+        common.retain(|atom| !self.pinned.contains_key(atom));
+        for filter in rest {
+            if common.is_empty() {
+                return;
+            }
+            let atoms = self.atoms(*filter);
+            common.retain(|atom| atoms.contains(atom));
+        }
+        let reason =
+            if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
+        if !common.is_empty() {
+            self.pinned.extend(common.into_iter().map(|atom| (atom, reason.to_string())));
+            self.pin_products();
+        }
+    }
+
+    /// Why none of these channels may go, where none may.
+    pub(super) fn why_not(&self, filters: &[ChannelId]) -> Option<String> {
+        match filters.first() {
+            None => Some("its output carries no channel that could be followed".to_string()),
+            Some(first) if filters.iter().all(|&channel| self.pinned(channel).is_some()) => {
+                self.pinned(*first).map(str::to_string)
+            }
+            _ => None,
+        }
     }
 }

@@ -17,7 +17,9 @@ use burn::backend::ir::{OperationIr, TensorIr};
 use super::context::Context;
 
 pub(super) use convolution::{Convolution, convolution};
+pub(super) use elementwise::operands as elementwise_operands;
 pub(super) use indexing::kept_range;
+pub(super) use pooling::keeps_constants as pooling_keeps_constants;
 
 /// What an operation is, where the tap of a layer looks for what follows directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
