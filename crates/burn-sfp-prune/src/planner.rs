@@ -6,7 +6,7 @@ use burn_sfp_core::network::{ChannelId, Layer, Network};
 use burn_sfp_core::{Analysis, GraphModule};
 
 use crate::group::{Blocks, Groups};
-use crate::plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut};
+use crate::plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, Scale};
 use crate::rewrite::{Smaller, carry_out};
 use crate::{Budget, Connections, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
@@ -187,7 +187,11 @@ impl Planner {
             masks: Vec::new(),
             folds: Vec::new(),
             fields: network.field_edits(removed),
-            scales: Vec::new(),
+            scales: network
+                .scales(removed)
+                .into_iter()
+                .map(|(index, factor)| Scale { path: network.parameters()[index].path.clone(), factor })
+                .collect(),
             layers: Vec::new(),
             kept_whole: Vec::new(),
             trainable: Vec::new(),

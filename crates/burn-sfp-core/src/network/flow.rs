@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use burn::backend::ir::{TensorId, TensorIr};
 
 use super::context::{Context, CountedField};
+use super::fields::RootMeanSquare;
 use super::labels::Axes;
 use super::{ChannelId, Network, fields, op};
 
@@ -29,6 +30,7 @@ pub struct Flow {
     products: BTreeMap<ChannelId, Vec<ChannelId>>,
     families: HashMap<ChannelId, u32>,
     pub(super) fields: Vec<CountedField>,
+    pub(super) means: Vec<RootMeanSquare>,
 }
 
 impl Flow {
@@ -83,6 +85,8 @@ impl Flow {
     pub(crate) fn of(network: &Network) -> Self {
         let mut context = Context::new(network);
         fields::fixed_layers(network, &mut context);
+        let means = fields::root_mean_squares(network);
+        context.divisible = means.iter().map(|norm| norm.mean).collect();
         for (index, operation) in network.operations.iter().enumerate() {
             op::flow(operation, index, &mut context);
         }
@@ -91,7 +95,7 @@ impl Flow {
             context.pin_axes(&axes, "it is an output of the network");
         }
         fields::normalizations(network, &mut context);
-        Self::finish(context, network)
+        Self { means, ..Self::finish(context, network) }
     }
 
     /// Every label becomes its set's representative.

@@ -60,6 +60,7 @@ pub(crate) fn carry_out<M: GraphModule>(
         error => error,
     })?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
+    let known = plan.scales.len();
     for change in network.compare_smaller(&removed, &captured)? {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];
@@ -68,7 +69,7 @@ pub(crate) fn carry_out<M: GraphModule>(
         }
     }
     plan.verify(network, &captured)?;
-    if !plan.scales.is_empty() {
+    if plan.scales.len() > known {
         smaller = plan.apply(model)?;
     }
     Ok(Smaller { model: smaller, plan })
