@@ -6,6 +6,7 @@ mod magnitude_connections;
 mod random_afcc;
 mod sfp_ranking;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_core::network::{Layer, Network};
@@ -155,17 +156,18 @@ impl<'a> PolicyContext<'a> {
     ///
     /// # Errors
     /// [`PruneError::BadRanking`] where the weight is not a float tensor.
-    pub fn kernels(&self, layer: &Layer) -> Result<Kernels, PruneError> {
-        let path = &self.network.parameters()[layer.weight()].path;
-        let numbers = self
-            .network
-            .parameter_data(path)
-            .and_then(|data| data.clone().convert::<f32>().try_into_vec::<f32>().ok())
-            .ok_or_else(|| PruneError::BadRanking {
-                policy: "any".into(),
-                path: layer.path.clone(),
-                what: format!("its weight `{path}` holds no floats"),
-            })?;
+    pub fn kernels(&self, layer: &Layer) -> Result<Kernels<'a>, PruneError> {
+        let data = self.network.parameter_data_at(layer.weight());
+        let numbers = match data.map(|data| (data, data.as_slice::<f32>())) {
+            Some((_, Ok(numbers))) => Some(Cow::Borrowed(numbers)),
+            Some((data, Err(_))) => data.clone().convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
+            None => None,
+        };
+        let numbers = numbers.ok_or_else(|| PruneError::BadRanking {
+            policy: "any".into(),
+            path: layer.path.clone(),
+            what: format!("its weight `{}` holds no floats", self.network.parameters()[layer.weight()].path),
+        })?;
         let groups = layer.groups.max(1);
         let inputs = layer.inputs / groups;
         let size = numbers.len() / (layer.filters * inputs).max(1);
@@ -228,8 +230,8 @@ impl<'a> PolicyContext<'a> {
 
 /// A layer's weight, addressed by `(output, input)`.
 #[derive(Clone, Debug)]
-pub struct Kernels {
-    numbers: Vec<f32>,
+pub struct Kernels<'a> {
+    numbers: Cow<'a, [f32]>,
     outputs: usize,
     inputs: usize,
     size: usize,
@@ -239,7 +241,7 @@ pub struct Kernels {
     inputs_first: bool,
 }
 
-impl Kernels {
+impl Kernels<'_> {
     /// Output units and inputs (of one group).
     pub fn shape(&self) -> (usize, usize) {
         (self.outputs, self.inputs)
