@@ -102,10 +102,11 @@ impl Flow {
     fn finish(mut context: Context, network: &Network) -> Self {
         let mut flow = Self::default();
         let mut canonical: HashMap<Vec<ChannelId>, ChannelId> = HashMap::new();
-        let mut known: HashMap<ChannelId, ChannelId> = HashMap::new();
+        // By root; there are as many labels as indices, and each is looked up often.
+        let mut known: Vec<Option<ChannelId>> = vec![None; context.labels.len()];
         let mut name = |label: ChannelId, context: &mut Context, flow: &mut Self| {
             let root = context.labels.find(label);
-            *known.entry(root).or_insert_with(|| {
+            *known[root as usize].get_or_insert_with(|| {
                 let atoms = context.labels.atoms(root);
                 if let [atom] = atoms[..] {
                     flow.families.insert(atom, context.labels.family(atom));

@@ -35,6 +35,11 @@ impl Labels {
         (start..start + count as ChannelId).collect()
     }
 
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.parent.len()
+    }
+
     /// The label of an index with two coordinates.
     pub fn product(&mut self, outer: ChannelId, inner: ChannelId) -> ChannelId {
         let (outer, inner) = (self.find(outer), self.find(inner));

@@ -260,4 +260,41 @@ impl Kernels<'_> {
         };
         &self.numbers[at * self.size..(at + 1) * self.size]
     }
+
+    /// The norm of each output's numbers, added up in their order. Several sums run side by side: one alone would wait for
+    /// each addition.
+    pub(crate) fn norms(&self, norm: Norm) -> Vec<f64> {
+        const ROWS: usize = 8;
+        let mut sums = vec![0.0; self.outputs];
+        if self.inputs_first {
+            // Neighbours in memory are numbers of one kernel, then kernels of other outputs of the group.
+            let row = self.per_group * self.size;
+            for (group, sums) in sums.chunks_mut(self.per_group.max(1)).enumerate() {
+                for row in self.numbers[group * self.inputs * row..].chunks(row.max(1)).take(self.inputs) {
+                    for (sum, kernel) in sums.iter_mut().zip(row.chunks(self.size.max(1))) {
+                        kernel.iter().for_each(|&number| *sum += norm.term(number));
+                    }
+                }
+            }
+        } else {
+            let row = self.inputs * self.size;
+            for (rows, sums) in self.numbers.chunks(ROWS * row.max(1)).zip(sums.chunks_mut(ROWS)) {
+                if sums.len() < ROWS {
+                    for (sum, row) in sums.iter_mut().zip(rows.chunks(row)) {
+                        row.iter().for_each(|&number| *sum += norm.term(number));
+                    }
+                    continue;
+                }
+                let rows: [&[f32]; ROWS] = std::array::from_fn(|k| &rows[k * row..(k + 1) * row]);
+                let mut all = [0.0; ROWS];
+                for at in 0..row {
+                    for (sum, row) in all.iter_mut().zip(&rows) {
+                        *sum += norm.term(row[at]);
+                    }
+                }
+                sums.copy_from_slice(&all);
+            }
+        }
+        sums.into_iter().map(|sum| norm.of_sum(sum)).collect()
+    }
 }
