@@ -49,6 +49,11 @@ impl Flow {
         self.products.get(&channel).cloned().unwrap_or_else(|| vec![channel])
     }
 
+    /// [`atoms`](Flow::atoms), borrowed.
+    pub fn atoms_of<'a>(&'a self, channel: &'a ChannelId) -> &'a [ChannelId] {
+        self.products.get(channel).map_or(std::slice::from_ref(channel), Vec::as_slice)
+    }
+
     /// Which atoms first stood on the same axis: one family is one way to cut a layer.
     pub fn family(&self, atom: ChannelId) -> u32 {
         self.families.get(&atom).copied().unwrap_or_default()
@@ -148,7 +153,7 @@ impl Flow {
     }
 
     /// A product whose atoms all must stay must stay.
-    fn pin_products(&mut self) {
+    pub(super) fn pin_products(&mut self) {
         for (&product, atoms) in &self.products {
             let reasons: Vec<&String> = atoms.iter().filter_map(|atom| self.pinned.get(atom)).collect();
             if reasons.len() == atoms.len() {
@@ -158,7 +163,8 @@ impl Flow {
         }
     }
 
-    /// Pins atoms that every filter of a layer has: without them nothing is left of it.
+    /// Pins atoms that every filter of a layer has: without them nothing is left of it. Products follow by
+    /// [`pin_products`](Flow::pin_products).
     pub(super) fn pin_indivisible(&mut self, filters: &[ChannelId]) {
         let Some((first, rest)) = filters.split_first() else { return };
         let mut common = self.atoms(*first);
@@ -174,7 +180,6 @@ impl Flow {
             if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
         if !common.is_empty() {
             self.pinned.extend(common.into_iter().map(|atom| (atom, reason.to_string())));
-            self.pin_products();
         }
     }
 

@@ -57,6 +57,11 @@ impl Labels {
         label
     }
 
+    /// Whether a root is a product. Most are atoms, which have a family.
+    fn is_product(&self, root: ChannelId) -> bool {
+        self.family[root as usize] == u32::MAX && self.parts.contains_key(&root)
+    }
+
     /// The set's representative.
     pub fn find(&mut self, label: ChannelId) -> ChannelId {
         let mut root = label;
@@ -95,7 +100,7 @@ impl Labels {
         if a == b {
             return;
         }
-        match (self.parts.contains_key(&a), self.parts.contains_key(&b)) {
+        match (self.is_product(a), self.is_product(b)) {
             (false, false) => self.join(a, b),
             (true, false) => self.define(b, a),
             (false, true) => self.define(a, b),
@@ -167,7 +172,7 @@ impl Labels {
     pub fn pin(&mut self, labels: &[ChannelId], reason: &str) {
         for &label in labels {
             let root = self.find(label);
-            if self.parts.contains_key(&root) {
+            if self.is_product(root) {
                 for atom in self.atoms(root) {
                     self.pinned.entry(atom).or_insert_with(|| reason.to_string());
                 }

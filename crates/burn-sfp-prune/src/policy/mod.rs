@@ -271,6 +271,10 @@ impl Kernels<'_> {
             let row = self.per_group * self.size;
             for (group, sums) in sums.chunks_mut(self.per_group.max(1)).enumerate() {
                 for row in self.numbers[group * self.inputs * row..].chunks(row.max(1)).take(self.inputs) {
+                    if self.size == 1 {
+                        sums.iter_mut().zip(row).for_each(|(sum, &number)| *sum += norm.term(number));
+                        continue;
+                    }
                     for (sum, kernel) in sums.iter_mut().zip(row.chunks(self.size.max(1))) {
                         kernel.iter().for_each(|&number| *sum += norm.term(number));
                     }
