@@ -182,6 +182,26 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
+    fn shared_data_stays_what_it_was() {
+        for device in [Device::flex(), Device::ndarray()] {
+            let tensor = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let data = shared_data(tensor.clone());
+            let mut other = data.clone();
+            // In place where a backend can: the shared memory must be left alone by either side.
+            let changed = tensor.mul_scalar(2.0).into_data();
+            other.as_mut_slice::<f32>().unwrap()[0] = 7.0;
+            assert_eq!(data.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            assert_eq!(changed.as_slice::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+            // Views of a part, in another order.
+            let whole = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let column = whole.clone().slice([0..2, 1..2]);
+            assert_eq!(shared_data(column).as_slice::<f32>().unwrap(), [2.0, 5.0]);
+            assert_eq!(shared_data(whole.clone().slice([1..2, 0..3])).as_slice::<f32>().unwrap(), [4.0, 5.0, 6.0]);
+            assert_eq!(shared_data(whole.transpose()).as_slice::<f32>().unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        }
+    }
+
+    #[test]
     fn portable_and_host_bodies_agree() {
         for device in [Device::flex(), Device::ndarray()] {
             let values: Vec<f32> = (0..5 * 3 * 4).map(|k| ((k * 37 % 19) as f32).sin()).collect();

@@ -112,6 +112,10 @@ impl Flow {
         let mut name = |label: ChannelId, context: &mut Context, flow: &mut Self| {
             let root = context.labels.find(label);
             *known[root as usize].get_or_insert_with(|| {
+                if !context.labels.is_product(root) {
+                    flow.families.insert(root, context.labels.family(root));
+                    return root;
+                }
                 let atoms = context.labels.atoms(root);
                 if let [atom] = atoms[..] {
                     flow.families.insert(atom, context.labels.family(atom));

@@ -58,7 +58,7 @@ impl Labels {
     }
 
     /// Whether a root is a product. Most are atoms, which have a family.
-    fn is_product(&self, root: ChannelId) -> bool {
+    pub fn is_product(&self, root: ChannelId) -> bool {
         self.family[root as usize] == u32::MAX && self.parts.contains_key(&root)
     }
 

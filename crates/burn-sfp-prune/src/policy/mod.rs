@@ -302,3 +302,30 @@ impl Kernels<'_> {
         sums.into_iter().map(|sum| norm.of_sum(sum)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_are_those_of_the_kernels_bit_by_bit() {
+        // Outputs, inputs of a group, size of a kernel, groups, inputs before outputs.
+        for (outputs, inputs, size, groups, inputs_first) in [
+            (19, 5, 9, 1, false),
+            (8, 7, 1, 1, false),
+            (3, 1, 4, 3, false),
+            (13, 6, 1, 1, true),
+            (12, 4, 9, 3, true),
+            (6, 1, 1, 6, true),
+        ] {
+            let numbers = (0..outputs * inputs * size).map(|k| ((k * 37 % 101) as f32 * 0.731).sin()).collect();
+            let kernels = Kernels { numbers, outputs, inputs, size, per_group: outputs / groups, inputs_first };
+            for norm in [Norm::L1, Norm::L2] {
+                let each = |output| norm.of((0..inputs).flat_map(|input| kernels.kernel(output, input)));
+                let expected: Vec<u64> = (0..outputs).map(|output| f64::to_bits(each(output))).collect();
+                let found: Vec<u64> = kernels.norms(norm).into_iter().map(f64::to_bits).collect();
+                assert_eq!(found, expected, "{outputs} x {inputs} x {size}, {groups} groups, {inputs_first}");
+            }
+        }
+    }
+}
