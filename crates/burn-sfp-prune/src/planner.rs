@@ -1,8 +1,8 @@
 //! From a policy's ranking to a plan that is closed under the network's dependencies.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use burn_sfp_core::network::{ChannelId, Layer, Network};
+use burn_sfp_core::network::{ChannelId, Layer, Network, Parameter};
 use burn_sfp_core::{Analysis, GraphModule};
 
 use crate::group::{Blocks, Groups};
@@ -178,6 +178,7 @@ impl Planner {
         removed: &BTreeSet<ChannelId>,
     ) -> PrunePlan {
         let gone = |id: &ChannelId| removed.contains(id);
+        let (macs_after, layer_macs) = network.all_macs_without(removed);
         let mut plan = PrunePlan {
             version: PLAN_VERSION,
             policy: policy.to_string(),
@@ -198,15 +199,16 @@ impl Planner {
             parameters_before: 0,
             parameters_after: 0,
             macs_before: network.macs(),
-            macs_after: network.macs_without(removed),
+            macs_after,
         };
+        let sizes_after = sizes_after(network, &plan.cuts);
         let mut trained = Trainable::default();
-        for layer in network.layers() {
+        for (layer, layer_macs) in network.layers().iter().zip(layer_macs) {
             let kept_outputs = layer.filters - layer.output_channels().iter().filter(|id| gone(id)).count();
             let kept_inputs = layer.inputs - layer.input_channels().iter().flatten().filter(|id| gone(id)).count();
             let kernel = layer.kernel().iter().product::<usize>().max(1) as u64;
             let size = |parameter: usize| network.parameters()[parameter].shape.iter().product::<usize>() as u64;
-            let size_after = |parameter: usize| network.parameter_size_without(parameter, removed);
+            let size_after = |parameter: usize| sizes_after[parameter];
             let verdict = verdicts.get(&layer.path);
             plan.layers.push(LayerPlan {
                 path: layer.path.clone(),
@@ -220,7 +222,7 @@ impl Planner {
                 parameters_before: layer.parameters,
                 parameters_after: size_after(layer.weight()) + layer.bias().map_or(0, size_after),
                 macs_before: layer.macs,
-                macs_after: network.layer_macs_without(layer, removed),
+                macs_after: layer_macs,
             });
             if let Some(verdict) = verdict
                 && verdict.kept() < kept_outputs * kept_inputs
@@ -239,7 +241,7 @@ impl Planner {
         plan.trainable = trained.paths;
         for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| is_trained(&p.path)) {
             plan.parameters_before += parameter.shape.iter().product::<usize>() as u64;
-            plan.parameters_after += network.parameter_size_without(index, removed);
+            plan.parameters_after += sizes_after[index];
         }
         plan
     }
@@ -297,8 +299,9 @@ fn is_trained(path: &str) -> bool {
 }
 
 fn check(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), PruneError> {
+    let layers: HashMap<&str, &Layer> = network.layers().iter().map(|layer| (layer.path.as_str(), layer)).collect();
     let find = |path: &String| {
-        network.layer(path).ok_or_else(|| PruneError::UnknownLayer {
+        layers.get(path.as_str()).copied().ok_or_else(|| PruneError::UnknownLayer {
             path: path.clone(),
             available: network.layers().iter().map(|layer| layer.path.clone()).collect(),
         })
@@ -337,6 +340,9 @@ fn close(
     removed: &mut BTreeSet<ChannelId>,
     keep_empty: bool,
 ) -> Result<(), PruneError> {
+    if verdicts.is_empty() {
+        return Ok(());
+    }
     let path = |layer: usize| network.layers()[layer].path.as_str();
     let mut fresh: Vec<ChannelId> = removed.iter().copied().collect();
     loop {
@@ -353,7 +359,7 @@ fn close(
                 }
             }
         }
-        if keep_empty || verdicts.is_empty() {
+        if keep_empty {
             return Ok(());
         }
         let used: BTreeMap<&str, (Vec<bool>, Vec<bool>)> = verdicts
@@ -403,18 +409,30 @@ fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
             .flow()
             .parameter(index)
             .iter()
-            .filter(|axis| axis.channels.iter().any(|id| removed.contains(id)))
             .map(|axis| AxisCut {
                 axis: axis.axis,
                 length: axis.channels.len(),
                 keep: (0..axis.channels.len()).filter(|&k| !removed.contains(&axis.channels[k])).collect(),
             })
+            .filter(|cut| cut.keep.len() < cut.length)
             .collect();
         if !axes.is_empty() {
             cuts.push(ParameterCut { path: parameter.path.clone(), axes });
         }
     }
     cuts
+}
+
+/// Numbers in each parameter after the cuts, which are in the order of the parameters.
+fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> {
+    let mut cuts = cuts.iter().peekable();
+    let size = |parameter: &Parameter| {
+        let mut shape = parameter.shape.clone();
+        let cut = cuts.next_if(|cut| cut.path == parameter.path);
+        cut.into_iter().flat_map(|cut| &cut.axes).for_each(|axis| shape[axis.axis] = axis.keep.len());
+        shape.iter().product::<usize>() as u64
+    };
+    network.parameters().iter().map(size).collect()
 }
 
 fn mask(network: &Network, layer: &Layer, verdict: &Connections) -> Mask {

@@ -1,6 +1,6 @@
 //! Plain fields that count channels or groups, and layers whose code does not allow their channels to leave.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use burn::backend::ir::{BaseOperationIr as B, FloatOperationIr, NumericOperationIr as N, OperationIr, TensorId};
 
@@ -47,11 +47,12 @@ pub(super) fn normalizations(network: &Network, context: &mut Context) {
 /// The labels of a group normalisation's groups: from where its gamma is multiplied in, back along the normalised tensor to
 /// the reshape that made the groups.
 fn groups_of(network: &Network, gamma: TensorId, context: &Context) -> Option<Vec<ChannelId>> {
-    let reshaped = network.operations.iter().find_map(|op| match op {
+    let readers = |tensor| network.index.readers(tensor).iter().map(|&reader| &network.operations[reader]);
+    let reshaped = readers(gamma).find_map(|op| match op {
         OperationIr::BaseFloat(B::Reshape(op)) if op.input.id == gamma => Some(op.out.id),
         _ => None,
     })?;
-    let product = network.operations.iter().find_map(|op| match op {
+    let product = readers(reshaped).find_map(|op| match op {
         OperationIr::NumericFloat(_, N::Mul(op)) if op.rhs.id == reshaped => Some(op.lhs.id),
         _ => None,
     })?;
@@ -138,12 +139,12 @@ impl Network {
     /// The plain fields that change when channels leave (`removed` closed): what a [`Shrink`](crate::Shrink) has to set.
     pub fn field_edits(&self, removed: &BTreeSet<ChannelId>) -> Vec<FieldEdit> {
         let mut edits: Vec<FieldEdit> = Vec::new();
+        let mut seen = HashSet::new();
         for field in &self.flow.fields {
             let after = field.of.iter().filter(|label| !removed.contains(label)).count();
             let parameter = &self.parameters[field.parameter];
             let path = parameter.path.rsplit_once('.').map_or("", |(holder, _)| holder).to_string();
-            let known = edits.iter().any(|edit| edit.path == path && edit.field == field.field);
-            if after == field.of.len() || known {
+            if after == field.of.len() || !seen.insert((path.clone(), field.field)) {
                 continue;
             }
             edits.push(FieldEdit {

@@ -49,6 +49,11 @@ impl Flow {
         self.products.get(&channel).cloned().unwrap_or_else(|| vec![channel])
     }
 
+    /// [`atoms`](Flow::atoms), borrowed.
+    pub fn atoms_of<'a>(&'a self, channel: &'a ChannelId) -> &'a [ChannelId] {
+        self.products.get(channel).map_or(std::slice::from_ref(channel), Vec::as_slice)
+    }
+
     /// Which atoms first stood on the same axis: one family is one way to cut a layer.
     pub fn family(&self, atom: ChannelId) -> u32 {
         self.families.get(&atom).copied().unwrap_or_default()
@@ -102,10 +107,15 @@ impl Flow {
     fn finish(mut context: Context, network: &Network) -> Self {
         let mut flow = Self::default();
         let mut canonical: HashMap<Vec<ChannelId>, ChannelId> = HashMap::new();
-        let mut known: HashMap<ChannelId, ChannelId> = HashMap::new();
+        // By root; there are as many labels as indices, and each is looked up often.
+        let mut known: Vec<Option<ChannelId>> = vec![None; context.labels.len()];
         let mut name = |label: ChannelId, context: &mut Context, flow: &mut Self| {
             let root = context.labels.find(label);
-            *known.entry(root).or_insert_with(|| {
+            *known[root as usize].get_or_insert_with(|| {
+                if !context.labels.is_product(root) {
+                    flow.families.insert(root, context.labels.family(root));
+                    return root;
+                }
                 let atoms = context.labels.atoms(root);
                 if let [atom] = atoms[..] {
                     flow.families.insert(atom, context.labels.family(atom));
@@ -147,7 +157,7 @@ impl Flow {
     }
 
     /// A product whose atoms all must stay must stay.
-    fn pin_products(&mut self) {
+    pub(super) fn pin_products(&mut self) {
         for (&product, atoms) in &self.products {
             let reasons: Vec<&String> = atoms.iter().filter_map(|atom| self.pinned.get(atom)).collect();
             if reasons.len() == atoms.len() {
@@ -157,7 +167,8 @@ impl Flow {
         }
     }
 
-    /// Pins atoms that every filter of a layer has: without them nothing is left of it.
+    /// Pins atoms that every filter of a layer has: without them nothing is left of it. Products follow by
+    /// [`pin_products`](Flow::pin_products).
     pub(super) fn pin_indivisible(&mut self, filters: &[ChannelId]) {
         let Some((first, rest)) = filters.split_first() else { return };
         let mut common = self.atoms(*first);
@@ -173,7 +184,6 @@ impl Flow {
             if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
         if !common.is_empty() {
             self.pinned.extend(common.into_iter().map(|atom| (atom, reason.to_string())));
-            self.pin_products();
         }
     }
 

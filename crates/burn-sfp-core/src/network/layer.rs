@@ -208,6 +208,7 @@ pub(super) fn describe(network: &mut Network) {
     for layer in &mut layers {
         flow.pin_indivisible(&layer.output_channels);
     }
+    flow.pin_products();
     for layer in &mut layers {
         layer.not_prunable = flow.why_not(&layer.output_channels);
     }

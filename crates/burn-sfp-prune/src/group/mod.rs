@@ -73,19 +73,25 @@ impl Groups {
     /// ```
     pub fn of(network: &Network) -> Self {
         let flow = network.flow();
-        let mut channels: BTreeMap<ChannelId, Channel> = BTreeMap::new();
+        // By channel: looked up for each filter and each input.
+        let mut found: Vec<Option<Channel>> = Vec::new();
         // Which coordinate an atom is, where some filter has several that may go.
         let mut blocks: BTreeMap<ChannelId, Blocks> = BTreeMap::new();
         for (index, layer) in network.layers().iter().enumerate() {
-            for (filter, &id) in layer.output_channels().iter().enumerate() {
-                let atoms = flow.atoms(id);
-                let free: Vec<ChannelId> = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none()).collect();
-                if let [first, .., last] = free[..] {
+            for (filter, id) in layer.output_channels().iter().enumerate() {
+                let atoms = flow.atoms_of(id);
+                let mut free = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none());
+                if atoms.len() > 1
+                    && let (Some(first), Some(last)) = (free.next(), free.last())
+                {
                     blocks.insert(first, Blocks::Whole);
                     blocks.insert(last, Blocks::Inside);
                 }
-                for atom in atoms {
-                    let channel = channels.entry(atom).or_insert_with(|| Channel {
+                for &atom in atoms {
+                    if found.len() <= atom as usize {
+                        found.resize(atom as usize + 1, None);
+                    }
+                    let channel = found[atom as usize].get_or_insert_with(|| Channel {
                         pinned: flow.pinned(atom).map(str::to_string),
                         ..Channel::default()
                     });
@@ -95,13 +101,15 @@ impl Groups {
         }
         for (index, layer) in network.layers().iter().enumerate() {
             for (input, id) in layer.input_channels().iter().enumerate() {
-                for atom in id.iter().flat_map(|&id| flow.atoms(id)) {
-                    if let Some(channel) = channels.get_mut(&atom) {
+                for &atom in id.iter().flat_map(|id| flow.atoms_of(id)) {
+                    if let Some(Some(channel)) = found.get_mut(atom as usize) {
                         channel.read_by.push((index, input));
                     }
                 }
             }
         }
+        let channels: BTreeMap<ChannelId, Channel> =
+            (0..).zip(found).filter_map(|(id, channel)| Some((id, channel?))).collect();
         let mut tied: BTreeMap<(Vec<usize>, u32, Option<Blocks>), Vec<ChannelId>> = BTreeMap::new();
         for (&id, channel) in &channels {
             let mut layers: Vec<usize> = channel.made_by.iter().map(|&(layer, _)| layer).collect();

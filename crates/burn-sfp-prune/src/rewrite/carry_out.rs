@@ -1,6 +1,6 @@
 //! Rewrites a module and makes sure that the result runs the planned graph.
 
-use burn_sfp_core::network::Network;
+use burn_sfp_core::network::{Network, ScalarChange};
 use burn_sfp_core::{GraphModule, SfpError};
 
 use crate::plan::Scale;
@@ -24,7 +24,12 @@ impl PrunePlan {
     /// [`SfpError::NotAsPlanned`] where a number that is stored in the module does not follow its shapes.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
         let removed = network.flow().closed(&self.channels.iter().copied().collect());
-        for change in network.compare_smaller(&removed, smaller)? {
+        self.undo(network, network.compare_smaller(&removed, smaller)?)
+    }
+
+    /// Makes sure that the plan undoes all changes.
+    fn undo(&self, network: &Network, changes: Vec<ScalarChange>) -> Result<(), PruneError> {
+        for change in changes {
             let undone = change.undone_by.is_some_and(|(layer, factor)| {
                 let path = &network.parameters()[network.layers()[layer].weight()].path;
                 self.scales.iter().any(|scale| scale.path == *path && (scale.factor - factor).abs() < 1e-9)
@@ -61,14 +66,15 @@ pub(crate) fn carry_out<M: GraphModule>(
     })?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
     let known = plan.scales.len();
-    for change in network.compare_smaller(&removed, &captured)? {
+    let changes = network.compare_smaller(&removed, &captured)?;
+    for change in &changes {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];
         for index in std::iter::once(layer.weight()).chain(layer.bias()) {
             plan.scales.push(Scale { path: network.parameters()[index].path.clone(), factor });
         }
     }
-    plan.verify(network, &captured)?;
+    plan.undo(network, changes)?;
     if plan.scales.len() > known {
         smaller = plan.apply(model)?;
     }
