@@ -2,14 +2,29 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use burn::backend::ir::TensorId;
+
 use super::{Layer, Network};
 
 impl Network {
     /// The layers whose output a layer reads without another layer in between, in the order in which they run.
     pub fn producers(&self, layer: &Layer) -> Vec<&Layer> {
+        let found = self.layers_behind(layer.inputs_of_calls.clone());
+        found.into_iter().map(|index| &self.layers[index]).collect()
+    }
+
+    /// The layers that read a layer's output without another layer in between, in the order in which they run.
+    pub fn consumers(&self, layer: &Layer) -> Vec<&Layer> {
+        self.layers
+            .iter()
+            .filter(|other| self.producers(other).iter().any(|producer| producer.path == layer.path))
+            .collect()
+    }
+
+    /// The layers reached from these tensors against the direction of the data, none behind another.
+    pub(super) fn layers_behind(&self, mut open: Vec<TensorId>) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut seen = HashSet::new();
-        let mut open = layer.inputs_of_calls.clone();
         while let Some(tensor) = open.pop() {
             if !seen.insert(tensor) {
                 continue;
@@ -20,14 +35,6 @@ impl Network {
                 open.extend(self.operations[maker].inputs().map(|input| input.id));
             }
         }
-        found.into_iter().map(|index| &self.layers[index]).collect()
-    }
-
-    /// The layers that read a layer's output without another layer in between, in the order in which they run.
-    pub fn consumers(&self, layer: &Layer) -> Vec<&Layer> {
-        self.layers
-            .iter()
-            .filter(|other| self.producers(other).iter().any(|producer| producer.path == layer.path))
-            .collect()
+        found
     }
 }
