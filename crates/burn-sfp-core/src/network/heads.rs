@@ -103,21 +103,18 @@ impl Network {
             }
             let labels = self.flow.tensors.get(&out.id).and_then(|axes| axes[1].clone());
             let output_channels = labels.unwrap_or_default();
-            let not_prunable = match output_channels.first() {
-                None => Some("its heads could not be followed".to_string()),
-                Some(&first) if output_channels.iter().all(|&channel| self.flow.pinned(channel).is_some()) => {
-                    self.flow.pinned(first).map(str::to_string)
-                }
-                Some(_) => None,
-            };
             found.push(Heads {
                 path: self.free_path(&made_by, &found),
                 heads,
                 width,
                 tap: Tap { through: vec![], filter_axis: 1, positions: tokens * width, tensor: out.id, shape },
                 made_by,
-                not_prunable,
-                after: self.layers.iter().filter(|layer| layer.operations.first().is_some_and(|&op| op < index)).count(),
+                not_prunable: self.flow.why_not(&output_channels),
+                after: self
+                    .layers
+                    .iter()
+                    .filter(|layer| layer.operations.first().is_some_and(|&op| op < index))
+                    .count(),
                 output_channels,
             });
         }
@@ -156,8 +153,7 @@ impl Network {
             common.truncate(common.iter().zip(&parts).take_while(|(a, b)| a == b).count());
         }
         let name = if common.is_empty() { "attention".to_string() } else { common.join(".") };
-        let taken =
-            |path: &String| self.layer(path).is_some() || found.iter().any(|heads| heads.path == *path);
+        let taken = |path: &String| self.layer(path).is_some() || found.iter().any(|heads| heads.path == *path);
         let numbered = (2..).map(|count| format!("{name}#{count}"));
         std::iter::once(name.clone()).chain(numbered).find(|path| !taken(path)).unwrap_or(name)
     }

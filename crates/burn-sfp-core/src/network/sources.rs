@@ -49,7 +49,8 @@ impl Network {
             .filter(|producer| producer.output_channels.iter().any(|channel| channels.contains(channel)))
             .collect();
         let made: HashSet<ChannelId> = layers.iter().flat_map(|producer| &producer.output_channels).copied().collect();
-        let all_made = layer.input_channels.iter().all(|channel| channel.is_some_and(|channel| made.contains(&channel)));
+        let all_made =
+            layer.input_channels.iter().all(|channel| channel.is_some_and(|channel| made.contains(&channel)));
         let complete = all_made && !layer.inputs_of_calls.iter().any(|&input| self.meets_foreign(input, &channels));
         Sources { layers, complete }
     }

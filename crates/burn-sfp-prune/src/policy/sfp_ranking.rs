@@ -47,7 +47,10 @@ impl RankingPolicy for SfpRanking {
         for heads in context.network.heads().iter().filter(|heads| heads.not_prunable.is_none()) {
             let Some(found) = context.analysis_of_heads(heads) else { continue };
             let weights = heads.output_channels().iter().map(|head| {
-                let nodes = heads.made_by.iter().filter_map(|path| Some((context.network.layer(path)?, norms.get(path.as_str())?)));
+                let nodes = heads
+                    .made_by
+                    .iter()
+                    .filter_map(|path| Some((context.network.layer(path)?, norms.get(path.as_str())?)));
                 let own = nodes.flat_map(|(layer, norms)| layer.output_channels().iter().zip(norms));
                 own.filter(|&(&node, _)| flow.atoms(node).contains(head)).map(|(_, norm)| norm).sum()
             });
