@@ -103,20 +103,13 @@ impl Network {
             }
             let labels = self.flow.tensors.get(&out.id).and_then(|axes| axes[1].clone());
             let output_channels = labels.unwrap_or_default();
-            let not_prunable = match output_channels.first() {
-                None => Some("its heads could not be followed".to_string()),
-                Some(&first) if output_channels.iter().all(|&channel| self.flow.pinned(channel).is_some()) => {
-                    self.flow.pinned(first).map(str::to_string)
-                }
-                Some(_) => None,
-            };
             found.push(Heads {
                 path: self.free_path(&made_by, &found),
                 heads,
                 width,
                 tap: Tap { through: vec![], filter_axis: 1, positions: tokens * width, tensor: out.id, shape },
                 made_by,
-                not_prunable,
+                not_prunable: self.flow.why_not(&output_channels),
                 after: self
                     .layers
                     .iter()
