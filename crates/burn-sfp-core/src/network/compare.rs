@@ -44,11 +44,15 @@ impl Network {
             return Err(SfpError::NotAsPlanned {
                 operation: 0,
                 name: "the whole graph".into(),
+                after: None,
                 what: format!("{} operations instead of {}", other.len(), own.len()),
             });
         }
         for ((index, ours), (_, theirs)) in own.into_iter().zip(other) {
-            let differ = |what: String| Err(SfpError::NotAsPlanned { operation: index, name: name(ours), what });
+            let differ = |what: String| {
+                let after = self.layer_before(index).map(str::to_string);
+                Err(SfpError::NotAsPlanned { operation: index, name: name(ours), after, what })
+            };
             if std::mem::discriminant(ours) != std::mem::discriminant(theirs) || name(ours) != name(theirs) {
                 return differ(format!("{} runs there", name(theirs)));
             }

@@ -33,6 +33,7 @@ impl PrunePlan {
                 return Err(SfpError::NotAsPlanned {
                     operation: change.operation,
                     name: change.name,
+                    after: network.layer_before(change.operation).map(str::to_string),
                     what: format!("its number changes from {} to {} with the width", change.before, change.after),
                 }
                 .into());
@@ -52,9 +53,10 @@ pub(crate) fn carry_out<M: GraphModule>(
 ) -> Result<Smaller<M>, PruneError> {
     let mut smaller = plan.apply(model)?;
     let captured = Network::capture(&smaller, inputs).map_err(|error| match error {
-        SfpError::Forward { message, .. } => SfpError::NotAsPlanned {
+        SfpError::Forward { message, after, .. } => SfpError::NotAsPlanned {
             operation: 0,
             name: "the forward pass".into(),
+            after,
             what: format!("it fails with \"{message}\""),
         },
         error => error,

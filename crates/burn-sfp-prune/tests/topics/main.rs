@@ -1,0 +1,8 @@
+//! What pruning has to get right, a file each: ways in which channels run through a network, kinds of layers, errors.
+//!
+//! Every test compares the smaller model with the original in which the removed channels are zero, and the channels that
+//! stay with those expected by hand.
+
+mod concat;
+mod split;
+mod support;
