@@ -3,6 +3,20 @@
 //! Every test compares the smaller model with the original in which the removed channels are zero, and the channels that
 //! stay with those expected by hand.
 
+mod attention;
+mod burn_attention;
 mod concat;
+mod custom;
+mod dense;
+mod derive;
+mod ends;
+mod errors;
+mod groups;
+mod narrow;
+mod parameters;
+mod reshape;
+mod saving;
+mod shared;
 mod split;
 mod support;
+mod tokens;

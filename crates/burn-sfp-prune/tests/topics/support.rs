@@ -317,3 +317,8 @@ pub fn holds(error: impl std::fmt::Display, texts: &[&str]) {
         assert!(message.contains(text), "`{text}` is not in: {message}");
     }
 }
+
+/// What an axis of a parameter loses.
+pub fn gone_of(plan: &PrunePlan, path: &str, axis: usize, length: usize) -> Vec<usize> {
+    gone(&kept(plan, path, axis), length)
+}
