@@ -7,11 +7,13 @@
 //! | pairs in turn, medians, spread | [`measure`] |
 //! | what is printed | [`table`] |
 //! | the VGG-11 and its images | [`subject`] |
-//! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`] |
+//! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`] |
 
+mod growth;
 mod measure;
 mod memory;
 mod performance;
+mod pruning;
 mod readouts;
 mod subject;
 mod sweep;
@@ -38,11 +40,16 @@ struct Bench {
 }
 
 /// All measurements, in the order in which they run.
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 9] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
     Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
     Bench { name: memory::NAME, about: memory::ABOUT, run: memory::run },
+    Bench { name: pruning::RESNET, about: pruning::ABOUT_RESNET, run: pruning::resnet },
+    Bench { name: pruning::DENSENET, about: pruning::ABOUT_DENSENET, run: pruning::densenet },
+    Bench { name: pruning::VIT, about: pruning::ABOUT_VIT, run: pruning::vit },
+    Bench { name: growth::CHAIN, about: growth::ABOUT_CHAIN, run: growth::chain },
+    Bench { name: growth::RESIDUAL, about: growth::ABOUT_RESIDUAL, run: growth::residual },
 ];
 
 /// Measures the library against what it should be measured by, in pairs.

@@ -3,7 +3,7 @@
 use burn_sfp::core::LayerAnalysis;
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Row, Unit};
 use crate::subject::Session;
 use crate::sweep::features;
 
@@ -19,20 +19,11 @@ pub const ABOUT: &str = "performance matrices and clusters of the VGG-11's ten l
 /// As the analysis.
 pub fn run(session: &Session) -> Result<Row> {
     let subject = session.subject()?;
-    let config = subject.without_fitting()?;
-    let mut last = None;
-    let ours = || {
-        let analysis = subject.analyze(config)?;
-        let seconds = analysis.seconds.performance;
-        last = Some(analysis);
-        Ok(seconds)
-    };
-    let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
-    let (features, classes) =
-        last.as_ref().map_or((0.0, 0.0), |analysis| (features(analysis), analysis.classes as f64));
+    let (pairs, analysis) =
+        subject.stage_vs_forward(session.pairs, subject.without_fitting()?, |analysis| analysis.seconds.performance)?;
+    let (features, classes) = (features(&analysis), analysis.classes as f64);
     // Silent filters have no clusters to find: a row over many of them would flatter.
-    let count =
-        |of: fn(&LayerAnalysis) -> usize| last.iter().flat_map(|analysis| &analysis.layers).map(of).sum::<usize>();
+    let count = |of: fn(&LayerAnalysis) -> usize| analysis.layers.iter().map(of).sum::<usize>();
     let note = format!(
         "performance matrices, thresholds and clusters of all layers (every position) over the forward pass alone: {}, \
          readouts of one gradient epoch, {} of {} filters silent; wanted: at most 0.25; floor: {:.2} G multiply-adds of the matrices against the pass's {:.1} G, {:.2} GB of sums \

@@ -4,7 +4,7 @@ use burn_sfp::core::ReadoutInfo;
 use burn_sfp::prelude::{Analysis, AnalyzeConfig};
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Row, Unit};
 use crate::subject::Session;
 
 /// Name of the row.
@@ -19,16 +19,10 @@ pub const ABOUT: &str = "sweep of the VGG-11 with the default readouts (ridge, a
 /// As the analysis.
 pub fn run(session: &Session) -> Result<Row> {
     let subject = session.subject()?;
-    let config = AnalyzeConfig::new();
-    let mut last = None;
-    let ours = || {
-        let analysis = subject.analyze(&config)?;
-        let seconds = analysis.seconds.sweep + analysis.seconds.readout;
-        last = Some(analysis);
-        Ok(seconds)
-    };
-    let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
-    let (normal, solution) = last.as_ref().map_or((0.0, 0.0), ridge_macs);
+    let (pairs, analysis) = subject.stage_vs_forward(session.pairs, &AnalyzeConfig::new(), |analysis| {
+        analysis.seconds.sweep + analysis.seconds.readout
+    })?;
+    let (normal, solution) = ridge_macs(&analysis);
     let note = format!(
         "sweep with class sums and normal equations, and their solution (ridge, automatic grid), over the forward pass \
          alone: {}; wanted: at most 3; multiply-adds: normal equations {:.1} G and Cholesky's solution {:.1} G (whatever \

@@ -15,6 +15,7 @@ use vgg11_cifar100::model::{Vgg11, Vgg11Config};
 use vgg11_cifar100::weights;
 
 use crate::Result;
+use crate::measure::Pairs;
 
 /// Images of a pass.
 pub const IMAGES: usize = 256;
@@ -96,6 +97,27 @@ impl Subject {
     pub fn analyze(&self, config: &AnalyzeConfig) -> Result<Analysis> {
         self.device.sync()?;
         Ok(analyze(&self.model, &self.calibration, config)?)
+    }
+
+    /// Seconds of a stage of an analysis against those of a plain forward pass, in turn, and the last analysis.
+    ///
+    /// # Errors
+    /// As [`analyze`].
+    pub fn stage_vs_forward(
+        &self,
+        pairs: usize,
+        config: &AnalyzeConfig,
+        stage: impl Fn(&Analysis) -> f64,
+    ) -> Result<(Pairs, Analysis)> {
+        let mut last = None;
+        let ours = || {
+            let analysis = self.analyze(config)?;
+            let seconds = stage(&analysis);
+            last = Some(analysis);
+            Ok(seconds)
+        };
+        let pairs = Pairs::in_turn(pairs, ours, || self.forward())?;
+        Ok((pairs, last.ok_or("nothing was analysed")?))
     }
 
     /// Settings with which an analysis fits no readout and counts every position: the readouts are handed over, fitted

@@ -3,7 +3,7 @@
 use burn_sfp::prelude::Analysis;
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Row, Unit};
 use crate::subject::{IMAGES, Session};
 
 /// Name of the row.
@@ -18,17 +18,9 @@ pub const ABOUT: &str = "sweep of the VGG-11 (class sums of ten layers, every po
 /// As the analysis.
 pub fn run(session: &Session) -> Result<Row> {
     let subject = session.subject()?;
-    let config = subject.without_fitting()?;
-    let mut last = None;
-    let ours = || {
-        let analysis = subject.analyze(config)?;
-        let seconds = analysis.seconds.sweep;
-        last = Some(analysis);
-        Ok(seconds)
-    };
-    let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
-    let (features, classes) =
-        last.as_ref().map_or((0.0, 0.0), |analysis| (features(analysis), analysis.classes as f64));
+    let (pairs, analysis) =
+        subject.stage_vs_forward(session.pairs, subject.without_fitting()?, |analysis| analysis.seconds.sweep)?;
+    let (features, classes) = (features(&analysis), analysis.classes as f64);
     let note = format!(
         "sweep with class sums of all layers (every position, readouts given; capture, once an analysis, not counted) \
          over the forward pass alone: {}; wanted: at most 1.15; floor: {:.2} GB of activations read and {:.2} GB of sums \

@@ -13,6 +13,7 @@ pub fn table(rows: &[Row]) -> Table {
     let mut table = empty(&["name", "kind", "ours", "against", "ratio", "spread", "note"]);
     for row in rows {
         let amount = |x: f64| match row.unit {
+            Unit::Seconds if x < 1e-2 => format!("{:.1} us", 1e6 * x),
             Unit::Seconds => format!("{x:.4} s"),
             Unit::Mebibytes => format!("{x:.1} MiB"),
         };

@@ -7,6 +7,8 @@
 // burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
 #![allow(deprecated)]
 
+#[cfg(feature = "flex")]
+use burn::tensor::{AllocationProperty, Bytes};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 
@@ -29,6 +31,33 @@ fn on_host<R>(tensor: &Tensor<3>, work: impl FnOnce(ArrayView3<'_, f32>) -> R) -
         return storage.view().into_dimensionality::<ndarray::Ix3>().ok().map(work);
     }
     None
+}
+
+/// A tensor's data, shared: clones cost nothing, and on flex nothing is copied at all. Whoever writes to either side gets a
+/// copy of its own.
+pub(crate) fn shared_data<const D: usize>(tensor: Tensor<D>) -> TensorData {
+    #[cfg(feature = "flex")]
+    if let Ok(flex) = tensor.clone().try_into_primitive::<burn_flex::Flex>() {
+        let (shape, dtype) = (tensor.shape(), flex.dtype());
+        // A view of a part would not fill its shape.
+        if flex.is_contiguous() && flex.bytes().len() == shape.num_elements() * dtype.size() {
+            let owner = bytes::Bytes::from_owner(Memory(flex));
+            return TensorData::from_bytes(Bytes::from_shared(owner, AllocationProperty::Native), shape, dtype);
+        }
+    }
+    let (bytes, shape, dtype) = tensor.into_data().into_parts();
+    TensorData::from_bytes(bytes.shared(), shape, dtype)
+}
+
+/// Keeps a tensor's memory alive.
+#[cfg(feature = "flex")]
+struct Memory(burn_flex::FlexTensor);
+
+#[cfg(feature = "flex")]
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
 }
 
 /// A tensor as a host array, whatever its device and float type.
@@ -151,6 +180,26 @@ impl Gram {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    #[test]
+    fn shared_data_stays_what_it_was() {
+        for device in [Device::flex(), Device::ndarray()] {
+            let tensor = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let data = shared_data(tensor.clone());
+            let mut other = data.clone();
+            // In place where a backend can: the shared memory must be left alone by either side.
+            let changed = tensor.mul_scalar(2.0).into_data();
+            other.as_mut_slice::<f32>().unwrap()[0] = 7.0;
+            assert_eq!(data.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            assert_eq!(changed.as_slice::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+            // Views of a part, in another order.
+            let whole = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let column = whole.clone().slice([0..2, 1..2]);
+            assert_eq!(shared_data(column).as_slice::<f32>().unwrap(), [2.0, 5.0]);
+            assert_eq!(shared_data(whole.clone().slice([1..2, 0..3])).as_slice::<f32>().unwrap(), [4.0, 5.0, 6.0]);
+            assert_eq!(shared_data(whole.transpose()).as_slice::<f32>().unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        }
+    }
 
     #[test]
     fn portable_and_host_bodies_agree() {

@@ -5,6 +5,7 @@
 //! | the traits over Burn modules | [`SfpModule`], [`GraphModule`], [`ModuleInput`] |
 //! | plain fields that follow when a layer shrinks | [`Shrink`] |
 //! | labelled batches | [`Calibration`] and its three sources |
+//! | attention whose heads can leave | [`nn`] |
 //! | the captured network, its layers and channels | [`network`] |
 //! | one pass over the samples, readouts | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
@@ -50,6 +51,7 @@ mod error;
 pub mod file;
 mod module;
 pub mod network;
+pub mod nn;
 pub mod performance;
 mod progress;
 mod shrink;

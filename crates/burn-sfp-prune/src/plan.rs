@@ -58,7 +58,7 @@ pub enum FoldTarget {
     RunningMean(String),
 }
 
-/// Mean activations of removed inputs that a layer's bias takes over.
+/// Mean activations or constants of removed inputs that a layer's bias takes over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fold {
     /// Module path of the layer.
@@ -69,11 +69,13 @@ pub struct Fold {
     pub output_axis: usize,
     /// Where it goes.
     pub target: FoldTarget,
-    /// Inputs and their mean activation, in the order of the index.
+    /// Inputs and their mean activation or constant, in the order of the index.
     pub inputs: Vec<(usize, f32)>,
     /// For each element of the kernel the share of output positions at which it lies inside the input, not in the
     /// zero padding. All 1 where the fold is exact.
     pub coverage: Vec<f32>,
+    /// Whether these are the constants that silenced filters leave behind, which is exact, and not means over samples.
+    pub constants: bool,
     /// Whether only removed connections count (those of the mask and of removed inputs), or all of each input.
     pub removed_connections_only: bool,
 }
@@ -95,6 +97,10 @@ pub struct LayerPlan {
     pub path: String,
     /// Kind of layer.
     pub kind: LayerKind,
+    /// Module path of its weight.
+    pub weight: String,
+    /// Module path of its bias, where it has one.
+    pub bias: Option<String>,
     /// Filters (outputs).
     pub filters_before: usize,
     /// Filters that stay.

@@ -1,12 +1,12 @@
 //! From a policy's ranking to a plan that is closed under the network's dependencies.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use burn_sfp_core::network::{ChannelId, Layer, Network};
+use burn_sfp_core::network::{ChannelId, Layer, Network, Parameter};
 use burn_sfp_core::{Analysis, GraphModule};
 
 use crate::group::{Blocks, Groups};
-use crate::plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut};
+use crate::plan::{AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, Scale};
 use crate::rewrite::{Smaller, carry_out};
 use crate::{Budget, Connections, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
@@ -24,6 +24,10 @@ pub enum FoldMeans {
     Channels,
     /// Of every removed connection too. Not from the paper.
     Connections,
+    /// Needs no samples: a removed filter counts as silenced, weights and bias at zero, and what its normalisation and activation
+    /// make of that, a constant, goes into the biases of the layers that read it, where that is exact: not where zero padding
+    /// cuts kernels off at the border (unless the constant is zero). Elsewhere it counts as zero. Not from the paper.
+    Constants,
 }
 
 /// Makes plans.
@@ -107,7 +111,19 @@ impl Planner {
                 });
             }
         }
+        let constants = match self.fold {
+            FoldMeans::Constants => network.constants(&removed)?,
+            _ => BTreeMap::new(),
+        };
         let mut plan = self.write(network, analysis, &policy.name(), &verdicts, &removed);
+        plan.folds.extend(constants.into_iter().filter_map(|(layer, inputs)| {
+            let layer = &network.layers()[layer];
+            Some(Fold {
+                coverage: vec![1.0; layer.kernel().iter().product::<usize>().max(1)],
+                constants: true,
+                ..empty_fold(network, layer, inputs)?
+            })
+        }));
         plan.channels = atoms.into_iter().collect();
         Ok(plan)
     }
@@ -162,6 +178,7 @@ impl Planner {
         removed: &BTreeSet<ChannelId>,
     ) -> PrunePlan {
         let gone = |id: &ChannelId| removed.contains(id);
+        let (macs_after, layer_macs) = network.all_macs_without(removed);
         let mut plan = PrunePlan {
             version: PLAN_VERSION,
             policy: policy.to_string(),
@@ -171,26 +188,33 @@ impl Planner {
             masks: Vec::new(),
             folds: Vec::new(),
             fields: network.field_edits(removed),
-            scales: Vec::new(),
+            scales: network
+                .scales(removed)
+                .into_iter()
+                .map(|(index, factor)| Scale { path: network.parameters()[index].path.clone(), factor })
+                .collect(),
             layers: Vec::new(),
             kept_whole: Vec::new(),
             trainable: Vec::new(),
             parameters_before: 0,
             parameters_after: 0,
             macs_before: network.macs(),
-            macs_after: network.macs_without(removed),
+            macs_after,
         };
+        let sizes_after = sizes_after(network, &plan.cuts);
         let mut trained = Trainable::default();
-        for layer in network.layers() {
+        for (layer, layer_macs) in network.layers().iter().zip(layer_macs) {
             let kept_outputs = layer.filters - layer.output_channels().iter().filter(|id| gone(id)).count();
             let kept_inputs = layer.inputs - layer.input_channels().iter().flatten().filter(|id| gone(id)).count();
             let kernel = layer.kernel().iter().product::<usize>().max(1) as u64;
             let size = |parameter: usize| network.parameters()[parameter].shape.iter().product::<usize>() as u64;
-            let size_after = |parameter: usize| network.parameter_size_without(parameter, removed);
+            let size_after = |parameter: usize| sizes_after[parameter];
             let verdict = verdicts.get(&layer.path);
             plan.layers.push(LayerPlan {
                 path: layer.path.clone(),
                 kind: layer.kind,
+                weight: network.parameters()[layer.weight()].path.clone(),
+                bias: layer.bias().map(|bias| network.parameters()[bias].path.clone()),
                 filters_before: layer.filters,
                 filters_after: kept_outputs,
                 connections_before: size(layer.weight()) / kernel,
@@ -198,7 +222,7 @@ impl Planner {
                 parameters_before: layer.parameters,
                 parameters_after: size_after(layer.weight()) + layer.bias().map_or(0, size_after),
                 macs_before: layer.macs,
-                macs_after: network.layer_macs_without(layer, removed),
+                macs_after: layer_macs,
             });
             if let Some(verdict) = verdict
                 && verdict.kept() < kept_outputs * kept_inputs
@@ -217,7 +241,7 @@ impl Planner {
         plan.trainable = trained.paths;
         for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| is_trained(&p.path)) {
             plan.parameters_before += parameter.shape.iter().product::<usize>() as u64;
-            plan.parameters_after += network.parameter_size_without(index, removed);
+            plan.parameters_after += sizes_after[index];
         }
         plan
     }
@@ -234,29 +258,39 @@ impl Planner {
         let gone =
             |input: usize| layer.input_channels().get(input).copied().flatten().is_some_and(|id| removed.contains(&id));
         let inputs: Vec<(usize, f32)> = match self.fold {
-            FoldMeans::Off => return None,
+            FoldMeans::Off | FoldMeans::Constants => return None,
             FoldMeans::Connections if verdict.is_some() => means.iter().copied().enumerate().collect(),
             _ => means.iter().copied().enumerate().filter(|(input, _)| gone(*input)).collect(),
         };
         if inputs.is_empty() || layer.groups > 1 || layer.calls > 1 {
             return None;
         }
-        let path = |index: usize| network.parameters()[index].path.clone();
-        let target = match (layer.bias(), layer.running_mean) {
-            (Some(bias), _) => FoldTarget::Bias(path(bias)),
-            (None, Some(mean)) => FoldTarget::RunningMean(path(mean)),
-            (None, None) => return None,
-        };
         Some(Fold {
-            layer: layer.path.clone(),
-            weight: path(layer.weight()),
-            output_axis: layer.kind.output_axis(),
-            target,
-            inputs,
             coverage: coverage(layer),
             removed_connections_only: self.fold == FoldMeans::Connections,
+            ..empty_fold(network, layer, inputs)?
         })
     }
+}
+
+/// A fold of these inputs into the layer's bias or the running mean behind it, `None` where it has neither.
+fn empty_fold(network: &Network, layer: &Layer, inputs: Vec<(usize, f32)>) -> Option<Fold> {
+    let path = |index: usize| network.parameters()[index].path.clone();
+    let target = match (layer.bias(), layer.running_mean) {
+        (Some(bias), _) => FoldTarget::Bias(path(bias)),
+        (None, Some(mean)) => FoldTarget::RunningMean(path(mean)),
+        (None, None) => return None,
+    };
+    Some(Fold {
+        layer: layer.path.clone(),
+        weight: path(layer.weight()),
+        output_axis: layer.kind.output_axis(),
+        target,
+        inputs,
+        coverage: Vec::new(),
+        constants: false,
+        removed_connections_only: false,
+    })
 }
 
 /// Whether a parameter is trained; running statistics are not.
@@ -265,8 +299,9 @@ fn is_trained(path: &str) -> bool {
 }
 
 fn check(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), PruneError> {
+    let layers: HashMap<&str, &Layer> = network.layers().iter().map(|layer| (layer.path.as_str(), layer)).collect();
     let find = |path: &String| {
-        network.layer(path).ok_or_else(|| PruneError::UnknownLayer {
+        layers.get(path.as_str()).copied().ok_or_else(|| PruneError::UnknownLayer {
             path: path.clone(),
             available: network.layers().iter().map(|layer| layer.path.clone()).collect(),
         })
@@ -305,6 +340,9 @@ fn close(
     removed: &mut BTreeSet<ChannelId>,
     keep_empty: bool,
 ) -> Result<(), PruneError> {
+    if verdicts.is_empty() {
+        return Ok(());
+    }
     let path = |layer: usize| network.layers()[layer].path.as_str();
     let mut fresh: Vec<ChannelId> = removed.iter().copied().collect();
     loop {
@@ -321,7 +359,7 @@ fn close(
                 }
             }
         }
-        if keep_empty || verdicts.is_empty() {
+        if keep_empty {
             return Ok(());
         }
         let used: BTreeMap<&str, (Vec<bool>, Vec<bool>)> = verdicts
@@ -371,18 +409,30 @@ fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
             .flow()
             .parameter(index)
             .iter()
-            .filter(|axis| axis.channels.iter().any(|id| removed.contains(id)))
             .map(|axis| AxisCut {
                 axis: axis.axis,
                 length: axis.channels.len(),
                 keep: (0..axis.channels.len()).filter(|&k| !removed.contains(&axis.channels[k])).collect(),
             })
+            .filter(|cut| cut.keep.len() < cut.length)
             .collect();
         if !axes.is_empty() {
             cuts.push(ParameterCut { path: parameter.path.clone(), axes });
         }
     }
     cuts
+}
+
+/// Numbers in each parameter after the cuts, which are in the order of the parameters.
+fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> {
+    let mut cuts = cuts.iter().peekable();
+    let size = |parameter: &Parameter| {
+        let mut shape = parameter.shape.clone();
+        let cut = cuts.next_if(|cut| cut.path == parameter.path);
+        cut.into_iter().flat_map(|cut| &cut.axes).for_each(|axis| shape[axis.axis] = axis.keep.len());
+        shape.iter().product::<usize>() as u64
+    };
+    network.parameters().iter().map(size).collect()
 }
 
 fn mask(network: &Network, layer: &Layer, verdict: &Connections) -> Mask {

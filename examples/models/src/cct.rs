@@ -9,8 +9,8 @@ use burn::prelude::*;
 use burn::tensor::activation::{relu, softmax};
 use burn_sfp::prelude::{SfpModule, Shrink};
 
-use crate::attention::{Attention, AttentionConfig};
 use crate::mixer::Mlp;
+use burn_sfp::core::nn::{HeadAttention, HeadAttentionConfig};
 
 /// Channels between the convolutions of the tokenizer.
 const STEM: usize = 64;
@@ -82,7 +82,7 @@ impl CctConfig {
         });
         let block = |_| Block {
             attention_norm: LayerNormConfig::new(self.width).init(device),
-            attention: AttentionConfig::new(self.width, self.heads).with_bias(false).init(device),
+            attention: HeadAttentionConfig::new(self.width, self.heads).with_bias(false).init(device),
             mlp_norm: LayerNormConfig::new(self.width).init(device),
             mlp: Mlp::new(self.width, self.hidden, device),
         };
@@ -155,7 +155,7 @@ pub struct Block {
     /// Before the attention.
     pub attention_norm: LayerNorm,
     /// The attention; queries, keys and values have no bias.
-    pub attention: Attention,
+    pub attention: HeadAttention,
     /// After the attention and its skip connection.
     pub mlp_norm: LayerNorm,
     /// The feed-forward part.

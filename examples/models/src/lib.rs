@@ -9,11 +9,10 @@
 //! | with depthwise convolutions | [`mobilenet`], [`efficientnet`], [`shufflenet`], [`convnext`] |
 //! | on tokens | [`vit`], [`cct`], [`mixer`] |
 //! | on sound, segmentation, several inputs and outputs | [`audio`], [`unet`], [`two_streams`] |
-//! | what many of them are made of | [`blocks`], [`attention`] |
+//! | what many of them are made of | [`blocks`] |
 //!
 //! `cargo run --release -p models -- --list` prints the list.
 
-pub mod attention;
 pub mod audio;
 pub mod blocks;
 pub mod cct;
@@ -26,6 +25,7 @@ pub mod mixer;
 pub mod mobilenet;
 pub mod preact_resnet;
 pub mod random;
+pub mod report;
 pub mod resnet;
 pub mod shufflenet;
 pub mod size;

@@ -7,8 +7,8 @@ use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_sfp::prelude::{SfpModule, Shrink};
 
-use crate::attention::{Attention, AttentionConfig};
 use crate::mixer::Mlp;
+use burn_sfp::core::nn::{HeadAttention, HeadAttentionConfig};
 
 /// Configuration of a [`Vit`].
 #[derive(Config, Debug)]
@@ -53,7 +53,7 @@ impl VitConfig {
         let embedding = Initializer::Normal { mean: 0., std: 0.02 };
         let block = |_| Block {
             attention_norm: norm(self.width, device),
-            attention: AttentionConfig::new(self.width, self.heads).init(device),
+            attention: HeadAttentionConfig::new(self.width, self.heads).init(device),
             mlp_norm: norm(self.width, device),
             mlp: Mlp::new(self.width, self.hidden, device),
         };
@@ -118,7 +118,7 @@ pub struct Block {
     /// Before the attention.
     pub attention_norm: LayerNorm,
     /// The attention.
-    pub attention: Attention,
+    pub attention: HeadAttention,
     /// Before the feed-forward part.
     pub mlp_norm: LayerNorm,
     /// The feed-forward part.

@@ -1,7 +1,6 @@
 //! Every small network of the zoo, pruned by magnitude: the smaller model runs on another batch size, has the size that the
 //! plan said, and its output is that of the original with the removed channels at zero.
 
-use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_sfp::core::network::Network;
 use burn_sfp::prelude::*;
@@ -43,6 +42,8 @@ fn expected_reasons(network: &str) -> &'static [&'static str] {
         "ConvNeXt-T" | "ViT-S/16" | "CCT-14/7x2" | "CCT-7/3x1" | "Mixer-S/16" => {
             &[OUTPUT, "a layer normalisation mixes its channels", "it meets an input of the network or a constant"]
         }
+        // Halves that pass through shuffle after shuffle end up tied to each other.
+        "ShuffleNetV2 x1.0" => &[OUTPUT, "all filters of its layer leave together"],
         _ => &[OUTPUT],
     }
 }
@@ -93,4 +94,31 @@ fn every_network_shrinks_exactly() {
     let mut prune = Prune { pruned: 0 };
     visit_all(Size::Small, &Device::flex(), &mut prune);
     assert!(prune.pruned >= 16 * 12);
+}
+
+/// Constants that silenced filters leave behind are folded exactly.
+struct Fold {
+    folded: Vec<&'static str>,
+}
+
+impl Visit for Fold {
+    fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
+        let model = randomise(&model, 3);
+        let planner = Planner::new().budget(Budget::PerLayer(0.5)).fold(FoldMeans::Constants);
+        let smaller = planner.prune(&model, &input, &Magnitude::l2()).unwrap();
+        let other = input.slice_samples(0, SMALL_BATCH - 1);
+        let expected = smaller.plan.zeroed(&model).unwrap().run(other.clone());
+        let off = difference(smaller.model.run(other), expected);
+        assert!(off < 1e-4, "{}: {off}", entry.name);
+        if smaller.plan.folds.iter().any(|fold| fold.constants && !fold.inputs.is_empty()) {
+            self.folded.push(entry.name);
+        }
+    }
+}
+
+#[test]
+fn constants_are_folded_exactly() {
+    let mut fold = Fold { folded: Vec::new() };
+    visit_all(Size::Small, &Device::flex(), &mut fold);
+    assert!(fold.folded.len() > 10, "{:?}", fold.folded);
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::backend::ir::{OperationIr, TensorId};
-use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::module::{ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 
 use super::index::Index;
 use super::{Flow, Layer, layer};
 use crate::error::panic_message;
-use crate::{GraphModule, InputMapper, ModuleInput, SfpError};
+use crate::{GraphModule, InputMapper, ModuleInput, SfpError, backend};
 
 /// A parameter (or running statistic) of the module, as the capture saw it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,7 @@ pub struct Network {
     pub(crate) input_shapes: Vec<Vec<usize>>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) batch: usize,
+    pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
     pub(crate) flow: Flow,
     pub(crate) index: Index,
@@ -80,10 +81,9 @@ impl Network {
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             // `valid` copies running statistics; a plain clone would share them and move the original's.
             let copy = model.valid();
-            let _ = copy.num_params();
             copy.visit(&mut Initialize);
             device.capture_scope(|scope| {
-                let copy = copy.to_device(&device);
+                let copy = copy.map(&mut Hand(&device)).to_device(&device);
                 let input = input.clone().to_device(&device);
                 let mut ids = InputIds::default();
                 let input = input.map_tensors(&mut ids);
@@ -98,12 +98,10 @@ impl Network {
                 };
                 let shapes = outputs.shapes();
                 let mut made = InputIds::default();
-                let outputs = outputs.map_tensors(&mut made);
-                // The tensors still alive here belong to the closed scope; nothing may run on them any more.
-                let completed = scope.complete(ids.0, made.0);
+                let _outputs = outputs.map_tensors(&mut made);
                 joined = Some((names.parameters, shapes));
-                std::mem::forget(outputs);
-                completed
+                // The tensors still alive belong to the scope: nothing may run on them once it is closed.
+                scope.complete(ids.0, made.0)
             })
         }));
         if let Some((parameters, message)) = panicked {
@@ -143,6 +141,7 @@ impl Network {
             input_shapes: shapes,
             parameters,
             batch,
+            device: model.devices().into_iter().next().unwrap_or_default().without_autodiff(),
             layers: Vec::new(),
             flow: Flow::default(),
             index: Index::default(),
@@ -206,6 +205,11 @@ impl Network {
         self.values.get(&parameter.tensor)
     }
 
+    /// The captured value of a parameter by its index in [`parameters`](Network::parameters), row-major.
+    pub fn parameter_data_at(&self, parameter: usize) -> Option<&TensorData> {
+        self.values.get(&self.parameters.get(parameter)?.tensor)
+    }
+
     /// Checks that a capture of another batch size runs the same operations.
     pub(crate) fn same_operations(&self, other: &Network) -> Result<(), SfpError> {
         // Burn folds the leading axes of linear layers into rows by the size of the batch: reshapes may differ.
@@ -256,6 +260,18 @@ impl ModuleVisitor for Initialize {
     }
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
         let _ = param.val();
+    }
+}
+
+/// Hands float parameters to the capture device without copying what lies in host memory; the rest follows by itself.
+struct Hand<'a>(&'a Device);
+
+impl ModuleMapper for Hand<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| match tensor.dtype() {
+            DType::QFloat(_) => tensor,
+            dtype => Tensor::from_data(backend::shared_data(tensor), (self.0, dtype)),
+        })
     }
 }
 

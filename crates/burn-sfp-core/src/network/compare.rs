@@ -3,7 +3,7 @@
 //! A forward pass may hold numbers that a capture cannot tell from computed ones: a reshape by a stored width, a slice at a fixed
 //! channel, a division by the root of a head's width. Capturing the smaller module once and comparing finds them all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId};
 
@@ -40,6 +40,8 @@ impl Network {
     ) -> Result<Vec<ScalarChange>, SfpError> {
         let mut changes = Vec::new();
         let (own, other) = (essential(self), essential(smaller));
+        let epsilons: HashMap<usize, f64> =
+            self.shrunk_means(removed).into_iter().map(|(_, add, epsilon, ratio)| (add, epsilon * ratio)).collect();
         if own.len() != other.len() {
             return Err(SfpError::NotAsPlanned {
                 operation: 0,
@@ -84,6 +86,7 @@ impl Network {
                 }
             }
             for (before, after) in scalars(ours).into_iter().zip(scalars(theirs)) {
+                let before = epsilons.get(&index).copied().unwrap_or(before);
                 // Bounds of creation and clamping may be infinite; equal bits are equal.
                 if before.to_bits() != after.to_bits() && (before - after).abs() > 1e-12 * before.abs() {
                     let undone_by = self.undone_by(index, before, after);

@@ -1,6 +1,6 @@
 //! What an operation's description works on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::backend::ir::{TensorId, TensorIr};
 
@@ -21,6 +21,8 @@ pub(super) struct Context {
     pub labels: Labels,
     pub tensors: HashMap<TensorId, Axes>,
     pub fields: Vec<CountedField>,
+    /// Results of means over channels that can lose some exactly.
+    pub divisible: HashSet<TensorId>,
     parameters: HashMap<TensorId, usize>,
 }
 
@@ -30,6 +32,7 @@ impl Context {
             labels: Labels::default(),
             tensors: HashMap::new(),
             fields: Vec::new(),
+            divisible: HashSet::new(),
             parameters: network.parameter_index(),
         }
     }

@@ -19,6 +19,14 @@ impl Network {
         self.operations_macs(&all, &self.flow, removed)
     }
 
+    /// [`macs_without`](Network::macs_without), and [`layer_macs_without`](Network::layer_macs_without) of each layer.
+    pub fn all_macs_without(&self, removed: &BTreeSet<ChannelId>) -> (u64, Vec<u64>) {
+        let of: Vec<u64> =
+            (0..self.operations.len()).map(|op| self.operations_macs(&[op], &self.flow, removed)).collect();
+        let layers = self.layers.iter().map(|layer| layer.operations.iter().map(|&op| of[op]).sum());
+        (of.iter().sum(), layers.collect())
+    }
+
     /// Multiply-adds of a layer for one sample without some channels (closed), all calls together.
     pub fn layer_macs_without(&self, layer: &Layer, removed: &BTreeSet<ChannelId>) -> u64 {
         self.operations_macs(&layer.operations, &self.flow, removed)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use burn::backend::ir::{TensorId, TensorIr};
 
 use super::context::{Context, CountedField};
+use super::fields::RootMeanSquare;
 use super::labels::Axes;
 use super::{ChannelId, Network, fields, op};
 
@@ -29,6 +30,7 @@ pub struct Flow {
     products: BTreeMap<ChannelId, Vec<ChannelId>>,
     families: HashMap<ChannelId, u32>,
     pub(super) fields: Vec<CountedField>,
+    pub(super) means: Vec<RootMeanSquare>,
 }
 
 impl Flow {
@@ -45,6 +47,11 @@ impl Flow {
     /// The atoms of a channel, outermost coordinate first; of an atom, itself.
     pub fn atoms(&self, channel: ChannelId) -> Vec<ChannelId> {
         self.products.get(&channel).cloned().unwrap_or_else(|| vec![channel])
+    }
+
+    /// [`atoms`](Flow::atoms), borrowed.
+    pub fn atoms_of<'a>(&'a self, channel: &'a ChannelId) -> &'a [ChannelId] {
+        self.products.get(channel).map_or(std::slice::from_ref(channel), Vec::as_slice)
     }
 
     /// Which atoms first stood on the same axis: one family is one way to cut a layer.
@@ -83,6 +90,8 @@ impl Flow {
     pub(crate) fn of(network: &Network) -> Self {
         let mut context = Context::new(network);
         fields::fixed_layers(network, &mut context);
+        let means = fields::root_mean_squares(network);
+        context.divisible = means.iter().map(|norm| norm.mean).collect();
         for (index, operation) in network.operations.iter().enumerate() {
             op::flow(operation, index, &mut context);
         }
@@ -91,17 +100,22 @@ impl Flow {
             context.pin_axes(&axes, "it is an output of the network");
         }
         fields::normalizations(network, &mut context);
-        Self::finish(context, network)
+        Self { means, ..Self::finish(context, network) }
     }
 
     /// Every label becomes its set's representative.
     fn finish(mut context: Context, network: &Network) -> Self {
         let mut flow = Self::default();
         let mut canonical: HashMap<Vec<ChannelId>, ChannelId> = HashMap::new();
-        let mut known: HashMap<ChannelId, ChannelId> = HashMap::new();
+        // By root; there are as many labels as indices, and each is looked up often.
+        let mut known: Vec<Option<ChannelId>> = vec![None; context.labels.len()];
         let mut name = |label: ChannelId, context: &mut Context, flow: &mut Self| {
             let root = context.labels.find(label);
-            *known.entry(root).or_insert_with(|| {
+            *known[root as usize].get_or_insert_with(|| {
+                if !context.labels.is_product(root) {
+                    flow.families.insert(root, context.labels.family(root));
+                    return root;
+                }
                 let atoms = context.labels.atoms(root);
                 if let [atom] = atoms[..] {
                     flow.families.insert(atom, context.labels.family(atom));
@@ -136,15 +150,51 @@ impl Flow {
             flow.parameters.insert(index, axes);
         }
         flow.pinned.clone_from(context.labels.pinned());
-        for (&product, atoms) in &flow.products {
-            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| flow.pinned.get(atom)).collect();
-            if reasons.len() == atoms.len() {
-                let reason = reasons[0].clone();
-                flow.pinned.insert(product, reason);
-            }
-        }
+        flow.pin_products();
         flow.tensors = tensors;
         flow.fields = fields;
         flow
+    }
+
+    /// A product whose atoms all must stay must stay.
+    pub(super) fn pin_products(&mut self) {
+        for (&product, atoms) in &self.products {
+            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| self.pinned.get(atom)).collect();
+            if reasons.len() == atoms.len() {
+                let reason = reasons[0].clone();
+                self.pinned.insert(product, reason);
+            }
+        }
+    }
+
+    /// Pins atoms that every filter of a layer has: without them nothing is left of it. Products follow by
+    /// [`pin_products`](Flow::pin_products).
+    pub(super) fn pin_indivisible(&mut self, filters: &[ChannelId]) {
+        let Some((first, rest)) = filters.split_first() else { return };
+        let mut common = self.atoms(*first);
+        common.retain(|atom| !self.pinned.contains_key(atom));
+        for filter in rest {
+            if common.is_empty() {
+                return;
+            }
+            let atoms = self.atoms(*filter);
+            common.retain(|atom| atoms.contains(atom));
+        }
+        let reason =
+            if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
+        if !common.is_empty() {
+            self.pinned.extend(common.into_iter().map(|atom| (atom, reason.to_string())));
+        }
+    }
+
+    /// Why none of these channels may go, where none may.
+    pub(super) fn why_not(&self, filters: &[ChannelId]) -> Option<String> {
+        match filters.first() {
+            None => Some("its output carries no channel that could be followed".to_string()),
+            Some(first) if filters.iter().all(|&channel| self.pinned(channel).is_some()) => {
+                self.pinned(*first).map(str::to_string)
+            }
+            _ => None,
+        }
     }
 }

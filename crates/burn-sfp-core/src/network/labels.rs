@@ -35,6 +35,11 @@ impl Labels {
         (start..start + count as ChannelId).collect()
     }
 
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.parent.len()
+    }
+
     /// The label of an index with two coordinates.
     pub fn product(&mut self, outer: ChannelId, inner: ChannelId) -> ChannelId {
         let (outer, inner) = (self.find(outer), self.find(inner));
@@ -50,6 +55,11 @@ impl Labels {
         self.parts.insert(label, vec![outer, inner]);
         self.products.insert((outer, inner), label);
         label
+    }
+
+    /// Whether a root is a product. Most are atoms, which have a family.
+    pub fn is_product(&self, root: ChannelId) -> bool {
+        self.family[root as usize] == u32::MAX && self.parts.contains_key(&root)
     }
 
     /// The set's representative.
@@ -90,7 +100,7 @@ impl Labels {
         if a == b {
             return;
         }
-        match (self.parts.contains_key(&a), self.parts.contains_key(&b)) {
+        match (self.is_product(a), self.is_product(b)) {
             (false, false) => self.join(a, b),
             (true, false) => self.define(b, a),
             (false, true) => self.define(a, b),
@@ -162,7 +172,7 @@ impl Labels {
     pub fn pin(&mut self, labels: &[ChannelId], reason: &str) {
         for &label in labels {
             let root = self.find(label);
-            if self.parts.contains_key(&root) {
+            if self.is_product(root) {
                 for atom in self.atoms(root) {
                     self.pinned.entry(atom).or_insert_with(|| reason.to_string());
                 }

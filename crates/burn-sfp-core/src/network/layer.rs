@@ -65,6 +65,17 @@ pub struct Tap {
     pub(crate) tensor: TensorId,
 }
 
+impl Tap {
+    /// The layer's input, seen as a tap.
+    pub(crate) fn of_input(layer: &Layer) -> Self {
+        let shape = layer.input_shape.clone();
+        let filter_axis = if layer.kind.is_linear() { shape.len() - 1 } else { 1 };
+        let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis);
+        let positions = others.map(|(_, length)| length).product();
+        Self { through: vec![], shape, filter_axis, positions, tensor: layer.input }
+    }
+}
+
 /// A convolution or linear layer of the captured network.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -192,8 +203,15 @@ fn call(op: &OperationIr) -> Option<Call<'_>> {
 /// Fills in the network's index, flow and layers.
 pub(super) fn describe(network: &mut Network) {
     network.index = Index::of(&network.operations);
-    let flow = Flow::of(network);
-    let (layers, outputs) = Finder::new(network, &flow).layers();
+    let mut flow = Flow::of(network);
+    let (mut layers, outputs) = Finder::new(network, &flow).layers();
+    for layer in &mut layers {
+        flow.pin_indivisible(&layer.output_channels);
+    }
+    flow.pin_products();
+    for layer in &mut layers {
+        layer.not_prunable = flow.why_not(&layer.output_channels);
+    }
     network.flow = flow;
     network.layers = layers;
     network.index.layers = outputs;
@@ -313,13 +331,6 @@ impl<'a> Finder<'a> {
         let geometry = |of: fn(&Convolution<'_>) -> Vec<usize>| call.conv.as_ref().map(of).unwrap_or_default();
         let bias = call.bias.and_then(|bias| self.origin.get(&bias.id).copied());
         let numbers = |index: usize| self.network.parameters[index].shape.iter().product::<usize>() as u64;
-        let not_prunable = if output_channels.is_empty() {
-            Some("its output carries no channel that could be followed".to_string())
-        } else if output_channels.iter().all(|&channel| self.flow.pinned(channel).is_some()) {
-            self.flow.pinned(output_channels[0]).map(str::to_string)
-        } else {
-            None
-        };
         Layer {
             path,
             kind: call.kind,
@@ -333,7 +344,7 @@ impl<'a> Finder<'a> {
             macs: 0,
             parameters: numbers(weight) + bias.map_or(0, numbers),
             calls: 0,
-            not_prunable,
+            not_prunable: None,
             padding: call.conv.as_ref().map(|conv| conv.padding.clone()).unwrap_or_default(),
             kernel,
             stride: geometry(|conv| conv.stride.clone()),

@@ -7,6 +7,7 @@
 
 mod capture;
 mod compare;
+mod constants;
 mod context;
 mod cost;
 mod fields;

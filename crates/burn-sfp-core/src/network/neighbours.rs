@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::{Layer, Network};
+use burn::backend::ir::{OperationIr, TensorId, TensorIr};
+
+use super::{ChannelId, Layer, Network, op};
 
 impl Network {
     /// The layers whose output a layer reads without another layer in between, in the order in which they run.
@@ -51,5 +53,25 @@ impl Network {
             .iter()
             .filter(|other| self.producers(other).iter().any(|producer| producer.path == layer.path))
             .collect()
+    }
+
+    /// Where a channel that several layers make comes together: operations, by position and name, at least two of whose
+    /// operands carry it and are computed from the input.
+    pub fn meetings(&self, channel: ChannelId) -> Vec<String> {
+        let mut computed: HashSet<TensorId> = self.inputs.iter().copied().collect();
+        for op in &self.operations {
+            if op.inputs().any(|input| computed.contains(&input.id)) {
+                computed.extend(op.outputs().map(|output| output.id));
+            }
+        }
+        let carries = |tensor: &TensorIr| {
+            computed.contains(&tensor.id)
+                && self.flow.tensors.get(&tensor.id).is_some_and(|axes| {
+                    axes.iter().flatten().flatten().any(|&label| self.flow.atoms(label).contains(&channel))
+                })
+        };
+        let meets = |op: &&OperationIr| op.inputs().filter(|input| carries(input)).count() > 1;
+        let all = self.operations.iter().enumerate();
+        all.filter(|(_, op)| meets(op)).map(|(index, op)| format!("operation {index} ({})", op::name(op))).collect()
     }
 }

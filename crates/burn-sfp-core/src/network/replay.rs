@@ -173,6 +173,42 @@ impl Replay {
         for (id, tensor) in self.inputs.iter().zip(tensors.0) {
             guard(0, || "input".into(), || execute.put(*id, tensor))?;
         }
+        self.step_through(&mut tapped)?;
+        let shape: Vec<usize> = self.output.shape.iter().copied().collect();
+        let (count, execute, output) = (self.operations.len(), &mut self.execute, &self.output);
+        let logits = guard(count, || "output".into(), || execute.get(output, None, &shape))?;
+        Ok(Tensor::from_dispatch(logits))
+    }
+
+    /// Runs on an input of zeros, for what does not depend on the input.
+    pub(crate) fn run_zeros(
+        &mut self,
+        network: &Network,
+        mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), SfpError>,
+    ) -> Result<(), SfpError> {
+        for &input in &self.inputs {
+            let read = network.operations.iter().flat_map(|op| op.inputs()).find(|tensor| tensor.id == input);
+            let Some(read) = read else { continue };
+            let shape: Vec<usize> = read.shape.iter().copied().collect();
+            let zeros = TensorData::zeros::<f32, _>(shape).convert_dtype(read.dtype);
+            let execute = &mut self.execute;
+            guard(
+                0,
+                || "input".into(),
+                || {
+                    execute.load(input, zeros);
+                    Ok(())
+                },
+            )?;
+        }
+        self.step_through(&mut tapped)
+    }
+
+    fn step_through(
+        &mut self,
+        tapped: &mut dyn FnMut(usize, Tensor<3>) -> Result<(), SfpError>,
+    ) -> Result<(), SfpError> {
+        let execute = &mut self.execute;
         for (index, operation) in self.operations.iter().enumerate() {
             let ready = guard(
                 index,
@@ -193,9 +229,7 @@ impl Replay {
                 tapped(k, Tensor::from_dispatch(tensor))?;
             }
         }
-        let shape: Vec<usize> = self.output.shape.iter().copied().collect();
-        let logits = guard(self.operations.len(), || "output".into(), || execute.get(&self.output, None, &shape))?;
-        Ok(Tensor::from_dispatch(logits))
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where a [`Shrink`](super::Shrink) call is in the module, and what changes there.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A plain field that changes with the shapes of the parameters around it.
@@ -35,14 +37,25 @@ pub struct AxisChange {
 pub struct Scope<'a> {
     path: Vec<String>,
     edits: &'a [FieldEdit],
-    axes: &'a [AxisChange],
     taken: Vec<bool>,
+    /// Edits by path and field, axes by parameter and axis.
+    edit_at: HashMap<(&'a str, &'a str), usize>,
+    axis_at: HashMap<(&'a str, usize), &'a AxisChange>,
 }
 
 impl<'a> Scope<'a> {
     /// At the root of a module.
     pub fn new(edits: &'a [FieldEdit], axes: &'a [AxisChange]) -> Self {
-        Self { path: Vec::new(), edits, axes, taken: vec![false; edits.len()] }
+        // The first of equal ones counts.
+        let edit_at = edits.iter().enumerate().rev().map(|(k, edit)| ((edit.path.as_str(), edit.field.as_str()), k));
+        let axis_at = axes.iter().rev().map(|change| ((change.parameter.as_str(), change.axis), change));
+        Self {
+            path: Vec::new(),
+            edits,
+            taken: vec![false; edits.len()],
+            edit_at: edit_at.collect(),
+            axis_at: axis_at.collect(),
+        }
     }
 
     /// Goes into a field (or a variant, or an index) and out again.
@@ -60,7 +73,7 @@ impl<'a> Scope<'a> {
     /// The new value of a field of this place, where it changes.
     pub fn value(&mut self, field: &str) -> Option<f64> {
         let path = self.path();
-        let at = self.edits.iter().position(|edit| edit.path == path && edit.field == field)?;
+        let at = *self.edit_at.get(&(path.as_str(), field))?;
         self.taken[at] = true;
         Some(self.edits[at].after)
     }
@@ -73,7 +86,7 @@ impl<'a> Scope<'a> {
     /// How an axis of a parameter below this place shrinks, by the parameter's path from here (`qkv.weight`).
     pub fn axis(&self, parameter: &str, axis: usize) -> Option<&'a AxisChange> {
         let path = if self.path.is_empty() { parameter.to_string() } else { format!("{}.{parameter}", self.path()) };
-        self.axes.iter().find(|change| change.parameter == path && change.axis == axis)
+        self.axis_at.get(&(path.as_str(), axis)).copied()
     }
 
     /// Edits whose place was never reached.

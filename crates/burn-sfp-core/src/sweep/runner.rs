@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::network::{Layer, Network, Replay, Tap};
+use crate::network::{Network, Replay, Tap};
 use crate::{Batch, ModuleInput, SfpError, SfpModule};
 
 /// What to tap: the output of a layer or, for its mean alone, its input.
@@ -64,19 +64,10 @@ fn replay(network: &Network, device: &Device, probes: &[Probe]) -> Result<Replay
         .iter()
         .map(|probe| match probe {
             Probe::Output(layer) => network.layers()[*layer].tap.clone(),
-            Probe::Input(layer) => input_tap(&network.layers()[*layer]),
+            Probe::Input(layer) => Tap::of_input(&network.layers()[*layer]),
         })
         .collect();
     Replay::new(network, device, &taps.iter().collect::<Vec<_>>())
-}
-
-/// The layer's input tensor, seen as a tap.
-fn input_tap(layer: &Layer) -> Tap {
-    let shape = layer.input_shape().to_vec();
-    let filter_axis = if layer.kind == crate::network::LayerKind::Linear { shape.len() - 1 } else { 1 };
-    let positions =
-        shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis).map(|(_, len)| len).product();
-    Tap { through: vec![], shape, filter_axis, positions, tensor: layer.input }
 }
 
 fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> Result<(), SfpError> {

@@ -1,7 +1,6 @@
 //! Channels that leave together: the network's channel sets with the filters that make them and the layers that read them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use burn_sfp_core::network::{ChannelId, Network};
 
@@ -38,16 +37,12 @@ pub struct Group {
 }
 
 /// All channel sets that some layer makes, and which of them span the same layers.
-///
-/// Printed, it tells for every group of layers how many channels they have in common, how many may leave, and why the
-/// others may not.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     /// The channel sets (atoms, see [`burn_sfp_core::network::Flow`]).
     pub channels: BTreeMap<ChannelId, Channel>,
     /// The groups, in the order of their first layers.
     pub groups: Vec<Group>,
-    paths: Vec<String>,
 }
 
 impl Groups {
@@ -71,26 +66,32 @@ impl Groups {
     /// let network = Network::capture(&mlp, &Tensor::zeros([1, 4], &device))?;
     /// let groups = Groups::of(&network);
     /// assert_eq!(
-    ///     groups.to_string(),
+    ///     groups.describe(&network),
     ///     "a: 8 channels, 8 free; read by b\nb: 3 channels, 0 free (it is an output of the network)\n"
     /// );
     /// # Ok::<(), burn_sfp_core::SfpError>(())
     /// ```
     pub fn of(network: &Network) -> Self {
         let flow = network.flow();
-        let mut channels: BTreeMap<ChannelId, Channel> = BTreeMap::new();
+        // By channel: looked up for each filter and each input.
+        let mut found: Vec<Option<Channel>> = Vec::new();
         // Which coordinate an atom is, where some filter has several that may go.
         let mut blocks: BTreeMap<ChannelId, Blocks> = BTreeMap::new();
         for (index, layer) in network.layers().iter().enumerate() {
-            for (filter, &id) in layer.output_channels().iter().enumerate() {
-                let atoms = flow.atoms(id);
-                let free: Vec<ChannelId> = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none()).collect();
-                if let [first, .., last] = free[..] {
+            for (filter, id) in layer.output_channels().iter().enumerate() {
+                let atoms = flow.atoms_of(id);
+                let mut free = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none());
+                if atoms.len() > 1
+                    && let (Some(first), Some(last)) = (free.next(), free.last())
+                {
                     blocks.insert(first, Blocks::Whole);
                     blocks.insert(last, Blocks::Inside);
                 }
-                for atom in atoms {
-                    let channel = channels.entry(atom).or_insert_with(|| Channel {
+                for &atom in atoms {
+                    if found.len() <= atom as usize {
+                        found.resize(atom as usize + 1, None);
+                    }
+                    let channel = found[atom as usize].get_or_insert_with(|| Channel {
                         pinned: flow.pinned(atom).map(str::to_string),
                         ..Channel::default()
                     });
@@ -100,13 +101,15 @@ impl Groups {
         }
         for (index, layer) in network.layers().iter().enumerate() {
             for (input, id) in layer.input_channels().iter().enumerate() {
-                for atom in id.iter().flat_map(|&id| flow.atoms(id)) {
-                    if let Some(channel) = channels.get_mut(&atom) {
+                for &atom in id.iter().flat_map(|id| flow.atoms_of(id)) {
+                    if let Some(Some(channel)) = found.get_mut(atom as usize) {
                         channel.read_by.push((index, input));
                     }
                 }
             }
         }
+        let channels: BTreeMap<ChannelId, Channel> =
+            (0..).zip(found).filter_map(|(id, channel)| Some((id, channel?))).collect();
         let mut tied: BTreeMap<(Vec<usize>, u32, Option<Blocks>), Vec<ChannelId>> = BTreeMap::new();
         for (&id, channel) in &channels {
             let mut layers: Vec<usize> = channel.made_by.iter().map(|&(layer, _)| layer).collect();
@@ -114,12 +117,11 @@ impl Groups {
             tied.entry((layers, flow.family(id), blocks.get(&id).copied())).or_default().push(id);
         }
         let groups = tied.into_iter().map(|((layers, _, blocks), channels)| Group { layers, blocks, channels });
-        let paths = network.layers().iter().map(|layer| layer.path.clone()).collect();
-        Self { channels, groups: groups.collect(), paths }
+        Self { channels, groups: groups.collect() }
     }
 
-    /// The layers that read one of the group's channels.
-    pub fn readers(&self, group: &Group) -> Vec<&str> {
+    /// The layers that read one of the group's channels, by index in [`Network::layers`].
+    pub fn readers(&self, group: &Group) -> Vec<usize> {
         let mut layers: Vec<usize> = group
             .channels
             .iter()
@@ -128,14 +130,16 @@ impl Groups {
             .collect();
         layers.sort_unstable();
         layers.dedup();
-        layers.into_iter().filter_map(|layer| self.paths.get(layer).map(String::as_str)).collect()
+        layers
     }
-}
 
-impl fmt::Display for Groups {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// A line a group: which layers go together and where they meet, how many channels may leave and why others may not, and
+    /// who reads them.
+    pub fn describe(&self, network: &Network) -> String {
+        let mut text = String::new();
+        let path = |&layer: &usize| network.layers()[layer].path.as_str();
         for group in &self.groups {
-            let names: Vec<&str> = group.layers.iter().map(|&layer| self.paths[layer].as_str()).collect();
+            let names: Vec<&str> = group.layers.iter().map(path).collect();
             let pinned = |id: &&ChannelId| self.channels.get(id).and_then(|channel| channel.pinned.as_deref());
             let free = group.channels.iter().filter(|id| pinned(id).is_none()).count();
             let unit = match group.blocks {
@@ -143,16 +147,22 @@ impl fmt::Display for Groups {
                 Some(Blocks::Inside) => "members of every block",
                 Some(Blocks::Whole) => "whole blocks",
             };
-            write!(f, "{}: {} {unit}, {free} free", names.join(" + "), group.channels.len())?;
+            text.push_str(&format!("{}: {} {unit}, {free} free", names.join(" + "), group.channels.len()));
             if let Some(reason) = group.channels.iter().find_map(|id| pinned(&id)) {
-                write!(f, " ({reason})")?;
+                text.push_str(&format!(" ({reason})"));
             }
-            let readers = self.readers(group);
+            if let (Some(&channel), true) = (group.channels.first(), names.len() > 1) {
+                let meetings = network.meetings(channel);
+                if !meetings.is_empty() {
+                    text.push_str(&format!("; meet in {}", meetings.join(", ")));
+                }
+            }
+            let readers: Vec<&str> = self.readers(group).iter().map(path).collect();
             if !readers.is_empty() {
-                write!(f, "; read by {}", readers.join(", "))?;
+                text.push_str(&format!("; read by {}", readers.join(", ")));
             }
-            writeln!(f)?;
+            text.push('\n');
         }
-        Ok(())
+        text
     }
 }

@@ -1,5 +1,8 @@
 //! Filters by the norm of their weights.
 
+use burn_sfp_core::network::Layer;
+use rayon::prelude::*;
+
 use super::{PolicyContext, Ranking, RankingPolicy};
 use crate::PruneError;
 
@@ -15,10 +18,23 @@ pub enum Norm {
 impl Norm {
     /// The norm of some numbers, in double precision.
     pub fn of<'a>(self, numbers: impl IntoIterator<Item = &'a f32>) -> f64 {
-        let numbers = numbers.into_iter().map(|number| f64::from(*number));
+        self.of_sum(numbers.into_iter().map(|number| self.term(*number)).sum())
+    }
+
+    /// What a number adds to the sum.
+    pub(super) fn term(self, number: f32) -> f64 {
+        let number = f64::from(number);
         match self {
-            Self::L1 => numbers.map(f64::abs).sum(),
-            Self::L2 => numbers.map(|number| number * number).sum::<f64>().sqrt(),
+            Self::L1 => number.abs(),
+            Self::L2 => number * number,
+        }
+    }
+
+    /// The norm whose terms have this sum.
+    pub(super) fn of_sum(self, sum: f64) -> f64 {
+        match self {
+            Self::L1 => sum,
+            Self::L2 => sum.sqrt(),
         }
     }
 }
@@ -50,13 +66,12 @@ impl RankingPolicy for Magnitude {
     }
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        let layers: Vec<&Layer> = context.prunable_layers().collect();
+        let norms = |&layer: &&Layer| context.kernels(layer).map(|kernels| kernels.norms(self.0));
+        let scores: Vec<Result<Vec<f64>, PruneError>> = layers.par_iter().map(norms).collect();
         let mut ranking = Ranking::default();
-        for layer in context.prunable_layers() {
-            let kernels = context.kernels(layer)?;
-            let (outputs, inputs) = kernels.shape();
-            let scores =
-                (0..outputs).map(|output| self.0.of((0..inputs).flat_map(|input| kernels.kernel(output, input))));
-            ranking.filters.insert(layer.path.clone(), scores.collect());
+        for (layer, scores) in layers.into_iter().zip(scores) {
+            ranking.filters.insert(layer.path.clone(), scores?);
         }
         Ok(ranking)
     }

@@ -6,6 +6,7 @@ mod magnitude_connections;
 mod random_afcc;
 mod sfp_ranking;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_core::network::{Layer, Network};
@@ -155,17 +156,18 @@ impl<'a> PolicyContext<'a> {
     ///
     /// # Errors
     /// [`PruneError::BadRanking`] where the weight is not a float tensor.
-    pub fn kernels(&self, layer: &Layer) -> Result<Kernels, PruneError> {
-        let path = &self.network.parameters()[layer.weight()].path;
-        let numbers = self
-            .network
-            .parameter_data(path)
-            .and_then(|data| data.clone().convert::<f32>().try_into_vec::<f32>().ok())
-            .ok_or_else(|| PruneError::BadRanking {
-                policy: "any".into(),
-                path: layer.path.clone(),
-                what: format!("its weight `{path}` holds no floats"),
-            })?;
+    pub fn kernels(&self, layer: &Layer) -> Result<Kernels<'a>, PruneError> {
+        let data = self.network.parameter_data_at(layer.weight());
+        let numbers = match data.map(|data| (data, data.as_slice::<f32>())) {
+            Some((_, Ok(numbers))) => Some(Cow::Borrowed(numbers)),
+            Some((data, Err(_))) => data.clone().convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
+            None => None,
+        };
+        let numbers = numbers.ok_or_else(|| PruneError::BadRanking {
+            policy: "any".into(),
+            path: layer.path.clone(),
+            what: format!("its weight `{}` holds no floats", self.network.parameters()[layer.weight()].path),
+        })?;
         let groups = layer.groups.max(1);
         let inputs = layer.inputs / groups;
         let size = numbers.len() / (layer.filters * inputs).max(1);
@@ -228,8 +230,8 @@ impl<'a> PolicyContext<'a> {
 
 /// A layer's weight, addressed by `(output, input)`.
 #[derive(Clone, Debug)]
-pub struct Kernels {
-    numbers: Vec<f32>,
+pub struct Kernels<'a> {
+    numbers: Cow<'a, [f32]>,
     outputs: usize,
     inputs: usize,
     size: usize,
@@ -239,7 +241,7 @@ pub struct Kernels {
     inputs_first: bool,
 }
 
-impl Kernels {
+impl Kernels<'_> {
     /// Output units and inputs (of one group).
     pub fn shape(&self) -> (usize, usize) {
         (self.outputs, self.inputs)
@@ -257,5 +259,73 @@ impl Kernels {
             output * self.inputs + input
         };
         &self.numbers[at * self.size..(at + 1) * self.size]
+    }
+
+    /// The norm of each output's numbers, added up in their order. Several sums run side by side: one alone would wait for
+    /// each addition.
+    pub(crate) fn norms(&self, norm: Norm) -> Vec<f64> {
+        const ROWS: usize = 8;
+        let mut sums = vec![0.0; self.outputs];
+        if self.inputs_first {
+            // Neighbours in memory are numbers of one kernel, then kernels of other outputs of the group.
+            let row = self.per_group * self.size;
+            for (group, sums) in sums.chunks_mut(self.per_group.max(1)).enumerate() {
+                for row in self.numbers[group * self.inputs * row..].chunks(row.max(1)).take(self.inputs) {
+                    if self.size == 1 {
+                        sums.iter_mut().zip(row).for_each(|(sum, &number)| *sum += norm.term(number));
+                        continue;
+                    }
+                    for (sum, kernel) in sums.iter_mut().zip(row.chunks(self.size.max(1))) {
+                        kernel.iter().for_each(|&number| *sum += norm.term(number));
+                    }
+                }
+            }
+        } else {
+            let row = self.inputs * self.size;
+            for (rows, sums) in self.numbers.chunks(ROWS * row.max(1)).zip(sums.chunks_mut(ROWS)) {
+                if sums.len() < ROWS {
+                    for (sum, row) in sums.iter_mut().zip(rows.chunks(row)) {
+                        row.iter().for_each(|&number| *sum += norm.term(number));
+                    }
+                    continue;
+                }
+                let rows: [&[f32]; ROWS] = std::array::from_fn(|k| &rows[k * row..(k + 1) * row]);
+                let mut all = [0.0; ROWS];
+                for at in 0..row {
+                    for (sum, row) in all.iter_mut().zip(&rows) {
+                        *sum += norm.term(row[at]);
+                    }
+                }
+                sums.copy_from_slice(&all);
+            }
+        }
+        sums.into_iter().map(|sum| norm.of_sum(sum)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_are_those_of_the_kernels_bit_by_bit() {
+        // Outputs, inputs of a group, size of a kernel, groups, inputs before outputs.
+        for (outputs, inputs, size, groups, inputs_first) in [
+            (19, 5, 9, 1, false),
+            (8, 7, 1, 1, false),
+            (3, 1, 4, 3, false),
+            (13, 6, 1, 1, true),
+            (12, 4, 9, 3, true),
+            (6, 1, 1, 6, true),
+        ] {
+            let numbers = (0..outputs * inputs * size).map(|k| ((k * 37 % 101) as f32 * 0.731).sin()).collect();
+            let kernels = Kernels { numbers, outputs, inputs, size, per_group: outputs / groups, inputs_first };
+            for norm in [Norm::L1, Norm::L2] {
+                let each = |output| norm.of((0..inputs).flat_map(|input| kernels.kernel(output, input)));
+                let expected: Vec<u64> = (0..outputs).map(|output| f64::to_bits(each(output))).collect();
+                let found: Vec<u64> = kernels.norms(norm).into_iter().map(f64::to_bits).collect();
+                assert_eq!(found, expected, "{outputs} x {inputs} x {size}, {groups} groups, {inputs_first}");
+            }
+        }
     }
 }

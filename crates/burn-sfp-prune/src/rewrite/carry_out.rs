@@ -1,6 +1,6 @@
 //! Rewrites a module and makes sure that the result runs the planned graph.
 
-use burn_sfp_core::network::Network;
+use burn_sfp_core::network::{Network, ScalarChange};
 use burn_sfp_core::{GraphModule, SfpError};
 
 use crate::plan::Scale;
@@ -25,7 +25,12 @@ impl PrunePlan {
     /// [`PruneError::NumberChanges`] where one that should stay follows them.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
         let removed = network.flow().closed(&self.channels.iter().copied().collect());
-        for change in network.compare_smaller(&removed, smaller)? {
+        self.undo(network, network.compare_smaller(&removed, smaller)?)
+    }
+
+    /// Makes sure that the plan undoes all changes.
+    fn undo(&self, network: &Network, changes: Vec<ScalarChange>) -> Result<(), PruneError> {
+        for change in changes {
             let undone = change.undone_by.is_some_and(|(layer, factor)| {
                 let path = &network.parameters()[network.layers()[layer].weight()].path;
                 self.scales.iter().any(|scale| scale.path == *path && (scale.factor - factor).abs() < 1e-9)
@@ -63,15 +68,17 @@ pub(crate) fn carry_out<M: GraphModule>(
         error => error,
     })?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
-    for change in network.compare_smaller(&removed, &captured)? {
+    let known = plan.scales.len();
+    let changes = network.compare_smaller(&removed, &captured)?;
+    for change in &changes {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];
         for index in std::iter::once(layer.weight()).chain(layer.bias()) {
             plan.scales.push(Scale { path: network.parameters()[index].path.clone(), factor });
         }
     }
-    plan.verify(network, &captured)?;
-    if !plan.scales.is_empty() {
+    plan.undo(network, changes)?;
+    if plan.scales.len() > known {
         smaller = plan.apply(model)?;
     }
     Ok(Smaller { model: smaller, plan })

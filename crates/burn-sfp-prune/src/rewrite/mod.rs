@@ -17,7 +17,7 @@ use burn_sfp_core::{AxisChange, GraphModule, Scope};
 pub use carry_out::Smaller;
 pub(crate) use carry_out::carry_out;
 
-use crate::plan::{Mask, ParameterCut};
+use crate::plan::{AxisCut, Mask, ParameterCut};
 use crate::{ConnectionMask, PruneError, PrunePlan};
 
 impl PrunePlan {
@@ -182,15 +182,28 @@ impl ModuleMapper for Shrink<'_> {
                 tensor = tensor.clone() + addition.reshape(tensor.shape());
             }
             for axis in cut.into_iter().flat_map(|cut| &cut.axes) {
-                let keep: Vec<i64> = axis.keep.iter().map(|&k| k as i64).collect();
-                let keep = Tensor::<1, Int>::from_data(TensorData::new(keep, [axis.keep.len()]), self.device);
-                tensor = tensor.select(axis.axis, keep);
+                tensor = select(tensor, axis, self.device);
             }
             if let Some(scale) = scale {
                 tensor = tensor.mul_scalar(*scale);
             }
             tensor
         })
+    }
+}
+
+/// The indices of an axis that stay. Without needless axes, which keep backends from copying whole rows.
+fn select<const D: usize>(tensor: Tensor<D>, axis: &AxisCut, device: &Device) -> Tensor<D> {
+    let keep: Vec<i64> = axis.keep.iter().map(|&k| k as i64).collect();
+    let keep = Tensor::<1, Int>::from_data(TensorData::new(keep, [axis.keep.len()]), device);
+    let mut shape = tensor.dims();
+    let outer = shape[..axis.axis].iter().product();
+    let inner = shape[axis.axis + 1..].iter().product();
+    shape[axis.axis] = axis.keep.len();
+    match (outer, inner) {
+        (1, _) => tensor.reshape([axis.length, inner]).select(0, keep).reshape(shape),
+        (_, 1) => tensor.reshape([outer, axis.length]).select(1, keep).reshape(shape),
+        _ => tensor.reshape([outer, axis.length, inner]).select(1, keep).reshape(shape),
     }
 }
 

@@ -12,22 +12,44 @@ use crate::{PruneError, PrunePlan};
 
 impl PrunePlan {
     /// A copy of the model, of unchanged shapes, in which every removed index of every parameter and every removed connection is
-    /// zero. Its outputs equal those of the smaller model to rounding, unless the plan folds means or constants into
-    /// biases. For checks; it is no faster than the original.
+    /// zero. Where the plan folds constants ([`FoldMeans::Constants`](crate::FoldMeans::Constants)), removed filters are
+    /// silenced instead and what they leave behind still reaches the layers that take it over. Its outputs equal
+    /// those of the smaller model to rounding, unless the plan folds means. For checks; it is no faster than the original.
     ///
     /// # Errors
     /// [`PruneError::OtherModel`] and [`PruneError::BrokenPlan`] as [`apply`](PrunePlan::apply).
     pub fn zeroed<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         check::check(self, model)?;
-        let cuts = self.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
+        let mut cuts: HashMap<&str, ParameterCut> =
+            self.cuts.iter().map(|cut| (cut.path.as_str(), cut.clone())).collect();
+        if self.folds.iter().any(|fold| fold.constants) {
+            self.leave_constants(&mut cuts);
+        }
         let masks = self.masks.iter().map(|mask| (mask.parameter.as_str(), mask)).collect();
         Ok(model.valid().map(&mut Zero { path: Vec::new(), cuts, masks }))
     }
 }
 
+impl PrunePlan {
+    /// What is set to zero where constants are folded: filters, and the inputs that are not folded; no normalisations.
+    fn leave_constants(&self, cuts: &mut HashMap<&str, ParameterCut>) {
+        cuts.retain(|path, _| {
+            self.layers.iter().any(|layer| layer.weight == *path || layer.bias.as_deref() == Some(*path))
+        });
+        for fold in self.folds.iter().filter(|fold| fold.constants) {
+            let Some(cut) = cuts.get_mut(fold.weight.as_str()) else { continue };
+            for axis in cut.axes.iter_mut().filter(|axis| axis.axis != fold.output_axis) {
+                axis.keep.extend(fold.inputs.iter().map(|(input, _)| *input));
+                axis.keep.sort_unstable();
+                axis.keep.dedup();
+            }
+        }
+    }
+}
+
 struct Zero<'a> {
     path: Vec<String>,
-    cuts: HashMap<&'a str, &'a ParameterCut>,
+    cuts: HashMap<&'a str, ParameterCut>,
     masks: HashMap<&'a str, &'a Mask>,
 }
 

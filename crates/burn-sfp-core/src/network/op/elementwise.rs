@@ -26,7 +26,7 @@ pub(super) fn is_activation(op: &OperationIr) -> bool {
 }
 
 /// Operands and result of an operation that works element by element, `None` for any other.
-pub(super) fn operands(op: &OperationIr) -> Option<(Vec<&TensorIr>, &TensorIr)> {
+pub(in crate::network) fn operands(op: &OperationIr) -> Option<(Vec<&TensorIr>, &TensorIr)> {
     Some(match op {
         OperationIr::Activation(op) => match op {
             A::Relu(op) | A::Gelu(op) | A::Sigmoid(op) | A::LogSigmoid(op) => (vec![&op.input], &op.out),

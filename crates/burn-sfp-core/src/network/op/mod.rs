@@ -12,12 +12,16 @@ mod reduction;
 mod reshape;
 mod shape;
 
+use std::fmt::Write;
+
 use burn::backend::ir::{OperationIr, TensorIr};
 
 use super::context::Context;
 
 pub(super) use convolution::{Convolution, convolution};
+pub(super) use elementwise::operands as elementwise_operands;
 pub(super) use indexing::kept_range;
+pub(super) use pooling::keeps_constants as pooling_keeps_constants;
 
 /// What an operation is, where the tap of a layer looks for what follows directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +70,23 @@ pub(super) fn family(op: &OperationIr) -> Family {
 
 /// The operation's name without its operands, for example `Conv2d`.
 pub(super) fn name(op: &OperationIr) -> String {
-    let text = format!("{op:?}");
+    let mut text = Head::default();
+    // An error means that nothing more is needed.
+    let _ = write!(text, "{op:?}");
+    let Head(text) = text;
     let inner = text.split('(').nth(1).unwrap_or(&text);
     inner.rsplit(", ").next().unwrap_or(inner).split([' ', '{']).next().unwrap_or(inner).to_string()
+}
+
+/// Text up to its second parenthesis.
+#[derive(Default)]
+struct Head(String);
+
+impl Write for Head {
+    fn write_str(&mut self, more: &str) -> std::fmt::Result {
+        self.0.push_str(more);
+        if self.0.matches('(').nth(1).is_some() { Err(std::fmt::Error) } else { Ok(()) }
+    }
 }
 
 fn dims(tensor: &TensorIr) -> Vec<usize> {

@@ -1,5 +1,6 @@
 //! Normalisations. Batch normalisation works channel by channel; layer normalisation mixes channels, so its must stay.
-//! Burn writes group, instance and RMS normalisation out in plain operations, which are followed as such.
+//! Burn writes group, instance and root-mean-square normalisation out in plain operations, which are followed as such; see
+//! [`fields`](super::super::fields) for what their layers count.
 
 use burn::backend::ir::{ModuleOperationIr, OperationIr};
 

@@ -32,10 +32,10 @@ pub(super) fn is(op: &OperationIr) -> bool {
 }
 
 /// Whether a constant plane stays that constant: no zeros come in at the border.
-pub(super) fn keeps_constants(op: &OperationIr) -> bool {
+pub(in crate::network) fn keeps_constants(op: &OperationIr) -> bool {
     match op {
-        OperationIr::Module(M::AvgPool1d(op)) => !op.count_include_pad || op.padding == 0,
-        OperationIr::Module(M::AvgPool2d(op)) => !op.count_include_pad || op.padding == [0, 0],
+        OperationIr::Module(M::AvgPool1d(op)) => op.padding == 0 && !op.ceil_mode,
+        OperationIr::Module(M::AvgPool2d(op)) => op.padding == [0, 0] && !op.ceil_mode,
         // Interpolation weights sum to one only up to rounding; sampling may reach outside.
         OperationIr::Module(M::Interpolate(_)) | OperationIr::Float(..) => false,
         _ => ends(op).is_some(),

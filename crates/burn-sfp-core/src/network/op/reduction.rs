@@ -43,7 +43,8 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     };
     let mut axes = context.axes(input);
     for axis in along {
-        if let Some(labels) = axes.get_mut(axis).and_then(Option::take) {
+        let divisible = op.outputs().next().is_some_and(|out| context.divisible.contains(&out.id));
+        if let Some(labels) = axes.get_mut(axis).and_then(Option::take).filter(|_| !divisible) {
             context.labels.pin(&labels, MIXED);
         }
     }

@@ -1,13 +1,17 @@
-//! Self-attention with several heads ("Attention Is All You Need", Vaswani et al. 2017, arXiv 1706.03762).
+//! Attention whose heads can leave ("Attention Is All You Need", Vaswani et al. 2017, arXiv 1706.03762).
 
-use burn::nn::{Linear, LinearConfig};
-use burn::prelude::*;
-use burn::tensor::activation::softmax;
-use burn_sfp::prelude::{Scope, Shrink};
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::attention::MultiHeadAttention;
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::activation::{quiet_softmax, softmax};
+use burn::tensor::{Bool, Device, Tensor};
 
-/// Configuration of an [`Attention`].
+use crate::{Scope, Shrink};
+
+/// Configuration of a [`HeadAttention`].
 #[derive(Config, Debug)]
-pub struct AttentionConfig {
+pub struct HeadAttentionConfig {
     /// Channels of a token.
     pub width: usize,
     /// Number of heads; divides the width.
@@ -15,29 +19,51 @@ pub struct AttentionConfig {
     /// Whether queries, keys and values have a bias; the output always has one.
     #[config(default = true)]
     pub bias: bool,
+    /// Dropout of the attention's weights.
+    #[config(default = 0.0)]
+    pub dropout: f64,
 }
 
-impl AttentionConfig {
+impl HeadAttentionConfig {
     /// Makes the layer.
-    pub fn init(&self, device: &Device) -> Attention {
+    pub fn init(&self, device: &Device) -> HeadAttention {
         let linear = |bias| LinearConfig::new(self.width, self.width).with_bias(bias).init(device);
-        Attention {
+        HeadAttention {
             query: linear(self.bias),
             key: linear(self.bias),
             value: linear(self.bias),
             output: linear(true),
+            dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
-            scale: ((self.width / self.heads) as f64).powf(-0.5),
+            scale: ((self.width / self.heads.max(1)) as f64).powf(-0.5),
+            masked: -1.0e4,
+            quiet: false,
         }
     }
 }
 
-/// Self-attention: every token becomes a mixture of all tokens' values, in each head by another similarity.
+/// Attention with several heads that can shrink: whole heads may leave, and dimensions inside every head.
 ///
-/// Queries, keys and values are layers of their own (as many parameters as one fused layer), so that a head may have fewer
-/// query and key dimensions than value dimensions.
+/// Burn's `MultiHeadAttention` gives its heads together the width of its input, so nothing inside of it can leave. This layer has
+/// the same parameters under the same names and computes the same; make it [from](From) one that is trained:
+///
+/// ```
+/// use burn::nn::attention::{MhaInput, MultiHeadAttentionConfig};
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sfp_core::nn::HeadAttention;
+///
+/// let device = Device::flex();
+/// let burns = MultiHeadAttentionConfig::new(8, 2).with_dropout(0.0).init(&device);
+/// let x = Tensor::<3>::random([2, 3, 8], Distribution::Default, &device);
+/// let expected = burns.forward(MhaInput::self_attn(x.clone())).context;
+/// let ours = HeadAttention::from(burns).forward(x);
+/// assert!((ours - expected).abs().max().into_scalar::<f32>() < 1e-5);
+/// ```
+///
+/// Queries, keys and values are layers of their own, so that a head may have fewer query and key dimensions than value
+/// dimensions.
 #[derive(Module, Debug)]
-pub struct Attention {
+pub struct HeadAttention {
     /// Makes the queries of all heads.
     pub query: Linear,
     /// Makes the keys of all heads.
@@ -46,20 +72,71 @@ pub struct Attention {
     pub value: Linear,
     /// Joins the heads.
     pub output: Linear,
+    /// Dropout of the attention's weights, in training.
+    pub dropout: Dropout,
     /// Number of heads.
     pub heads: usize,
     /// Factor of the similarities. A constant: when a head loses dimensions that contribute nothing, its similarities stay.
     pub scale: f64,
+    /// Similarity of what a mask hides.
+    pub masked: f64,
+    /// Whether a head may attend to nothing (`quiet_softmax`).
+    pub quiet: bool,
 }
 
-impl Attention {
-    /// `[samples, tokens, width]` to the same.
+impl From<MultiHeadAttention> for HeadAttention {
+    fn from(burns: MultiHeadAttention) -> Self {
+        Self {
+            query: burns.query,
+            key: burns.key,
+            value: burns.value,
+            output: burns.output,
+            dropout: burns.dropout,
+            heads: burns.n_heads,
+            scale: (burns.d_k as f64).powf(-0.5),
+            masked: burns.min_float,
+            quiet: burns.quiet_softmax,
+        }
+    }
+}
+
+/// What a [`HeadAttention`] attends from and to, and what is hidden.
+#[derive(Clone, Debug)]
+pub struct AttentionInput {
+    /// `[samples, tokens, width]`
+    pub query: Tensor<3>,
+    /// `[samples, others, width]`
+    pub key: Tensor<3>,
+    /// `[samples, others, width]`
+    pub value: Tensor<3>,
+    /// `[samples, others]`, true where a token is padding.
+    pub mask_pad: Option<Tensor<2, Bool>>,
+    /// `[samples, tokens, others]`, true where a token must not look.
+    pub mask_attention: Option<Tensor<3, Bool>>,
+}
+
+impl HeadAttention {
+    /// Self-attention: `[samples, tokens, width]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let query = self.split(self.query.forward(x.clone()));
-        let key = self.split(self.key.forward(x.clone()));
-        let value = self.split(self.value.forward(x));
-        let similarities = query.matmul(key.swap_dims(2, 3)) * self.scale;
-        let mixed = softmax(similarities, 3).matmul(value).swap_dims(1, 2);
+        self.attend(AttentionInput { query: x.clone(), key: x.clone(), value: x, mask_pad: None, mask_attention: None })
+    }
+
+    /// Attention of any kind: `[samples, tokens, width]`.
+    pub fn attend(&self, input: AttentionInput) -> Tensor<3> {
+        let query = self.split(self.query.forward(input.query));
+        let key = self.split(self.key.forward(input.key));
+        let value = self.split(self.value.forward(input.value));
+        let mut similarities = query.matmul(key.swap_dims(2, 3)) * self.scale;
+        if let Some(mask) = input.mask_pad {
+            let [samples, others] = mask.dims();
+            similarities = similarities.mask_fill(mask.reshape([samples, 1, 1, others]), self.masked);
+        }
+        if let Some(mask) = input.mask_attention {
+            let [samples, tokens, others] = mask.dims();
+            similarities = similarities.mask_fill(mask.reshape([samples, 1, tokens, others]), self.masked);
+        }
+        let weights = if self.quiet { quiet_softmax(similarities, 3) } else { softmax(similarities, 3) };
+        let mixed = self.dropout.forward(weights).matmul(value).swap_dims(1, 2);
         let [samples, tokens, heads, width] = mixed.dims();
         self.output.forward(mixed.reshape([samples, tokens, heads * width]))
     }
@@ -71,7 +148,7 @@ impl Attention {
     }
 }
 
-impl Shrink for Attention {
+impl Shrink for HeadAttention {
     fn shrink(&mut self, scope: &mut Scope<'_>) {
         // Of a head that loses only some dimensions others remain, so counting the heads of what remains answers for both
         // kinds of pruning. Values may lose dimensions that queries and keys keep, but never a head alone.
@@ -92,14 +169,16 @@ impl Shrink for Attention {
 mod tests {
     use super::*;
     use burn::module::Param;
-    use burn::tensor::Tolerance;
-    use burn_sfp::core::AxisChange;
+    use burn::nn::attention::{MhaInput, MultiHeadAttentionConfig};
+    use burn::tensor::{Int, Tolerance};
+
+    use crate::AxisChange;
 
     const WIDTH: usize = 12;
     const HEADS: usize = 3;
 
-    fn attention(device: &Device) -> Attention {
-        AttentionConfig::new(WIDTH, HEADS).init(device)
+    fn attention(device: &Device) -> HeadAttention {
+        HeadAttentionConfig::new(WIDTH, HEADS).init(device)
     }
 
     /// Keeps columns of a layer.
@@ -188,5 +267,27 @@ mod tests {
     #[test]
     fn both_go() {
         check(&[4, 6, 7, 8, 10, 11], &[5, 9], 2);
+    }
+
+    #[test]
+    fn masks_hide_the_same_as_in_burns_layer() {
+        let device = Device::flex();
+        let burns = MultiHeadAttentionConfig::new(WIDTH, HEADS).with_dropout(0.0).init(&device);
+        let x = Tensor::<3>::random([2, 4, WIDTH], burn::tensor::Distribution::Default, &device);
+        let pad = Tensor::<2, Int>::from_ints([[0, 0, 0, 1], [0, 0, 1, 1]], &device).bool();
+        let look =
+            Tensor::<2, Int>::from_ints([[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]], &device).bool();
+        let look = look.unsqueeze::<3>().expand([2, 4, 4]);
+        let expected =
+            burns.forward(MhaInput::self_attn(x.clone()).mask_pad(pad.clone()).mask_attn(look.clone())).context;
+        let input = AttentionInput {
+            query: x.clone(),
+            key: x.clone(),
+            value: x,
+            mask_pad: Some(pad),
+            mask_attention: Some(look),
+        };
+        let ours = HeadAttention::from(burns).attend(input);
+        ours.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::default());
     }
 }
