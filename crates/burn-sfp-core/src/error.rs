@@ -81,12 +81,15 @@ pub enum SfpError {
     },
     /// The model's forward pass panicked while it was captured.
     #[error(
-        "the model's forward pass failed on an input of shape {shape:?}: {message}; run `logits` on the same \
-         input to see it"
+        "the model's forward pass failed on an input of shape {shape:?}{}: {message}; run `logits` (or `run`) on the same \
+         input to see it",
+        place(after)
     )]
     Forward {
         /// Shape of the first input tensor.
         shape: Vec<usize>,
+        /// The layer that ran last.
+        after: Option<String>,
         /// The panic's message.
         message: String,
     },
@@ -148,15 +151,18 @@ pub enum SfpError {
     },
     /// A smaller module does not run the graph that its plan foresaw.
     #[error(
-        "the smaller module does not run the planned graph: operation {operation} ({name}): {what}; a number that is stored in \
+        "the smaller module does not run the planned graph: operation {operation} ({name}){}: {what}; a number that is stored in \
          the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or implement \
-         `Shrink` for the struct that stores it"
+         `Shrink` for the struct that stores it",
+        place(after)
     )]
     NotAsPlanned {
         /// Position in the graph.
         operation: usize,
         /// Name of the operation.
         name: String,
+        /// The layer whose output it works on.
+        after: Option<String>,
         /// What differs.
         what: String,
     },
@@ -197,6 +203,10 @@ pub enum SfpError {
         /// What the kernel said.
         source: burn_sfp_ndarray::KernelError,
     },
+}
+
+fn place(after: &Option<String>) -> String {
+    after.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
 }
 
 impl SfpError {

@@ -65,6 +65,25 @@ pub enum PruneError {
         /// Value after.
         after: f64,
     },
+    /// The forward pass computes a number from a width, and nothing can make up for its change.
+    #[error(
+        "operation {operation} ({name}){}: its number changes from {before} to {after} with the width, and no layer that \
+         only it reads could take the ratio in: keep the number in a field of the module instead of computing it from \
+         `dims()`",
+        place(layer)
+    )]
+    NumberChanges {
+        /// Position in the graph.
+        operation: usize,
+        /// Name of the operation.
+        name: String,
+        /// The layer whose output it works on.
+        layer: Option<String>,
+        /// The number in the original.
+        before: f64,
+        /// The number in the smaller model.
+        after: f64,
+    },
     /// A policy looks at what filters recognise, and there is no analysis.
     #[error("policy {policy} needs an analysis: use `Pruner`, or hand the analysis to `Planner::plan`")]
     NeedsAnalysis {
@@ -124,4 +143,8 @@ pub enum PruneError {
         /// Learning rate of that step.
         learning_rate: f64,
     },
+}
+
+fn place(layer: &Option<String>) -> String {
+    layer.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
 }

@@ -77,6 +77,8 @@ impl Network {
         let batch = input.samples();
         let device = Device::capture();
         let mut joined: Option<(Vec<Parameter>, Vec<Vec<usize>>)> = None;
+        // Parameters and the panic's message, where the forward pass panics half-way.
+        let mut panicked: Option<(Vec<Parameter>, String)> = None;
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             // `valid` copies running statistics; a plain clone would share them and move the original's.
             let copy = model.valid();
@@ -88,7 +90,13 @@ impl Network {
                 let input = input.map_tensors(&mut ids);
                 let mut names = Names::default();
                 copy.visit(&mut names);
-                let outputs = copy.run(input);
+                let outputs = match catch_unwind(AssertUnwindSafe(|| copy.run(input))) {
+                    Ok(outputs) => outputs,
+                    Err(payload) => {
+                        panicked = Some((names.parameters, panic_message(payload)));
+                        return scope.complete(ids.0, []);
+                    }
+                };
                 let shapes = outputs.shapes();
                 let mut made = InputIds::default();
                 let _outputs = outputs.map_tensors(&mut made);
@@ -97,12 +105,18 @@ impl Network {
                 scope.complete(ids.0, made.0)
             })
         }));
+        if let Some((parameters, message)) = panicked {
+            let operations = recorded.ok().and_then(Result::ok).map(|graph| graph.graph.operations);
+            let after = last_layer(&parameters, &operations.unwrap_or_default());
+            return Err(SfpError::Forward { shape: shapes.first().cloned().unwrap_or_default(), after, message });
+        }
         let graph = match recorded {
             Ok(Ok(graph)) => graph,
             Ok(Err(error)) => return Err(SfpError::Capture(error.to_string())),
             Err(payload) => {
                 return Err(SfpError::Forward {
                     shape: shapes.first().cloned().unwrap_or_default(),
+                    after: None,
                     message: panic_message(payload),
                 });
             }
@@ -225,6 +239,13 @@ impl Network {
     pub(crate) fn parameter_index(&self) -> HashMap<TensorId, usize> {
         self.parameters.iter().enumerate().map(|(k, parameter)| (parameter.tensor, k)).collect()
     }
+}
+
+/// Path of the layer (or bare parameter) that the last operation to read a parameter belongs to.
+fn last_layer(parameters: &[Parameter], operations: &[OperationIr]) -> Option<String> {
+    let read = |op: &OperationIr| op.inputs().find_map(|input| parameters.iter().find(|p| p.tensor == input.id));
+    let path = &operations.iter().rev().filter(|op| !matches!(op, OperationIr::Drop(_))).find_map(read)?.path;
+    Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
 }
 
 fn id_of<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {

@@ -53,11 +53,15 @@ impl Network {
             return Err(SfpError::NotAsPlanned {
                 operation: own.get(at).map_or(self.operations.len(), |op| op.0),
                 name: or_end(&own),
+                after: own.get(at).and_then(|op| self.layer_before(op.0)).map(str::to_string),
                 what: format!("{} runs there ({} operations instead of {})", or_end(&other), other.len(), own.len()),
             });
         }
         for (((index, ours), (_, theirs)), made) in own.into_iter().zip(other).zip(made) {
-            let differ = |what: String| Err(SfpError::NotAsPlanned { operation: index, name: name(ours), what });
+            let differ = |what: String| {
+                let after = self.layer_before(index).map(str::to_string);
+                Err(SfpError::NotAsPlanned { operation: index, name: name(ours), after, what })
+            };
             if std::mem::discriminant(ours) != std::mem::discriminant(theirs) || name(ours) != name(theirs) {
                 return differ(format!("{} runs there", name(theirs)));
             }

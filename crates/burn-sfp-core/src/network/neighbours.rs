@@ -1,6 +1,6 @@
 //! Which layers feed which: found on demand, because in a residual tower every layer reads all before it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
 
@@ -11,6 +11,28 @@ impl Network {
     pub fn producers(&self, layer: &Layer) -> Vec<&Layer> {
         let found = self.layers_behind(layer.inputs_of_calls.clone());
         found.into_iter().map(|index| &self.layers[index]).collect()
+    }
+
+    /// Path of the layer (or of the bare parameter) whose output an operation works on, the nearest one.
+    pub fn layer_before(&self, operation: usize) -> Option<&str> {
+        let parameters = self.parameter_index();
+        let mut seen = HashSet::new();
+        let mut open: VecDeque<_> = self.operations.get(operation)?.inputs().map(|input| input.id).collect();
+        let mut bare = None;
+        while let Some(tensor) = open.pop_front() {
+            if !seen.insert(tensor) {
+                continue;
+            }
+            if let Some(&layer) = self.index.layers.get(&tensor) {
+                return Some(&self.layers[layer].path);
+            }
+            if let Some(&parameter) = parameters.get(&tensor) {
+                bare.get_or_insert(self.parameters[parameter].path.as_str());
+            } else if let Some(&maker) = self.index.makers.get(&tensor) {
+                open.extend(self.operations[maker].inputs().map(|input| input.id));
+            }
+        }
+        bare
     }
 
     /// The layers that read a layer's output without another layer in between, in the order in which they run.

@@ -21,7 +21,8 @@ impl PrunePlan {
     /// [`Pruner`](crate::Pruner) have done it; a plan that was loaded and applied by hand can be checked with it.
     ///
     /// # Errors
-    /// [`SfpError::NotAsPlanned`] where a number that is stored in the module does not follow its shapes.
+    /// [`SfpError::NotAsPlanned`] where a number that is stored in the module does not follow its shapes,
+    /// [`PruneError::NumberChanges`] where one that should stay follows them.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
         let removed = network.flow().closed(&self.channels.iter().copied().collect());
         self.undo(network, network.compare_smaller(&removed, smaller)?)
@@ -35,12 +36,13 @@ impl PrunePlan {
                 self.scales.iter().any(|scale| scale.path == *path && (scale.factor - factor).abs() < 1e-9)
             });
             if !undone {
-                return Err(SfpError::NotAsPlanned {
+                return Err(PruneError::NumberChanges {
                     operation: change.operation,
                     name: change.name,
-                    what: format!("its number changes from {} to {} with the width", change.before, change.after),
-                }
-                .into());
+                    layer: network.layer_before(change.operation).map(str::to_string),
+                    before: change.before,
+                    after: change.after,
+                });
             }
         }
         Ok(())
@@ -57,9 +59,10 @@ pub(crate) fn carry_out<M: GraphModule>(
 ) -> Result<Smaller<M>, PruneError> {
     let mut smaller = plan.apply(model)?;
     let captured = Network::capture(&smaller, inputs).map_err(|error| match error {
-        SfpError::Forward { message, .. } => SfpError::NotAsPlanned {
+        SfpError::Forward { message, after, .. } => SfpError::NotAsPlanned {
             operation: 0,
             name: "the forward pass".into(),
+            after,
             what: format!("it fails with \"{message}\""),
         },
         error => error,

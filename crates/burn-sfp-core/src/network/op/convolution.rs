@@ -75,15 +75,16 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
             context.pin(&op.x, "groups of offsets move it");
         }
         let conv = read!(op, false, vec![], weight_groups);
-        grouped(&conv, context);
+        grouped(&conv, "weight_groups", context);
         return true;
     }
     let Some(conv) = convolution(op) else { return false };
-    grouped(&conv, context);
+    grouped(&conv, "groups", context);
     true
 }
 
-fn grouped(conv: &Convolution<'_>, context: &mut Context) {
+/// `field`: the name of the plain field that counts the groups.
+fn grouped(conv: &Convolution<'_>, field: &'static str, context: &mut Context) {
     let (input, kernel) = (context.axes(conv.x), context.axes(conv.weight));
     context.pin_axes(&input[2..], POSITIONS);
     let (filters, members) = if conv.groups == 1 {
@@ -109,7 +110,7 @@ fn grouped(conv: &Convolution<'_>, context: &mut Context) {
     if let Some(groups) = members {
         match context.parameter(conv.weight) {
             Some(parameter) => {
-                context.fields.push(CountedField { parameter, field: "groups", of: groups });
+                context.fields.push(CountedField { parameter, field, of: groups });
             }
             None => {
                 context.labels.pin(&groups, "its weight is computed: the layer that counts its groups is not known")

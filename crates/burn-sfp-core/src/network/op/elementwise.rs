@@ -129,7 +129,7 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
         if dims(&op.rhs).iter().product::<usize>() == 1 {
             context.pin_axes(&slope, "one slope serves all channels");
         } else if let Some(channels) = axes.get(1) {
-            context.unify(channels, &slope[slope.len() - 1], "its slopes are not a parameter");
+            context.unify(channels, &slope[1.min(slope.len() - 1)], "its slopes are not a parameter");
         }
         context.set(&op.out, axes);
         return true;

@@ -1,0 +1,22 @@
+//! What pruning has to get right, a file each: ways in which channels run through a network, kinds of layers, errors.
+//!
+//! Every test compares the smaller model with the original in which the removed channels are zero, and the channels that
+//! stay with those expected by hand.
+
+mod attention;
+mod burn_attention;
+mod concat;
+mod custom;
+mod dense;
+mod derive;
+mod ends;
+mod errors;
+mod groups;
+mod narrow;
+mod parameters;
+mod reshape;
+mod saving;
+mod shared;
+mod split;
+mod support;
+mod tokens;

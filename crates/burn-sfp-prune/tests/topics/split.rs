@@ -1,0 +1,132 @@
+//! Channels that are split: chunks, slices at fractions of the width, widths that are written down.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{relu, sigmoid};
+use burn_sfp_core::{GraphModule, Scope, SfpError, Shrink};
+use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner, PruneError};
+
+use crate::support::*;
+
+/// A gated linear unit.
+#[derive(Module, Debug)]
+struct Gated {
+    a: Conv2d,
+    fc: Linear,
+}
+
+graph!(Gated: Tensor<4> => Tensor<2>, |net, x| {
+    let halves = net.a.forward(x).chunk(2, 1);
+    net.fc.forward(mean(halves[0].clone() * sigmoid(halves[1].clone())))
+});
+
+#[test]
+fn chunks() {
+    let net = random(Gated { a: conv(3, 8), fc: linear(4, 3) });
+    let x = input([2, 3, 4, 4]);
+    let smaller = prune(&net, &x, 0.5);
+    let half = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Inside), 2);
+    let both: Vec<usize> = half.iter().copied().chain(half.iter().map(|k| 4 + k)).collect();
+    assert_eq!(kept(&smaller.plan, "a.weight", 0), both);
+    assert_eq!(kept(&smaller.plan, "fc.weight", 0), half);
+    let gone = gone(&half, 4);
+    let zero = silence(&net, &[("a.weight", 0, &gone), ("a.bias", 0, &gone)]);
+    assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
+    sweep(&net, &x, Blocks::Inside);
+}
+
+/// A quarter, a quarter and a half, with three readers.
+#[derive(Module, Debug)]
+struct Fractions {
+    a: Conv2d,
+    first: Conv2d,
+    second: Conv2d,
+    third: Conv2d,
+    fc: Linear,
+}
+
+graph!(Fractions: Tensor<4> => Tensor<2>, |net, x| {
+    let x = relu(net.a.forward(x));
+    let width = x.dims()[1];
+    let part = |from: usize, to: usize| x.clone().narrow(1, from, to - from);
+    let first = net.first.forward(part(0, width / 4));
+    let second = net.second.forward(part(width / 4, width / 2));
+    let third = net.third.forward(part(width / 2, width));
+    net.fc.forward(mean(relu(first + second + third)))
+});
+
+#[test]
+fn slices_at_fractions_of_the_width() {
+    let net = Fractions { a: conv(2, 16), first: conv(4, 6), second: conv(4, 6), third: conv(8, 6), fc: linear(6, 3) };
+    let net = random(net);
+    let x = input([2, 2, 4, 4]);
+    let smaller = prune(&net, &x, 0.5);
+    let plan = &smaller.plan;
+    let quarter = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Inside), 2);
+    let times =
+        |count: usize| -> Vec<usize> { (0..count).flat_map(|k| quarter.iter().map(move |q| 4 * k + q)).collect() };
+    assert_eq!(kept(plan, "a.weight", 0), times(4));
+    assert_eq!(kept(plan, "first.weight", 1), quarter);
+    assert_eq!(kept(plan, "second.weight", 1), quarter);
+    assert_eq!(kept(plan, "third.weight", 1), times(2));
+    let tied = together(&[&norms(&net.first.weight, 0), &norms(&net.second.weight, 0), &norms(&net.third.weight, 0)]);
+    assert_eq!(kept(plan, "fc.weight", 0), strongest(&tied, 3));
+    sweep(&net, &x, Blocks::Inside);
+}
+
+/// Widths of its parts in plain fields.
+#[derive(Module, Debug)]
+struct Widths {
+    a: Conv2d,
+    b: Conv2d,
+    c: Conv2d,
+    widths: [usize; 2],
+}
+
+impl Widths {
+    fn new() -> Self {
+        random(Self { a: conv(2, 12), b: conv(4, 5), c: conv(8, 5), widths: [4, 8] })
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let parts = relu(self.a.forward(x)).split_with_sizes(self.widths.to_vec(), 1);
+        self.b.forward(parts[0].clone()) + self.c.forward(parts[1].clone())
+    }
+}
+
+#[derive(Module, Debug)]
+struct Fixed {
+    parts: Widths,
+}
+
+graph!(Fixed: Tensor<4> => Tensor<4>, |net, x| net.parts.forward(x));
+
+#[derive(Module, Debug)]
+struct Followed {
+    parts: Widths,
+}
+
+graph!(shrink Followed: Tensor<4> => Tensor<4>, |net, x| net.parts.forward(x));
+
+impl Shrink for Followed {
+    fn shrink(&mut self, _scope: &mut Scope<'_>) {
+        self.parts.widths = [self.parts.b.weight.dims()[1], self.parts.c.weight.dims()[1]];
+    }
+}
+
+#[test]
+fn widths_that_are_written_down() {
+    let x = input([2, 2, 4, 4]);
+    let net = Followed { parts: Widths::new() };
+    let smaller = prune(&net, &x, 0.5);
+    assert_eq!(smaller.model.parts.widths, [2, 4]);
+    sweep(&net, &x, Blocks::Inside);
+
+    let net = Fixed { parts: Widths::new() };
+    let planner = Planner::new().budget(Budget::PerLayer(0.5));
+    let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
+    assert!(matches!(error, PruneError::Analysis(SfpError::NotAsPlanned { .. })));
+    holds(error, &["`parts.a`", "`Shrink`", "`dims()`"]);
+}
