@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn_sfp_core::network::{ChannelId, Network};
 
 use crate::group::{Blocks, Group, Groups};
+use crate::remaining::Remaining;
 use crate::{PruneError, Ranking};
 
 /// How many of the scored channels are removed.
@@ -56,6 +57,7 @@ impl Budget {
             network.layers().iter().map(|layer| scores_at(&layer.path)).collect();
         let of_heads = head_scores(network, &scores_at);
         let mut removed = BTreeSet::new();
+        let mut remaining = Remaining::of(network);
         // (score, group, channel) of everything that may go.
         let mut ranked: Vec<(f64, usize, ChannelId)> = Vec::new();
         let mut left: Vec<usize> = Vec::new();
@@ -99,7 +101,7 @@ impl Budget {
             if let Self::PerLayer(_) = self {
                 own.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.2.cmp(&b.2)));
                 let count = (ratio * channels.len() as f64).floor() as usize;
-                removed.extend(own.iter().take(count).map(|(_, _, id)| *id));
+                removed.extend(own.iter().map(|(_, _, id)| *id).filter(|&id| remaining.take(id)).take(count));
             } else {
                 ranked.append(&mut own);
             }
@@ -111,7 +113,7 @@ impl Budget {
                 if removed.len() == count {
                     break;
                 }
-                if left[group] > 1 {
+                if left[group] > 1 && remaining.take(id) {
                     left[group] -= 1;
                     removed.insert(id);
                 }

@@ -51,6 +51,7 @@ mod plan;
 mod planner;
 mod policy;
 mod pruner;
+mod remaining;
 mod rewrite;
 
 pub use budget::Budget;

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::call::{Activation, Binary, Call, Node, Reduce};
 use super::fill::fill;
-use super::heads::{Attention, Mix, Shuffle};
+use super::heads::{Attention, Joint, Mix, Shuffle};
 use super::layers::Layers;
 use super::net::{GIVEN, Inputs, Net, Program};
 use super::spec::{Kind, Spec, Step};
@@ -120,7 +120,14 @@ impl Builder {
         at
     }
 
-    fn new<M: Module>(&mut self, module: M) -> M {
+    /// Everything made since then may lose positions.
+    fn move_since(&mut self, first: usize) {
+        for live in &mut self.live[first..] {
+            live.moving |= live.layout != Layout::Vector;
+        }
+    }
+
+    fn drawn<M: Module>(&mut self, module: M) -> M {
         fill(module, &mut self.rng)
     }
 
@@ -184,7 +191,7 @@ impl Builder {
                 let config = Conv1dConfig::new(from, width, kernel).with_stride(stride).with_dilation(dilation);
                 let padding = PaddingConfig1d::Explicit(padding, if variant == 6 { 0 } else { padding });
                 let config = config.with_padding(padding).with_groups(groups).with_bias(bias);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.conv1.push(layer);
                 self.settle(Call::Conv(self.layers.conv1.len() - 1), &[at])
             }
@@ -193,7 +200,7 @@ impl Builder {
                 let last = if variant == 6 { 0 } else { padding };
                 let config = config.with_padding(PaddingConfig2d::Explicit(padding, padding, last, last));
                 let config = config.with_dilation([dilation; 2]).with_groups(groups).with_bias(bias);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.conv2.push(layer);
                 self.settle(Call::Conv(self.layers.conv2.len() - 1), &[at])
             }
@@ -201,7 +208,7 @@ impl Builder {
                 let config = Conv3dConfig::new([from, width], [kernel; 3]).with_stride([stride; 3]);
                 let config = config.with_padding(PaddingConfig3d::Explicit(padding, padding, padding));
                 let config = config.with_dilation([dilation; 3]).with_groups(groups).with_bias(bias);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.conv3.push(layer);
                 self.settle(Call::Conv(self.layers.conv3.len() - 1), &[at])
             }
@@ -222,21 +229,21 @@ impl Builder {
             Layout::Signal => {
                 let config =
                     ConvTranspose1dConfig::new([from, width], kernel).with_stride(stride).with_padding(padding);
-                let layer = self.new(config.with_groups(groups).with_bias(bias).init(&device));
+                let layer = self.drawn(config.with_groups(groups).with_bias(bias).init(&device));
                 self.layers.up1.push(layer);
                 self.settle(Call::Transposed(self.layers.up1.len() - 1), &[at])
             }
             Layout::Map => {
                 let config = ConvTranspose2dConfig::new([from, width], [kernel; 2]).with_stride([stride; 2]);
                 let config = config.with_padding([padding; 2]).with_groups(groups).with_bias(bias);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.up2.push(layer);
                 self.settle(Call::Transposed(self.layers.up2.len() - 1), &[at])
             }
             Layout::Volume => {
                 let config = ConvTranspose3dConfig::new([from, width], [kernel; 3]).with_stride([stride; 3]);
                 let config = config.with_padding([padding; 3]).with_groups(groups).with_bias(bias);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.up3.push(layer);
                 self.settle(Call::Transposed(self.layers.up3.len() - 1), &[at])
             }
@@ -248,7 +255,7 @@ impl Builder {
     fn linear(&mut self, at: usize, width: usize, bias: bool) -> usize {
         let from = *self.dims(at).last().expect("no value has rank 0");
         let device = self.device.clone();
-        let layer = self.new(LinearConfig::new(from, width).with_bias(bias).init(&device));
+        let layer = self.drawn(LinearConfig::new(from, width).with_bias(bias).init(&device));
         self.layers.linear.push(layer);
         self.keep(Call::Linear(self.layers.linear.len() - 1), at)
     }
@@ -307,13 +314,13 @@ impl Builder {
     }
 
     fn bare(&mut self, channels: usize) -> usize {
-        let bare = self.new(Param::from_tensor(Tensor::<1>::ones([channels], &self.device)));
+        let bare = self.drawn(Param::from_tensor(Tensor::<1>::ones([channels], &self.device)));
         self.layers.bare.push(bare);
         self.layers.bare.len() - 1
     }
 
     fn matrix(&mut self, rows: usize, columns: usize) -> usize {
-        let matrix = self.new(Param::from_tensor(Tensor::<2>::ones([rows, columns], &self.device)));
+        let matrix = self.drawn(Param::from_tensor(Tensor::<2>::ones([rows, columns], &self.device)));
         self.layers.matrix.push(matrix);
         self.layers.matrix.len() - 1
     }
@@ -346,7 +353,7 @@ impl Builder {
             }
             Kind::BatchNorm => {
                 let at = if layout == Tokens { self.to(at, Signal, 0) } else { at };
-                let norm = self.new(BatchNormConfig::new(channels).with_epsilon(EPSILON).init(&device));
+                let norm = self.drawn(BatchNormConfig::new(channels).with_epsilon(EPSILON).init(&device));
                 self.layers.batch.push(norm);
                 self.keep(Call::BatchNorm(self.layers.batch.len() - 1), at)
             }
@@ -421,7 +428,7 @@ impl Builder {
                 let (padding, from) = (PaddingConfig2d::Explicit(0, 0, 0, 0), self.channels(at));
                 let offsets = self.convolution(at, 2 * kernel * kernel, if kernel == 1 { 0 } else { 3 }, 1);
                 let config = DeformConv2dConfig::new([from, width], [kernel; 2]).with_padding(padding);
-                let layer = self.new(config.init(&device));
+                let layer = self.drawn(config.init(&device));
                 self.layers.deform.push(layer);
                 self.settle(Call::Deform(self.layers.deform.len() - 1), &[at, offsets])
             }
@@ -436,24 +443,21 @@ impl Builder {
                 self.keep(Call::MatrixLeft(matrix), at)
             }
             Kind::TokenMix => {
-                let back = layout == Tokens;
-                let at = if back { self.to(at, Signal, 0) } else { at };
-                let length = *self.dims(at).last().expect("no value has rank 0");
-                let hidden = self.linear(at, width, true);
+                let first = self.live.len();
+                let own = if layout == Tokens { self.to(at, Signal, 0) } else { at };
+                let length = *self.dims(own).last().expect("no value has rank 0");
+                let hidden = self.linear(own, width, true);
                 let hidden = self.keep(Call::Activation(Activation::Gelu), hidden);
                 let residual = variant.is_multiple_of(3);
-                let mixed = self.linear(hidden, if residual { length } else { 1 + b % 6 }, true);
-                let mixed = if residual {
-                    let at = self.emit(Call::Binary(Binary::Add), &[mixed, at], self.layout(at));
-                    self.live[at].moving |= self.live[mixed].moving;
-                    at
-                } else {
-                    mixed
-                };
-                for at in [hidden, mixed] {
-                    self.live[at].moving |= self.layout(at) != Vector;
+                let mut mixed = self.linear(hidden, if residual { length } else { 1 + b % 6 }, true);
+                if residual {
+                    mixed = self.emit(Call::Binary(Binary::Add), &[mixed, own], self.layout(own));
                 }
-                if back { self.to(mixed, Tokens, 0) } else { mixed }
+                if layout == Tokens {
+                    mixed = self.to(mixed, Tokens, 0);
+                }
+                self.move_since(first);
+                mixed
             }
             Kind::Scores => {
                 let (at, other) = (self.to(at, Tokens, variant), self.back(b));
@@ -468,8 +472,9 @@ impl Builder {
                 if self.live[at].moving || self.live[other].moving {
                     return self.settle(Call::Softmax(1), &[at]);
                 }
+                let first = self.live.len();
                 let gram = self.emit(Call::Gram, &[at, other], Tokens);
-                self.live[gram].moving = true;
+                self.move_since(first);
                 gram
             }
             Kind::Attention => {
@@ -480,17 +485,25 @@ impl Builder {
                     3 if !self.live[other].moving => Mix::Linear,
                     1 => Mix::Turned,
                     2 => Mix::Fused,
+                    4 => Mix::Root,
                     _ => Mix::Softmax,
                 };
                 let sizes = [1 + b % 4, 1 + width % 4, 1 + variant % 4];
                 let (own, read) = (self.channels(at), self.channels(other));
                 let layer = Attention::new([own, read], sizes, width, variant < 8, mix, &device);
-                let layer = self.new(layer);
+                let layer = self.drawn(layer);
                 self.layers.attention.push(layer);
                 let moving = self.live[at].moving;
                 let made = self.emit(Call::Attention(self.layers.attention.len() - 1), &[at, other], Tokens);
                 self.live[made].moving = moving;
                 made
+            }
+            Kind::Joint => {
+                let at = self.to(at, Tokens, variant);
+                let layer = Joint::new(self.channels(at), 1 + b % 4, 1 + variant % 4, width, &device);
+                let layer = self.drawn(layer);
+                self.layers.joint.push(layer);
+                self.keep(Call::Joint(self.layers.joint.len() - 1), at)
             }
             Kind::Gate => {
                 let squeezed = self.reduced(at, Reduce::Mean);
@@ -509,7 +522,7 @@ impl Builder {
                 let channels = self.channels(at);
                 let divisors: Vec<usize> = (1..=channels).rev().filter(|d| channels.is_multiple_of(*d)).collect();
                 let groups = divisors[variant % divisors.len()];
-                let norm = self.new(GroupNormConfig::new(groups, channels).with_epsilon(EPSILON).init(&device));
+                let norm = self.drawn(GroupNormConfig::new(groups, channels).with_epsilon(EPSILON).init(&device));
                 self.layers.group.push(norm);
                 self.settle(Call::GroupNorm(self.layers.group.len() - 1), &[at])
             }
@@ -519,19 +532,19 @@ impl Builder {
                     return self.project(at, width);
                 }
                 let channels = self.channels(at);
-                let norm = self.new(InstanceNormConfig::new(channels).with_epsilon(EPSILON).init(&device));
+                let norm = self.drawn(InstanceNormConfig::new(channels).with_epsilon(EPSILON).init(&device));
                 self.layers.instance.push(norm);
                 self.settle(Call::InstanceNorm(self.layers.instance.len() - 1), &[at])
             }
             Kind::LayerNorm => {
                 let last = *self.dims(at).last().expect("no value has rank 0");
-                let norm = self.new(LayerNormConfig::new(last).with_epsilon(EPSILON).init(&device));
+                let norm = self.drawn(LayerNormConfig::new(last).with_epsilon(EPSILON).init(&device));
                 self.layers.layer.push(norm);
                 self.keep(Call::LayerNorm(self.layers.layer.len() - 1), at)
             }
             Kind::RmsNorm => {
                 let last = *self.dims(at).last().expect("no value has rank 0");
-                let norm = self.new(RmsNormConfig::new(last).with_epsilon(EPSILON).init(&device));
+                let norm = self.drawn(RmsNormConfig::new(last).with_epsilon(EPSILON).init(&device));
                 self.layers.rms.push(norm);
                 self.keep(Call::RmsNorm(self.layers.rms.len() - 1), at)
             }
@@ -561,7 +574,7 @@ impl Builder {
             }
             Kind::Prelu => {
                 let slopes = if layout == Tokens || variant.is_multiple_of(4) { 1 } else { channels };
-                let layer = self.new(PReluConfig::new().with_num_parameters(slopes).init(&device));
+                let layer = self.drawn(PReluConfig::new().with_num_parameters(slopes).init(&device));
                 self.layers.prelu.push(layer);
                 self.keep(Call::Prelu(self.layers.prelu.len() - 1), at)
             }
@@ -582,7 +595,7 @@ impl Builder {
             Kind::Wide => {
                 let at = self.to(at, Map, variant);
                 let wide = Tensor::<4>::ones([1, self.channels(at), 1, 1], &device);
-                let wide = self.new(Param::from_tensor(wide));
+                let wide = self.drawn(Param::from_tensor(wide));
                 self.layers.wide.push(wide);
                 self.keep(Call::Wide(self.layers.wide.len() - 1, variant.is_multiple_of(2)), at)
             }
@@ -628,7 +641,7 @@ impl Builder {
             Kind::Shuffle => {
                 let divisors: Vec<usize> = (1..=channels).filter(|d| channels.is_multiple_of(*d)).collect();
                 let groups = divisors[(1 + variant) % divisors.len()];
-                let layer = self.new(Shuffle::new(channels, groups, &device));
+                let layer = self.drawn(Shuffle::new(channels, groups, &device));
                 self.layers.shuffle.push(layer);
                 self.keep(Call::Shuffle(self.layers.shuffle.len() - 1), at)
             }
@@ -685,8 +698,9 @@ impl Builder {
                 Volume => self.keep(Call::Swap(2 + variant % 2, 4), at),
                 Signal | Tokens => {
                     // Channels become positions.
+                    let first = self.live.len();
                     let swapped = self.keep(Call::Swap(1, 2), at);
-                    self.live[swapped].moving = true;
+                    self.move_since(first);
                     swapped
                 }
             },
@@ -715,7 +729,7 @@ impl Builder {
             Kind::ToVector => self.to(at, Vector, variant),
             Kind::ToVolume => self.to(at, Volume, variant),
             Kind::Embed => {
-                let layer = self.new(EmbeddingConfig::new(ENTRIES, width).init(&device));
+                let layer = self.drawn(EmbeddingConfig::new(ENTRIES, width).init(&device));
                 self.layers.embedding.push(layer);
                 self.emit(Call::Embed(self.layers.embedding.len() - 1), &[], Tokens)
             }

@@ -106,6 +106,7 @@ pub enum Call {
     /// `a^T b` over tokens.
     Gram,
     Attention(usize),
+    Joint(usize),
     BatchNorm(usize),
     LayerNorm(usize),
     GroupNorm(usize),
@@ -241,6 +242,7 @@ impl Layers {
             Call::Scores => Value::Three(x.three().matmul(other().three().swap_dims(1, 2))),
             Call::Gram => Value::Three(x.three().swap_dims(1, 2).matmul(other().three())),
             Call::Attention(at) => Value::Three(self.attention[*at].forward(x.three(), other().three())),
+            Call::Joint(at) => Value::Three(self.joint[*at].forward(x.three())),
             Call::BatchNorm(at) => each!(x, x => self.batch[*at].forward(x)),
             Call::LayerNorm(at) => each!(x, x => self.layer[*at].forward(x)),
             Call::GroupNorm(at) => each!(x, x => self.group[*at].forward(x)),

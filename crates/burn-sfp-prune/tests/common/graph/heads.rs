@@ -20,6 +20,8 @@ pub enum Mix {
     Linear,
     /// Burn's attention operation.
     Fused,
+    /// Over the root of the width of a head.
+    Root,
 }
 
 /// Queries of one value, keys and values of another (or the same).
@@ -53,7 +55,9 @@ impl Attention {
         let query = self.split(self.query.forward(x));
         let key = self.split(self.key.forward(y.clone()));
         let value = self.split(self.value.forward(y));
+        let root = (query.dims()[3] as f64).sqrt();
         let mixed = match self.mix {
+            Mix::Root => softmax(query.matmul(key.swap_dims(2, 3)) / root, 3).matmul(value),
             Mix::Softmax => softmax(query.matmul(key.swap_dims(2, 3)) * 0.7, 3).matmul(value),
             Mix::Turned => softmax(key.matmul(query.swap_dims(2, 3)).swap_dims(2, 3).div_scalar(1.5), 3).matmul(value),
             Mix::Linear => query.matmul(key.swap_dims(2, 3).matmul(value)) * 0.2,
@@ -89,6 +93,47 @@ fn left(scope: &Scope<'_>, parameter: &str, axis: usize, blocks: usize) -> Optio
     let mut kept: Vec<usize> = change.keep.iter().map(|index| index / width).collect();
     kept.dedup();
     Some(kept.len())
+}
+
+/// Attention of a value to itself, whose queries, keys and values come from one layer.
+#[derive(Module, Debug)]
+pub struct Joint {
+    pub qkv: Linear,
+    pub output: Linear,
+    pub heads: usize,
+}
+
+impl Joint {
+    pub fn new(input: usize, heads: usize, width: usize, out: usize, device: &Device) -> Self {
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        Self { qkv: linear(input, 3 * heads * width), output: linear(heads * width, out), heads }
+    }
+
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [samples, tokens, _] = x.dims();
+        let [query, key, value]: [Tensor<4>; 3] = self
+            .qkv
+            .forward(x)
+            .chunk(3, 2)
+            .into_iter()
+            .map(|part| {
+                let width = part.dims()[2] / self.heads;
+                part.reshape([samples, tokens, self.heads, width]).swap_dims(1, 2)
+            })
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("three chunks");
+        let mixed = softmax(query.matmul(key.swap_dims(2, 3)) * 0.7, 3).matmul(value).swap_dims(1, 2);
+        self.output.forward(mixed.flatten(2, 3))
+    }
+}
+
+impl Shrink for Joint {
+    fn shrink(&mut self, scope: &mut Scope<'_>) {
+        if let Some(blocks) = left(scope, "qkv.weight", 1, 3 * self.heads) {
+            self.heads = blocks / 3;
+        }
+    }
 }
 
 /// Scales channels and deals them out: channel `m` of group `g` becomes channel `g` of group `m`.

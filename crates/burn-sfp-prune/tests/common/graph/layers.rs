@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, Embedding, GroupNorm, InstanceNorm, LayerNorm, Linear,
 use burn::tensor::Tensor;
 use burn_sfp_core::Shrink;
 
-use super::heads::{Attention, Shuffle};
+use super::heads::{Attention, Joint, Shuffle};
 
 #[derive(Module, Debug, Shrink, Default)]
 #[shrink(crate = burn_sfp_core)]
@@ -27,6 +27,7 @@ pub struct Layers {
     pub prelu: Vec<PRelu>,
     pub embedding: Vec<Embedding>,
     pub attention: Vec<Attention>,
+    pub joint: Vec<Joint>,
     pub shuffle: Vec<Shuffle>,
     /// One number a channel.
     pub bare: Vec<Param<Tensor<1>>>,

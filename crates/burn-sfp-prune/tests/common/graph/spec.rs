@@ -27,6 +27,7 @@ steps!(
     Transposed,
     Shuffle,
     Attention,
+    Joint,
     Gate,
     Matrix,
     MatrixLeft,

@@ -51,7 +51,7 @@ pub fn expected() -> Vec<String> {
     all
 }
 
-const NAMES: [&str; 78] = [
+const NAMES: [&str; 79] = [
     "Adaptive",
     "Add",
     "Assign of channels",
@@ -78,6 +78,7 @@ const NAMES: [&str; 78] = [
     "GroupNorm",
     "InstanceNorm",
     "Interpolate",
+    "Joint",
     "LayerNorm",
     "LikeOf",
     "Linear",
