@@ -6,7 +6,7 @@
 //! | plain fields that follow when a layer shrinks | [`Shrink`] |
 //! | labelled batches | [`Calibration`] and its three sources |
 //! | attention whose heads can leave | [`nn`] |
-//! | the captured network, its layers and channels | [`network`] |
+//! | the captured network, its layers, heads and channels | [`network`] |
 //! | one pass over the samples, readouts | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
@@ -57,7 +57,7 @@ mod progress;
 mod shrink;
 mod sweep;
 
-pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ParameterShape, ReadoutInfo, Seconds};
+pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ParameterShape, ReadoutInfo, Seconds, UnitKind};
 pub use burn_sfp_derive::Shrink;
 pub use data::{Batch, BatchIter, Calibration, FnCalibration, LoaderCalibration, TensorCalibration};
 pub use error::SfpError;

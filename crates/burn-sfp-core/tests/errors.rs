@@ -200,7 +200,7 @@ fn analysis_files_that_are_none() {
     let mut other = analysis(&model(), AnalyzeConfig::new());
     other.version = 99;
     other.save(&path).unwrap();
-    unreadable(&path, &["version 99", "version 1", "analyse again"]);
+    unreadable(&path, &["version 99", "version 2", "analyse again"]);
     assert!(other.save(folder.path().join("missing/analysis.json")).is_err());
 }
 

@@ -1,6 +1,6 @@
 //! How much goes: turns scores of filters into channels to remove.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_core::network::{ChannelId, Network};
 
@@ -47,15 +47,14 @@ impl Budget {
             });
         }
         // Scores over their layer's mean.
-        let scores: Vec<Option<(&Vec<f64>, f64)>> = network
-            .layers()
-            .iter()
-            .map(|layer| {
-                let scores = ranking.filters.get(&layer.path)?;
-                let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-                Some((scores, if mean > 0.0 { mean } else { 1.0 }))
-            })
-            .collect();
+        let scores_at = |path: &String| {
+            let scores = ranking.filters.get(path)?;
+            let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+            Some((scores, if mean > 0.0 { mean } else { 1.0 }))
+        };
+        let scores: Vec<Option<(&Vec<f64>, f64)>> =
+            network.layers().iter().map(|layer| scores_at(&layer.path)).collect();
+        let of_heads = head_scores(network, &scores_at);
         let mut removed = BTreeSet::new();
         // (score, group, channel) of everything that may go.
         let mut ranked: Vec<(f64, usize, ChannelId)> = Vec::new();
@@ -63,14 +62,19 @@ impl Budget {
         for (group, Group { layers, blocks: coordinate, channels }) in groups.groups.iter().enumerate() {
             left.push(channels.len());
             let other = coordinate.is_some_and(|coordinate| coordinate != blocks);
-            if other || layers.iter().all(|&layer| scores[layer].is_none()) {
+            let scored = layers.iter().any(|&layer| scores[layer].is_some())
+                || channels.iter().any(|id| of_heads.contains_key(id));
+            if other || !scored {
                 continue;
             }
-            // Tied layers speak with one voice: the mean of their scores.
+            // Tied layers speak with one voice: the mean of their scores. Heads that were scored themselves, with their own.
             let mut own: Vec<(f64, usize, ChannelId)> = channels
                 .iter()
                 .filter(|id| groups.channels[id].pinned.is_none())
                 .map(|&id| {
+                    if let Some(&score) = of_heads.get(&id) {
+                        return (score, group, id);
+                    }
                     let (mut sum, mut count) = (0.0, 0);
                     for &(layer, filter) in &groups.channels[&id].made_by {
                         if let Some((scores, mean)) = scores[layer] {
@@ -115,4 +119,24 @@ impl Budget {
         }
         Ok(removed)
     }
+}
+
+/// For each channel of a head that was scored the head's score over the mean of its attention, where several attentions share it
+/// the mean of theirs.
+fn head_scores<'a>(
+    network: &Network,
+    scores_at: &impl Fn(&String) -> Option<(&'a Vec<f64>, f64)>,
+) -> BTreeMap<ChannelId, f64> {
+    let mut all: BTreeMap<ChannelId, (f64, f64)> = BTreeMap::new();
+    for heads in network.heads() {
+        let Some((scores, mean)) = scores_at(&heads.path) else { continue };
+        for (&channel, score) in heads.output_channels().iter().zip(scores) {
+            for atom in network.flow().atoms(channel) {
+                let (sum, count) = all.entry(atom).or_default();
+                *sum += score / mean;
+                *count += 1.0;
+            }
+        }
+    }
+    all.into_iter().map(|(atom, (sum, count))| (atom, sum / count)).collect()
 }

@@ -304,18 +304,20 @@ fn is_trained(path: &str) -> bool {
 
 fn check(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), PruneError> {
     let layers: HashMap<&str, &Layer> = network.layers().iter().map(|layer| (layer.path.as_str(), layer)).collect();
-    let find = |path: &String| {
-        layers.get(path.as_str()).copied().ok_or_else(|| PruneError::UnknownLayer {
-            path: path.clone(),
-            available: network.layers().iter().map(|layer| layer.path.clone()).collect(),
-        })
+    let unknown = |path: &String| PruneError::UnknownLayer {
+        path: path.clone(),
+        available: network.layers().iter().map(|layer| layer.path.clone()).collect(),
     };
+    let find = |path: &String| layers.get(path.as_str()).copied().ok_or_else(|| unknown(path));
     let bad =
         |path: &String, what: String| Err(PruneError::BadRanking { policy: policy.into(), path: path.clone(), what });
     for (path, scores) in &ranking.filters {
-        let layer = find(path)?;
-        if scores.len() != layer.filters {
-            return bad(path, format!("{} scores for {} filters", scores.len(), layer.filters));
+        let units = match network.heads_at(path) {
+            Some(heads) => heads.heads,
+            None => find(path)?.filters,
+        };
+        if scores.len() != units {
+            return bad(path, format!("{} scores for {units} filters", scores.len()));
         }
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             return bad(path, format!("the score of filter {at} is {}", scores[at]));

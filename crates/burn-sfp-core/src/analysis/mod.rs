@@ -17,7 +17,7 @@ use crate::performance::{FilterPerformance, LayerSummary};
 use crate::sweep::GradientConfig;
 
 /// Version of the file format.
-pub const ANALYSIS_VERSION: u32 = 1;
+pub const ANALYSIS_VERSION: u32 = 2;
 
 /// What made the readout of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,16 +81,27 @@ impl ReadoutInfo {
     }
 }
 
-/// What was found in one layer.
+/// What the units of an entry of an analysis are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitKind {
+    /// The heads of an attention, see [`Heads`](crate::network::Heads). In files `"heads"`.
+    Heads,
+    /// The filters or nodes of a layer of this kind. In files the kind alone, for example `"linear"`.
+    #[serde(untagged)]
+    Layer(LayerKind),
+}
+
+/// What was found in one layer, or among the heads of one attention.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerAnalysis {
-    /// Module path.
+    /// Module path, of heads their [`Heads::path`](crate::network::Heads::path).
     pub path: String,
-    /// Kind of layer.
-    pub kind: LayerKind,
-    /// F: number of filters.
+    /// What its units are.
+    pub kind: UnitKind,
+    /// F: number of filters, nodes or heads.
     pub filters: usize,
-    /// S: positions that the readout saw.
+    /// S: positions that the readout saw; of heads tokens times width.
     pub positions: usize,
     /// The grid that positions were pooled to, `None` where every position counted.
     pub grid: Option<Vec<usize>>,
@@ -100,7 +111,7 @@ pub struct LayerAnalysis {
     pub samples: u64,
     /// What made the readout.
     pub readout: ReadoutInfo,
-    /// One entry a filter.
+    /// One entry a filter, node or head.
     pub performance: Vec<FilterPerformance>,
     /// The layer in a few numbers.
     pub summary: LayerSummary,
@@ -149,7 +160,7 @@ pub struct Analysis {
     pub counts: Vec<u64>,
     /// Top-1 of the network on the calibration data.
     pub top1: f64,
-    /// The analysed layers, in the order in which they run.
+    /// The analysed layers and heads, in the order in which they run.
     pub layers: Vec<LayerAnalysis>,
     /// For each layer's path the mean of each of its input channels (convolution: over samples and positions) or
     /// features (linear): what a removed channel leaves behind in its consumer's bias.
@@ -185,7 +196,7 @@ impl Analysis {
         }
     }
 
-    /// The analysis of the layer at a module path.
+    /// The analysis of the layer or the heads at a path.
     pub fn layer(&self, path: &str) -> Option<&LayerAnalysis> {
         self.layers.iter().find(|layer| layer.path == path)
     }

@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use ndarray::{Array2, Array3, Axis};
 
-use super::{LayerAnalysis, ReadoutInfo, Seconds};
+use super::{LayerAnalysis, ReadoutInfo, Seconds, UnitKind};
 use crate::SfpError;
-use crate::network::LayerKind;
 use crate::performance::{LayerSummary, filter_performances};
 use crate::sweep::ridge_readout;
 
@@ -14,7 +13,7 @@ use crate::sweep::ridge_readout;
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
     pub path: String,
-    pub kind: LayerKind,
+    pub kind: UnitKind,
     pub grid: Option<Vec<usize>>,
     /// Class sums `[C, F, S]`.
     pub sums: Array3<f64>,

@@ -9,7 +9,7 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 
 use super::index::Index;
-use super::{Flow, Layer, layer};
+use super::{Flow, Heads, Layer, layer};
 use crate::error::panic_message;
 use crate::{GraphModule, InputMapper, ModuleInput, SfpError, backend};
 
@@ -61,6 +61,7 @@ pub struct Network {
     pub(crate) batch: usize,
     pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
+    pub(crate) heads: Vec<Heads>,
     pub(crate) flow: Flow,
     pub(crate) index: Index,
 }
@@ -143,6 +144,7 @@ impl Network {
             batch,
             device: model.devices().into_iter().next().unwrap_or_default().without_autodiff(),
             layers: Vec::new(),
+            heads: Vec::new(),
             flow: Flow::default(),
             index: Index::default(),
         };
@@ -212,9 +214,11 @@ impl Network {
 
     /// Checks that a capture of another batch size runs the same operations.
     pub(crate) fn same_operations(&self, other: &Network) -> Result<(), SfpError> {
-        // Burn folds the leading axes of linear layers into rows by the size of the batch: reshapes may differ.
+        // By the size of the batch Burn folds the leading axes of linear layers into rows, and swaps axes around products of
+        // vectors: these may differ.
         let names = |network: &Network| {
-            network.operations.iter().map(super::op::name).filter(|name| name != "Reshape").collect::<Vec<_>>()
+            let names = network.operations.iter().map(super::op::name);
+            names.filter(|name| name != "Reshape" && name != "SwapDims").collect::<Vec<_>>()
         };
         let (ours, theirs) = (names(self), names(other));
         let differ = (0..ours.len().max(theirs.len())).find(|&k| ours.get(k) != theirs.get(k));

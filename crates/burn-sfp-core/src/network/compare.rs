@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId};
+use burn::backend::ir::{
+    BaseOperationIr as B, FloatOperationIr as F, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId,
+};
 
 use super::op::{convolution, kept_range, name};
 use super::{ChannelId, Network};
@@ -42,15 +44,20 @@ impl Network {
         let (own, other) = (essential(self), essential(smaller));
         let epsilons: HashMap<usize, f64> =
             self.shrunk_means(removed).into_iter().map(|(_, add, epsilon, ratio)| (add, epsilon * ratio)).collect();
+        let (other, made) = turned_back(&own, other);
         if own.len() != other.len() {
+            // The first that differs; where one graph is the start of the other, what the longer one goes on with.
+            let at =
+                (0..).find(|&k| own.get(k).map(|o| name(o.1)) != other.get(k).map(|o| name(o.1))).unwrap_or_default();
+            let or_end = |all: &[Entry<'_>]| all.get(at).map_or_else(|| "the end".into(), |op| name(op.1));
             return Err(SfpError::NotAsPlanned {
-                operation: 0,
-                name: "the whole graph".into(),
-                after: None,
-                what: format!("{} operations instead of {}", other.len(), own.len()),
+                operation: own.get(at).map_or(self.operations.len(), |op| op.0),
+                name: or_end(&own),
+                after: own.get(at).and_then(|op| self.layer_before(op.0)).map(str::to_string),
+                what: format!("{} runs there ({} operations instead of {})", or_end(&other), other.len(), own.len()),
             });
         }
-        for ((index, ours), (_, theirs)) in own.into_iter().zip(other) {
+        for (((index, ours), (_, theirs)), made) in own.into_iter().zip(other).zip(made) {
             let differ = |what: String| {
                 let after = self.layer_before(index).map(str::to_string);
                 Err(SfpError::NotAsPlanned { operation: index, name: name(ours), after, what })
@@ -58,7 +65,7 @@ impl Network {
             if std::mem::discriminant(ours) != std::mem::discriminant(theirs) || name(ours) != name(theirs) {
                 return differ(format!("{} runs there", name(theirs)));
             }
-            for (out, found) in ours.outputs().zip(theirs.outputs()) {
+            for (out, found) in ours.outputs().zip(made.outputs()) {
                 let expected = self.flow.shape_without(out, removed);
                 let found: Vec<usize> = found.shape.iter().copied().collect();
                 if !same_but_folded(&expected, &found) {
@@ -122,17 +129,48 @@ impl Network {
             OperationIr::BaseFloat(B::SwapDims(op)) => op.input.id,
             OperationIr::BaseFloat(B::Permute(op)) => op.input.id,
             OperationIr::NumericFloat(_, N::MulScalar(op) | N::DivScalar(op)) => op.lhs.id,
-            OperationIr::Float(_, burn::backend::ir::FloatOperationIr::Matmul(op)) => op.lhs.id,
+            OperationIr::Float(_, F::Matmul(op)) => op.lhs.id,
             _ => return None,
         })
     }
 }
 
+/// An operation and its position in the network.
+type Entry<'a> = (usize, &'a OperationIr);
+
 /// All operations but reshapes: Burn folds the leading axes of linear layers into rows, or does not, by their widths. A
 /// reshape that goes wrong shows in the shape of what comes next.
-fn essential(network: &Network) -> Vec<(usize, &OperationIr)> {
+fn essential(network: &Network) -> Vec<Entry<'_>> {
     let reshape = |op: &OperationIr| matches!(op, OperationIr::BaseFloat(B::Reshape(_)));
     network.operations.iter().enumerate().filter(|(_, op)| !reshape(op)).collect()
+}
+
+/// Burn turns the product of one row a batch with one matrix for all batches round: `[.., b, 1, k]` becomes `[.., 1, b, k]`
+/// before and back after it. Where the smaller network does and the original does not, the two swaps are left out; next to
+/// each operation that stays comes the one that makes its result.
+fn turned_back<'a>(own: &[Entry<'a>], other: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<&'a OperationIr>) {
+    let product = |op: &OperationIr| matches!(op, OperationIr::Float(_, F::Matmul(_)));
+    let (mut all, mut made) = (Vec::with_capacity(other.len()), Vec::with_capacity(other.len()));
+    let mut at = 0;
+    while at < other.len() {
+        let turned = match (own.get(all.len()), &other[at..]) {
+            (
+                Some((_, ours)),
+                [
+                    (_, OperationIr::BaseFloat(B::SwapDims(before))),
+                    (_, OperationIr::Float(_, F::Matmul(op))),
+                    (_, OperationIr::BaseFloat(B::SwapDims(after))),
+                    ..,
+                ],
+            ) => product(ours) && op.lhs.id == before.out.id && after.input.id == op.out.id,
+            _ => false,
+        };
+        let (kept, last) = if turned { (at + 1, at + 2) } else { (at, at) };
+        all.push(other[kept]);
+        made.push(other[last].1);
+        at = last + 1;
+    }
+    (all, made)
 }
 
 /// Whether two shapes are the same, leading axes perhaps folded into one.
@@ -155,4 +193,59 @@ fn scalars(op: &OperationIr) -> Vec<f64> {
     let mut all = Collect(Vec::new());
     op.clone().visit_mut(&mut all);
     all.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GraphModule;
+    use burn::module::{Module, Param};
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::{Device, Tensor};
+
+    /// The layer's filters are the rows of a product with one matrix for all samples.
+    #[derive(Module, Debug)]
+    struct Rows {
+        rows: Linear,
+        matrix: Param<Tensor<3>>,
+        last: Linear,
+    }
+
+    impl GraphModule for Rows {
+        type Inputs = Tensor<3>;
+        type Outputs = Tensor<3>;
+        fn run(&self, x: Tensor<3>) -> Tensor<3> {
+            let rows = self.rows.forward(x).swap_dims(1, 2);
+            self.last.forward(rows.matmul(self.matrix.val()).swap_dims(1, 2))
+        }
+    }
+
+    fn captured(filters: usize) -> Network {
+        let device = Device::flex();
+        let model = Rows {
+            rows: LinearConfig::new(3, filters).init(&device),
+            matrix: Param::from_tensor(Tensor::ones([1, 4, 5], &device)),
+            last: LinearConfig::new(filters, 2).init(&device),
+        };
+        Network::capture(&model, &Tensor::zeros([2, 4, 3], &device)).unwrap()
+    }
+
+    #[test]
+    fn a_product_that_burn_turns_round_is_the_same() {
+        let (network, smaller) = (captured(3), captured(1));
+        let filters = &network.layer("rows").unwrap().output_channels;
+        let removed = network.flow.closed(&filters[1..].iter().copied().collect());
+        assert!(smaller.operations.len() > network.operations.len());
+        assert_eq!(network.compare_smaller(&removed, &smaller).unwrap(), []);
+        let one_too_few = network.flow.closed(&filters[2..].iter().copied().collect());
+        assert!(network.compare_smaller(&one_too_few, &smaller).is_err());
+    }
+
+    #[test]
+    fn the_first_operation_that_differs_is_named() {
+        let (network, mut smaller) = (captured(3), captured(3));
+        smaller.operations.truncate(3);
+        let error = network.compare_smaller(&BTreeSet::new(), &smaller).unwrap_err().to_string();
+        assert!(error.contains("the end runs there"), "{error}");
+    }
 }

@@ -215,6 +215,7 @@ pub(super) fn describe(network: &mut Network) {
     network.flow = flow;
     network.layers = layers;
     network.index.layers = outputs;
+    network.heads = network.find_heads();
 }
 
 struct Finder<'a> {

@@ -9,19 +9,7 @@ use super::{ChannelId, Layer, Network, op};
 impl Network {
     /// The layers whose output a layer reads without another layer in between, in the order in which they run.
     pub fn producers(&self, layer: &Layer) -> Vec<&Layer> {
-        let mut found = BTreeSet::new();
-        let mut seen = HashSet::new();
-        let mut open = layer.inputs_of_calls.clone();
-        while let Some(tensor) = open.pop() {
-            if !seen.insert(tensor) {
-                continue;
-            }
-            if let Some(&producer) = self.index.layers.get(&tensor) {
-                found.insert(producer);
-            } else if let Some(&maker) = self.index.makers.get(&tensor) {
-                open.extend(self.operations[maker].inputs().map(|input| input.id));
-            }
-        }
+        let found = self.layers_behind(layer.inputs_of_calls.clone());
         found.into_iter().map(|index| &self.layers[index]).collect()
     }
 
@@ -73,5 +61,22 @@ impl Network {
         let meets = |op: &&OperationIr| op.inputs().filter(|input| carries(input)).count() > 1;
         let all = self.operations.iter().enumerate();
         all.filter(|(_, op)| meets(op)).map(|(index, op)| format!("operation {index} ({})", op::name(op))).collect()
+    }
+
+    /// The layers reached from these tensors against the direction of the data, none behind another.
+    pub(super) fn layers_behind(&self, mut open: Vec<TensorId>) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut seen = HashSet::new();
+        while let Some(tensor) = open.pop() {
+            if !seen.insert(tensor) {
+                continue;
+            }
+            if let Some(&producer) = self.index.layers.get(&tensor) {
+                found.insert(producer);
+            } else if let Some(&maker) = self.index.makers.get(&tensor) {
+                open.extend(self.operations[maker].inputs().map(|input| input.id));
+            }
+        }
+        found
     }
 }

@@ -15,10 +15,10 @@ pub(super) fn measure<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     model: &M,
     data: &C,
     network: &Network,
-    fitted: &[(usize, Option<Pooled>, Array3<f32>)],
+    fitted: &[(Probe, Option<Pooled>, Array3<f32>)],
     progress: &dyn Progress,
 ) -> Result<Vec<f64>, SfpError> {
-    let probes: Vec<Probe> = fitted.iter().map(|(layer, _, _)| Probe::Output(*layer)).collect();
+    let probes: Vec<Probe> = fitted.iter().map(|(probe, _, _)| *probe).collect();
     let (probes, receivers) = deduplicate(network, probes);
     let mut runner = Runner::new(model, network.clone(), probes)?;
     let weights: Vec<Tensor<2>> = fitted

@@ -52,12 +52,14 @@ impl Default for GradientConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
-    /// Average-pooled so far that a layer has at most 2,048 features (F·S) where that is possible.
+    /// Average-pooled so far that a layer has at most 2,048 features (F·S) where that is possible. Maps are pooled along their
+    /// position axes, nodes of linear layers and heads of attentions along their tokens; the numbers that a head gives each
+    /// token stay apart.
     #[default]
     Auto,
     /// Every position counts, as in the paper.
     Full,
-    /// Average-pooled to at most this many positions along each axis.
+    /// Average-pooled to at most this many positions along each of these axes.
     AtMost(usize),
 }
 
@@ -76,7 +78,8 @@ pub struct AnalyzeConfig {
     pub readout: Readout,
     /// The positions that readouts see.
     pub grid: Grid,
-    /// Module paths of the layers to analyse; all where `None`.
+    /// Module paths of the layers (and paths of the [heads](crate::network::Heads)) to analyse. All where `None`, but those whose
+    /// output does not count the samples along its first axis (samples folded with windows or steps).
     pub layers: Option<Vec<String>>,
     /// Keeps class sums, normal equations and readouts in the result, for saving and merging.
     pub keep_state: bool,
@@ -124,7 +127,7 @@ impl AnalyzeConfig {
         self
     }
 
-    /// Analyses only these layers.
+    /// Analyses only these layers and heads.
     pub fn with_layers<S: Into<String>>(mut self, layers: impl IntoIterator<Item = S>) -> Self {
         self.layers = Some(layers.into_iter().map(Into::into).collect());
         self

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::{adaptive_avg_pool1d, adaptive_avg_pool2d};
 
 use super::Grid;
+use crate::UnitKind;
 use crate::network::{LayerKind, Tap};
 
 /// Most features a layer keeps under [`Grid::Auto`].
@@ -18,28 +19,29 @@ pub(crate) struct Pooled {
 }
 
 impl Pooled {
-    /// Chooses the grid; `None` where every position counts.
-    pub(crate) fn choose(grid: Grid, kind: LayerKind, tap: &Tap) -> Option<Self> {
+    /// Chooses the grid; `None` where every position counts. Of heads only the tokens are pooled, never their width: its numbers
+    /// are different nodes, not places.
+    pub(crate) fn choose(grid: Grid, kind: UnitKind, tap: &Tap) -> Option<Self> {
         let from: Vec<usize> =
             (1..tap.shape.len()).filter(|axis| *axis != tap.filter_axis).map(|axis| tap.shape[axis]).collect();
-        if from.is_empty() || from.len() > 2 || kind == LayerKind::Conv3d {
+        if from.is_empty() || from.len() > 2 || kind == UnitKind::Layer(LayerKind::Conv3d) {
             return None;
         }
         let filters = tap.shape[tap.filter_axis];
+        let (pooled, whole) = if kind == UnitKind::Heads { from.split_at(1) } else { from.split_at(from.len()) };
+        let fixed = filters * whole.iter().product::<usize>();
         let limit = match grid {
             Grid::Full => return None,
             Grid::AtMost(limit) => limit,
             Grid::Auto if filters * tap.positions <= AUTO_FEATURES => return None,
-            Grid::Auto => ((AUTO_FEATURES as f64 / filters as f64).powf(1.0 / from.len() as f64) as usize).max(1),
+            Grid::Auto => ((AUTO_FEATURES as f64 / fixed as f64).powf(1.0 / pooled.len() as f64) as usize).max(1),
         };
         // Bins of equal size where a divisor is near: cheaper, and every position counts the same.
-        let to: Vec<usize> = from
-            .iter()
-            .map(|&len| {
-                let limit = limit.min(len);
-                (1..=limit).rev().find(|g| len % g == 0 && 2 * g > limit).unwrap_or(limit)
-            })
-            .collect();
+        let bins = pooled.iter().map(|&len| {
+            let limit = limit.min(len);
+            (1..=limit).rev().find(|g| len % g == 0 && 2 * g > limit).unwrap_or(limit)
+        });
+        let to: Vec<usize> = bins.chain(whole.iter().copied()).collect();
         (to != from).then_some(Self { from, to })
     }
 
@@ -82,13 +84,29 @@ mod tests {
     }
 
     #[test]
+    fn heads_keep_their_width() {
+        // 6 heads of width 64 on 197 tokens, as in a small vision transformer.
+        let tap = tap(&[2, 6, 197, 64]);
+        let pooled = Pooled::choose(Grid::Auto, UnitKind::Heads, &tap).unwrap();
+        assert_eq!(pooled.to, [5, 64]);
+        assert_eq!(Pooled::choose(Grid::AtMost(9), UnitKind::Heads, &tap).unwrap().to, [9, 64]);
+        assert_eq!(Pooled::choose(Grid::Full, UnitKind::Heads, &tap), None);
+        let device = burn::tensor::Device::flex();
+        let acts = Tensor::<1, burn::tensor::Int>::arange(0..2 * 10 * 3, &device).float().reshape([1, 2, 30]);
+        let pooled = Pooled { from: vec![10, 3], to: vec![2, 3] }.apply(acts);
+        // Tokens 0 to 4 of head 0, number 1: 1, 4, 7, 10, 13.
+        assert_eq!(pooled.into_data().iter::<f32>().nth(1), Some(7.0));
+    }
+
+    #[test]
     fn auto_keeps_at_most_2048_features() {
-        let pooled = Pooled::choose(Grid::Auto, LayerKind::Conv2d, &tap(&[2, 64, 32, 32])).unwrap();
+        let conv = UnitKind::Layer(LayerKind::Conv2d);
+        let pooled = Pooled::choose(Grid::Auto, conv, &tap(&[2, 64, 32, 32])).unwrap();
         assert_eq!(pooled.to, [4, 4]);
         assert!(pooled.even());
-        assert_eq!(Pooled::choose(Grid::Auto, LayerKind::Conv2d, &tap(&[2, 512, 2, 2])), None);
-        let pooled = Pooled::choose(Grid::Auto, LayerKind::Conv2d, &tap(&[2, 2048, 7, 7])).unwrap();
+        assert_eq!(Pooled::choose(Grid::Auto, conv, &tap(&[2, 512, 2, 2])), None);
+        let pooled = Pooled::choose(Grid::Auto, conv, &tap(&[2, 2048, 7, 7])).unwrap();
         assert_eq!(pooled.to, [1, 1]);
-        assert_eq!(Pooled::choose(Grid::AtMost(9), LayerKind::Conv2d, &tap(&[2, 8, 7, 7])), None);
+        assert_eq!(Pooled::choose(Grid::AtMost(9), conv, &tap(&[2, 8, 7, 7])), None);
     }
 }

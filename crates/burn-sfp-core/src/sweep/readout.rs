@@ -51,17 +51,17 @@ pub(crate) struct GradientReadout {
 }
 
 impl GradientReadout {
-    /// Uniform in ±1/sqrt(F·S), from a generator of its own so that the layers' order does not matter.
+    /// Uniform in ±1/sqrt(F·S), from a stream of its own so that the layers' order does not matter.
     pub(crate) fn new(
         config: GradientConfig,
         features: usize,
         classes: usize,
         seed: u64,
-        layer: usize,
+        stream: u64,
         device: &Device,
     ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(layer as u64);
+        rng.set_stream(stream);
         let bound = 1.0 / (features as f32).sqrt();
         let start: Vec<f32> = (0..features * classes).map(|_| rng.random_range(-bound..bound)).collect();
         let weights = Tensor::from_data(TensorData::new(start, [features, classes]), device);

@@ -7,7 +7,7 @@ use ndarray::Array3;
 use super::accuracy::measure;
 use super::check::{check_finite, check_labels, label_tensor};
 use super::grid::Pooled;
-use super::input_mean::{InputMean, direct_mean, input_means};
+use super::input_mean::{InputMean, direct_mean, has_mean, input_means};
 use super::readout::{GradientReadout, scores_match};
 use super::runner::{Probe, Runner, deduplicate};
 use super::subject::{Fit, choose_subjects, classifier_readout};
@@ -42,12 +42,12 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     let direct: Vec<Option<usize>> =
         network.layers().iter().map(|layer| direct_mean(&network, layer, &subjects)).collect();
     let mut inputs: Vec<InputMean> = (0..network.layers().len())
-        .filter(|&k| direct[k].is_none())
+        .filter(|&k| direct[k].is_none() && has_mean(&network, &network.layers()[k]))
         .map(|layer| InputMean { layer, sums: None })
         .collect();
     let probes: Vec<Probe> = subjects
         .iter()
-        .map(|subject| Probe::Output(subject.layer))
+        .map(|subject| subject.probe)
         .chain(inputs.iter().map(|input| Probe::Input(input.layer)))
         .collect();
     // Two probes may name one tensor; the replay hands a tensor out once, so each tensor is listed once.
@@ -75,17 +75,17 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
                     match receiver.checked_sub(subjects.len()) {
                         None => {
                             let subject = &mut subjects[receiver];
-                            let path = &paths[subject.layer];
                             let acts = match &subject.pooled {
                                 Some(pooled) => pooled.apply(acts.clone()),
                                 None => acts.clone(),
                             };
                             if epoch == 0 {
-                                ClassSums::add(&mut subject.sums, &acts, &batch.labels, classes, path)?;
+                                ClassSums::add(&mut subject.sums, &acts, &batch.labels, classes, &subject.path)?;
                                 if let Fit::Ridge(_) = subject.fit {
-                                    Gram::add(&mut subject.gram, &acts, path)?;
+                                    Gram::add(&mut subject.gram, &acts, &subject.path)?;
                                 }
                             }
+                            let stream = subject.stream();
                             if let Fit::Gradient(state) = &mut subject.fit {
                                 let Readout::Gradient(gradient) = &config.readout else { continue };
                                 let [_, filters, positions] = acts.dims();
@@ -95,7 +95,7 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
                                         filters * positions,
                                         classes,
                                         config.seed,
-                                        subject.layer,
+                                        stream,
                                         &acts.device(),
                                     )
                                 });
@@ -139,18 +139,18 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     progress.start("performance", Some(subjects.len()));
     let mut means = input_means(&runner.network, &direct, &subjects, inputs, samples)?;
     let mut layers = Vec::with_capacity(subjects.len());
-    let mut fitted: Vec<(usize, Option<Pooled>, Array3<f32>)> = Vec::new();
+    let mut fitted: Vec<(Probe, Option<Pooled>, Array3<f32>)> = Vec::new();
+    let mut fitted_paths = Vec::new();
     for subject in subjects {
-        let layer = &runner.network.layers()[subject.layer];
         let Some(sums) = subject.sums else { continue };
         let sums = sums.into_host()?;
-        check_finite(&layer.path, &sums, &counts)?;
-        let (_, filters, positions) = sums.dim();
+        check_finite(&subject.path, &sums, &counts)?;
+        let (_, filters, _) = sums.dim();
         let accuracy = Some(subject.hits as f64 / samples as f64);
         let gram = subject.gram.map(Gram::into_host).transpose()?;
         let (given, readout) = match subject.fit {
             Fit::Classifier => (
-                Some(classifier_readout(&runner.network, filters, positions)?),
+                Some(classifier_readout(&runner.network, &subject.probe.tap(&runner.network))?),
                 ReadoutInfo::Classifier { accuracy: hits as f64 / samples as f64 },
             ),
             Fit::Ridge(strength) => (None, ReadoutInfo::Ridge { strength, accuracy: None }),
@@ -165,8 +165,8 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
             }
         };
         let state = LayerState {
-            path: layer.path.clone(),
-            kind: layer.kind,
+            path: subject.path.clone(),
+            kind: subject.kind,
             grid: subject.pooled.as_ref().map(|pooled| pooled.to.clone()),
             sums,
             gram,
@@ -175,7 +175,8 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
         };
         let (done, readout) = finish_layer(state, &counts, config.threshold, config.keep_state, &mut seconds)?;
         if config.accuracy && matches!(done.readout, ReadoutInfo::Ridge { .. } | ReadoutInfo::Given { .. }) {
-            fitted.push((subject.layer, subject.pooled, readout));
+            fitted.push((subject.probe, subject.pooled, readout));
+            fitted_paths.push(subject.path);
         }
         layers.push(done);
         progress.advance(1);
@@ -184,8 +185,7 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     if !fitted.is_empty() {
         let started = Instant::now();
         let accuracies = measure(model, data, &runner.network, &fitted, progress)?;
-        for ((layer, _, _), accuracy) in fitted.iter().zip(accuracies) {
-            let path = &runner.network.layers()[*layer].path;
+        for (path, accuracy) in fitted_paths.iter().zip(accuracies) {
             if let Some(found) = layers.iter_mut().find(|found| found.path == *path) {
                 found.readout.set_accuracy(accuracy);
             }

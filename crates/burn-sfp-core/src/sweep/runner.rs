@@ -5,11 +5,23 @@ use burn::tensor::Device;
 use crate::network::{Network, Replay, Tap};
 use crate::{Batch, ModuleInput, SfpError, SfpModule};
 
-/// What to tap: the output of a layer or, for its mean alone, its input.
-#[derive(Clone, Debug)]
+/// What to tap: the output of a layer, the heads of an attention or, for its mean alone, the input of a layer. Indices, so that
+/// they hold for a capture of another batch size too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    Output(usize),
+    Layer(usize),
+    Heads(usize),
     Input(usize),
+}
+
+impl Probe {
+    pub fn tap(self, network: &Network) -> Tap {
+        match self {
+            Self::Layer(layer) => network.layers()[layer].tap.clone(),
+            Self::Heads(heads) => network.heads()[heads].tap.clone(),
+            Self::Input(layer) => Tap::of_input(&network.layers()[layer]),
+        }
+    }
 }
 
 pub(crate) struct Runner<'a, M: SfpModule> {
@@ -60,13 +72,7 @@ impl<'a, M: SfpModule> Runner<'a, M> {
 }
 
 fn replay(network: &Network, device: &Device, probes: &[Probe]) -> Result<Replay, SfpError> {
-    let taps: Vec<Tap> = probes
-        .iter()
-        .map(|probe| match probe {
-            Probe::Output(layer) => network.layers()[*layer].tap.clone(),
-            Probe::Input(layer) => Tap::of_input(&network.layers()[*layer]),
-        })
-        .collect();
+    let taps: Vec<Tap> = probes.iter().map(|probe| probe.tap(network)).collect();
     Replay::new(network, device, &taps.iter().collect::<Vec<_>>())
 }
 
@@ -97,15 +103,12 @@ fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> R
 pub(super) fn deduplicate(network: &Network, probes: Vec<Probe>) -> (Vec<Probe>, Vec<Vec<usize>>) {
     let mut kept: Vec<Probe> = Vec::new();
     let mut receivers: Vec<Vec<usize>> = Vec::new();
-    let tensor = |probe: &Probe| match probe {
-        Probe::Output(layer) => network.layers()[*layer].tap.tensor,
-        Probe::Input(layer) => network.layers()[*layer].input,
-    };
+    let tensor = |probe: &Probe| probe.tap(network).tensor;
     for (k, probe) in probes.into_iter().enumerate() {
-        let computed = !network.inputs.contains(&tensor(&probe));
+        let computed = network.index.makers.contains_key(&tensor(&probe));
         match kept.iter().position(|other| tensor(other) == tensor(&probe)) {
             Some(at) => receivers[at].push(k),
-            // The network's input is no operation's output; its mean is never needed.
+            // The network's input is no operation's output; its mean is never needed. A constant's neither.
             None if computed => {
                 kept.push(probe);
                 receivers.push(vec![k]);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod definition;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};

@@ -8,6 +8,12 @@ use crate::PruneError;
 /// Keeps the connections between filters that recognise a common label, and of the classifier the weights from a
 /// filter to its own labels (Tzach et al. 2025, section "AFCC").
 ///
+/// Nodes of linear layers are filters with one position, or one a token: between linear layers, those of a transformer's
+/// feed-forward part among them, the same rule is what arXiv 2501.12900 calls *applied nodal diagonal connections* (ANDC).
+/// Normalisations in between change nothing. In a residual stream a channel has the labels of all layers that add to it. Where
+/// something unknown adds to the inputs of a layer (an input of the network; the stream of a mixer, where its tokens are nodes),
+/// the layer keeps its connections, and asking for it by name is an error.
+///
 /// ```
 /// use burn_sfp_prune::Afcc;
 /// let policy = Afcc::new().layers(["convs.8", "convs.9", "fc"]).shared_labels(1);
@@ -79,20 +85,12 @@ pub(super) fn cluster_connections(
     };
     let mut ranking = Ranking::default();
     for layer in context.chosen_layers(chosen)? {
-        let reads_input = context.network.producers(layer).is_empty();
-        if layer.groups > 1 || reads_input {
-            if chosen.is_some() {
-                let reason = if reads_input { "no analysed layer feeds it" } else { "it is a grouped convolution" };
-                return Err(PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() });
-            }
-            continue;
-        }
         match verdict(context, layer, policy, shared, labels_of, &bits) {
             Ok(verdict) => {
                 ranking.connections.insert(layer.path.clone(), verdict);
             }
             // Layers that were not asked for by name are left alone where something about them is not known.
-            Err(PruneError::NotAnalysed { .. }) if chosen.is_none() => {}
+            Err(PruneError::NotAnalysed { .. } | PruneError::NotPrunable { .. }) if chosen.is_none() => {}
             Err(error) => return Err(error),
         }
     }
@@ -107,7 +105,17 @@ fn verdict(
     labels_of: &dyn Fn(&str) -> Option<Vec<Vec<usize>>>,
     bits: &dyn Fn(&[usize]) -> Vec<u64>,
 ) -> Result<Connections, PruneError> {
-    let inputs = context.input_labels(layer, policy, labels_of)?.unwrap_or_default();
+    let refuse = |reason: &str| PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() };
+    if layer.groups > 1 {
+        return Err(refuse("it is a grouped convolution"));
+    }
+    let inputs = context.input_labels(layer, policy, labels_of)?.ok_or_else(|| {
+        refuse(if context.network.producers(layer).is_empty() {
+            "no analysed layer feeds it"
+        } else {
+            "part of its input is made by no layer whose filters it reads"
+        })
+    })?;
     let inputs: Vec<Vec<u64>> = inputs.iter().map(|labels| bits(labels)).collect();
     let outputs: Vec<Vec<u64>> = if layer.is_classifier {
         (0..layer.filters).map(|label| bits(&[label])).collect()

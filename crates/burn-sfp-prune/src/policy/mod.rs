@@ -9,7 +9,7 @@ mod sfp_ranking;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn_sfp_core::network::{Layer, Network};
+use burn_sfp_core::network::{Heads, Layer, Network};
 use burn_sfp_core::{Analysis, LayerAnalysis};
 
 pub use afcc::Afcc;
@@ -76,6 +76,10 @@ impl<P: RankingPolicy + ?Sized> RankingPolicy for Box<P> {
 #[derive(Clone, Debug, Default)]
 pub struct Ranking {
     /// For layers by path, a score for each filter: the budget removes the lowest. Layers without scores keep their filters.
+    ///
+    /// Under the path of [`Heads`] there may be a score for each head. Where whole heads go ([`Blocks::Whole`](crate::Blocks)),
+    /// these scores alone rank them; without them a head counts as the mean of its nodes in the layers that make queries, keys
+    /// and values.
     pub filters: BTreeMap<String, Vec<f64>>,
     /// For layers by path, which of their incoming connections stay. Layers without a verdict keep all.
     pub connections: BTreeMap<String, Connections>,
@@ -138,6 +142,32 @@ impl<'a> PolicyContext<'a> {
         self.analysis?.layer(&layer.path)
     }
 
+    /// The analysis of an attention's heads, where they were analysed: an entry of `performance` for each head.
+    ///
+    /// A policy that ranks whole heads by how many labels they recognise:
+    /// ```
+    /// use burn_sfp_prune::{PolicyContext, PruneError, Ranking, RankingPolicy};
+    ///
+    /// struct WidestHeads;
+    ///
+    /// impl RankingPolicy for WidestHeads {
+    ///     fn name(&self) -> String { "widest heads".into() }
+    ///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+    ///         let mut ranking = Ranking::default();
+    ///         for heads in context.network.heads() {
+    ///             if let Some(found) = context.analysis_of_heads(heads) {
+    ///                 let scores = found.performance.iter().map(|head| head.labels().len() as f64).collect();
+    ///                 ranking.filters.insert(heads.path.clone(), scores);
+    ///             }
+    ///         }
+    ///         Ok(ranking)
+    ///     }
+    /// }
+    /// ```
+    pub fn analysis_of_heads(&self, heads: &Heads) -> Option<&'a LayerAnalysis> {
+        self.analysis?.layer(&heads.path)
+    }
+
     /// The analysis, for policies that cannot do without.
     ///
     /// # Errors
@@ -175,24 +205,25 @@ impl<'a> PolicyContext<'a> {
         Ok(Kernels { numbers, outputs: layer.filters, inputs, size, per_group: layer.filters / groups, inputs_first })
     }
 
-    /// The labels that reach each input of a layer: for each input index the union of the label sets of the filters
-    /// that make it. `labels_of(layer path)` gives the sets, filter by filter. `None` where the layer reads an input of the
-    /// network.
+    /// The labels that reach each input of a layer: for each input index the union of the label sets of the filters (or nodes)
+    /// that make it, in a residual stream of all summands. `labels_of(layer path)` gives the sets, filter by filter. `None` where
+    /// filters of layers are not all that makes the inputs (see [`Sources`](burn_sfp_core::network::Sources)): the layer reads an
+    /// input of the network, or something is added whose channels run along another axis.
     ///
     /// # Errors
-    /// [`PruneError::NotAnalysed`] where `labels_of` knows nothing of a producer.
+    /// [`PruneError::NotAnalysed`] where `labels_of` knows nothing of a source.
     pub fn input_labels(
         &self,
         layer: &Layer,
         policy: &str,
         labels_of: &dyn Fn(&str) -> Option<Vec<Vec<usize>>>,
     ) -> Result<Option<Vec<Vec<usize>>>, PruneError> {
-        let producers = self.network.producers(layer);
-        if producers.is_empty() {
+        let sources = self.network.sources(layer);
+        if !sources.complete {
             return Ok(None);
         }
         let mut of_channel: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
-        for producer in producers {
+        for producer in sources.layers {
             let Some(sets) = labels_of(&producer.path) else {
                 return Err(PruneError::NotAnalysed {
                     policy: policy.into(),

@@ -1,4 +1,9 @@
-//! Filters by what they recognise: labels that few others serve, and little noise.
+//! Filters, nodes and heads by what they recognise: labels that few others serve, and little noise.
+
+use std::collections::BTreeMap;
+
+use burn_sfp_core::LayerAnalysis;
+use burn_sfp_core::performance::FilterPerformance;
 
 use super::{PolicyContext, Ranking, RankingPolicy};
 use crate::PruneError;
@@ -6,7 +11,8 @@ use crate::PruneError;
 /// Scores a filter by its signal: `score = (sum over its labels l of 1 / n_l) * |blocks| / (|blocks| + noise)`, where
 /// n_l is the number of the layer's filters that recognise l (a label served alone counts 1), |blocks| the elements
 /// inside the filter's cluster blocks, `sum |c|^2`, and noise as in METHOD section 3. Silent filters score 0; filters
-/// with the same score (the silent ones above all) are told apart by the L1 norm of their weights.
+/// with the same score (the silent ones above all) are told apart by the L1 norm of their weights. Heads of attentions are
+/// scored by the same formula; their weights are those of all their nodes in the layers that make queries, keys and values.
 ///
 /// This score is the library's own; the quantities in it are the paper's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,23 +33,42 @@ impl RankingPolicy for SfpRanking {
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         context.require_analysis(&self.name())?;
         let mut ranking = Ranking::default();
+        let mut norms: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for layer in context.prunable_layers() {
-            let Some(found) = context.analysis_of(layer) else { continue };
-            let served = &found.summary.filters_per_label;
             let kernels = context.kernels(layer)?;
             let (outputs, inputs) = kernels.shape();
-            let norms: Vec<f64> = (0..outputs)
-                .map(|output| super::Norm::L1.of((0..inputs).flat_map(|input| kernels.kernel(output, input))))
-                .collect();
-            let largest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-            let scores = found.performance.iter().zip(&norms).map(|(filter, norm)| {
-                let rarity: f64 = filter.labels().iter().map(|&label| 1.0 / served[label].max(1) as f64).sum();
-                let blocks: usize = filter.clusters.iter().map(|cluster| cluster.len() * cluster.len()).sum();
-                let purity = if blocks == 0 { 0.0 } else { blocks as f64 / (blocks + filter.noise) as f64 };
-                rarity * purity + 1e-9 * norm / largest
+            let of = |output| super::Norm::L1.of((0..inputs).flat_map(|input| kernels.kernel(output, input)));
+            let own = norms.entry(&layer.path).or_insert((0..outputs).map(of).collect());
+            if let Some(found) = context.analysis_of(layer) {
+                ranking.filters.insert(layer.path.clone(), scores(found, own));
+            }
+        }
+        let flow = context.network.flow();
+        for heads in context.network.heads().iter().filter(|heads| heads.not_prunable.is_none()) {
+            let Some(found) = context.analysis_of_heads(heads) else { continue };
+            let weights = heads.output_channels().iter().map(|head| {
+                let nodes = heads
+                    .made_by
+                    .iter()
+                    .filter_map(|path| Some((context.network.layer(path)?, norms.get(path.as_str())?)));
+                let own = nodes.flat_map(|(layer, norms)| layer.output_channels().iter().zip(norms));
+                own.filter(|&(&node, _)| flow.atoms(node).contains(head)).map(|(_, norm)| norm).sum()
             });
-            ranking.filters.insert(layer.path.clone(), scores.collect());
+            ranking.filters.insert(heads.path.clone(), scores(found, &weights.collect::<Vec<f64>>()));
         }
         Ok(ranking)
     }
+}
+
+/// The score of each unit; `norms` tell units apart that the analysis does not.
+fn scores(found: &LayerAnalysis, norms: &[f64]) -> Vec<f64> {
+    let served = &found.summary.filters_per_label;
+    let largest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let score = |(unit, norm): (&FilterPerformance, &f64)| {
+        let rarity: f64 = unit.labels().iter().map(|&label| 1.0 / served[label].max(1) as f64).sum();
+        let blocks: usize = unit.clusters.iter().map(|cluster| cluster.len() * cluster.len()).sum();
+        let purity = if blocks == 0 { 0.0 } else { blocks as f64 / (blocks + unit.noise) as f64 };
+        rarity * purity + 1e-9 * norm / largest
+    };
+    found.performance.iter().zip(norms).map(score).collect()
 }

@@ -133,6 +133,7 @@ mod tests {
             batch: 1,
             device: burn::tensor::Device::flex(),
             layers: vec![],
+            heads: vec![],
             flow: Default::default(),
             index: Default::default(),
         };

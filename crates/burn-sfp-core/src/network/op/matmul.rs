@@ -26,6 +26,11 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
             }
             context.unify(&q[3], &k[3], INPUT);
             context.unify(&k[2], &v[2], INPUT);
+            // A key that is zero still takes its share of the softmax.
+            context.pin_axes(&k[2..3], "attention spreads over it");
+            if op.options.is_causal || op.mask.is_some() || op.attn_bias.is_some() {
+                context.pin_axes(&q[2..3], "what attention sees from there depends on its position");
+            }
             if op.options.scale.is_none() {
                 context.pin_axes(&q[3..], "attention is scaled by the width of its heads");
             }
@@ -93,4 +98,49 @@ fn product(lhs: &TensorIr, rhs: &TensorIr, out: &TensorIr, context: &mut Context
         axes[rank - back] = found;
     }
     context.set(out, axes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Network;
+    use crate::GraphModule;
+    use burn::module::Module;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::module::attention;
+    use burn::tensor::ops::AttentionModuleOptions;
+    use burn::tensor::{Device, Tensor};
+
+    /// Layers that mix positions make queries and keys.
+    #[derive(Module, Debug)]
+    struct Mixed {
+        queries: Linear,
+        keys: Linear,
+        out: Linear,
+        causal: bool,
+    }
+
+    impl GraphModule for Mixed {
+        type Inputs = Tensor<4>;
+        type Outputs = Tensor<4>;
+        fn run(&self, x: Tensor<4>) -> Tensor<4> {
+            let query = self.queries.forward(x.clone().swap_dims(2, 3)).swap_dims(2, 3);
+            let key = self.keys.forward(x.swap_dims(2, 3)).swap_dims(2, 3);
+            let options = AttentionModuleOptions { scale: Some(0.5), is_causal: self.causal, ..Default::default() };
+            let mixed = attention(query, key.clone(), key, None, None, options);
+            self.out.forward(mixed.swap_dims(2, 3))
+        }
+    }
+
+    #[test]
+    fn positions_under_a_softmax_stay() {
+        let device = Device::flex();
+        let linear = || LinearConfig::new(4, 4).init(&device);
+        for causal in [false, true] {
+            let model = Mixed { queries: linear(), keys: linear(), out: linear(), causal };
+            let network = Network::capture(&model, &Tensor::zeros([1, 2, 4, 3], &device)).unwrap();
+            let free = |path: &str| network.layer(path).unwrap().not_prunable.is_none();
+            assert!(!free("keys"));
+            assert_eq!(free("queries"), !causal);
+        }
+    }
 }
