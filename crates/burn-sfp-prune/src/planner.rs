@@ -76,6 +76,9 @@ impl Planner {
 
     /// Makes the plan. Policies that rank by weights alone need no analysis: `None` will do for them.
     ///
+    /// Layers whose filters have to stay are no error: they stand in [`PrunePlan::kept_whole`] with the reason. Where that goes
+    /// for all layers (every channel is an output of the network, say) the plan removes nothing.
+    ///
     /// # Errors
     /// [`PruneError::OtherModel`] where the analysis is of another model, [`PruneError::WouldEmpty`] where a layer would
     /// lose all filters, [`PruneError::BadRanking`] where the policy's ranking does not fit, and the policy's own.
@@ -130,7 +133,8 @@ impl Planner {
 
     /// Captures a module, plans without an analysis and rewrites: one call for policies that rank by weights alone, and for
     /// modules that are no classifiers. The smaller module is captured once more, on the same input, to make sure that it
-    /// runs the graph that the plan foresaw.
+    /// runs the graph that the plan foresaw. Of a module that runs other operations on other inputs (by the size of the batch, or
+    /// whether an input is there) only the graph of these inputs is known.
     ///
     /// ```
     /// # use burn::prelude::*;

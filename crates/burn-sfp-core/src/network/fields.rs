@@ -9,11 +9,19 @@ use super::{ChannelId, Network};
 use crate::FieldEdit;
 
 /// Layers of Burn whose forward pass joins or checks widths in a way that leaves no other width possible.
-const FIXED: [(&str, &str); 1] = [(
-    "MultiHeadAttention",
-    "Burn's MultiHeadAttention gives its heads together the width of its input; put burn_sfp's `core::nn::HeadAttention` in its \
-     place, which is made from it with `from`",
-)];
+const FIXED: [(&str, &str); 4] = [
+    (
+        "MultiHeadAttention",
+        "Burn's MultiHeadAttention gives its heads together the width of its input; put burn_sfp's `core::nn::HeadAttention` in \
+         its place, which is made from it with `from`",
+    ),
+    ("Gru", STATE),
+    ("Lstm", STATE),
+    ("Rnn", STATE),
+];
+const STATE: &str = "Burn's recurrent layers keep the width of their state in a field";
+/// What these recurrent layers read may leave.
+const READ: &str = "input_transform.weight";
 
 /// Pins the parameters of such layers.
 pub(super) fn fixed_layers(network: &Network, context: &mut Context) {
@@ -21,7 +29,8 @@ pub(super) fn fixed_layers(network: &Network, context: &mut Context) {
         let reason = FIXED.iter().find(|(container, _)| parameter.holders.iter().any(|holder| holder == container));
         if let Some((_, reason)) = reason {
             let axes: Vec<_> = parameter.shape.iter().map(|&length| Some(context.labels.fresh(length))).collect();
-            context.pin_axes(&axes, reason);
+            let first = usize::from(*reason == STATE && parameter.path.ends_with(READ));
+            context.pin_axes(&axes[first..], reason);
             context.tensors.insert(parameter.tensor, axes);
         }
     }

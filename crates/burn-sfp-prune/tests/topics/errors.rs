@@ -1,8 +1,8 @@
 //! What cannot be pruned is told as a typed error or a reason that says where and what to do; the model stays as it was.
 
 use burn::module::Module;
+use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
-use burn::nn::{Gru, GruConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_sfp_core::network::Network;
@@ -222,28 +222,4 @@ fn a_forward_pass_that_fails() {
     let error = Network::capture(&net, &input([2, 4])).unwrap_err();
     assert!(matches!(&error, SfpError::Forward { after: Some(layer), .. } if layer == "a"), "{error}");
     holds(error, &["after layer `a`"]);
-}
-
-/// Burn's recurrent layers write their width down.
-#[derive(Module, Debug)]
-struct Recurrent {
-    stem: Linear,
-    gru: Gru,
-    hidden: Linear,
-    fc: Linear,
-}
-
-graph!(Recurrent: Tensor<3> => Tensor<3>, |net, x| {
-    let x = net.gru.forward(relu(net.stem.forward(x)), None);
-    net.fc.forward(relu(net.hidden.forward(x)))
-});
-
-#[test]
-fn a_recurrent_layer_keeps_its_state() {
-    let gru = GruConfig::new(6, 4, true).init(&device());
-    let net = random(Recurrent { stem: linear(3, 6), gru, hidden: linear(4, 6), fc: linear(6, 2) });
-    let x = input([2, 3, 3]);
-    let made = prune_with(&net, &x, &half(), &Magnitude::l2());
-    println!("{made:?}");
-    made.unwrap();
 }
