@@ -1,6 +1,6 @@
 //! Records one forward pass of a module, without running it, and joins operations and parameters by module path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::backend::ir::{OperationIr, TensorId};
@@ -102,7 +102,7 @@ impl Network {
                 let _outputs = outputs.map_tensors(&mut made);
                 joined = Some((names.parameters, shapes));
                 // The tensors still alive belong to the scope: nothing may run on them once it is closed.
-                scope.complete(ids.0, made.0)
+                scope.complete(ids.0, once(made.0))
             })
         }));
         if let Some((parameters, message)) = panicked {
@@ -248,6 +248,12 @@ fn last_layer(parameters: &[Parameter], operations: &[OperationIr]) -> Option<St
     Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
 }
 
+/// The ids without repetitions: a module may return the same tensor twice, a graph may not.
+fn once(ids: Vec<TensorId>) -> Vec<TensorId> {
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(*id)).collect()
+}
+
 fn id_of<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {
     tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|primitive| primitive.id())
 }
@@ -332,5 +338,34 @@ impl ModuleVisitor for Names {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.base();
         self.push(id_of(&value), value.dims().to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::Module;
+    use burn::nn::{Linear, LinearConfig};
+
+    #[derive(Module, Debug)]
+    struct Twice {
+        layer: Linear,
+    }
+
+    impl GraphModule for Twice {
+        type Inputs = Tensor<2>;
+        type Outputs = (Tensor<2>, Tensor<2>);
+        fn run(&self, x: Tensor<2>) -> Self::Outputs {
+            let x = self.layer.forward(x);
+            (x.clone(), x)
+        }
+    }
+
+    #[test]
+    fn a_tensor_may_be_returned_twice() {
+        let device = Device::flex();
+        let model = Twice { layer: LinearConfig::new(3, 2).init(&device) };
+        let network = Network::capture(&model, &Tensor::zeros([1, 3], &device)).unwrap();
+        assert_eq!((network.outputs.len(), network.output_shapes.len()), (1, 2));
     }
 }
