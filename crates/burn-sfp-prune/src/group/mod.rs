@@ -82,7 +82,7 @@ impl Groups {
                 let atoms = flow.atoms_of(id);
                 let mut free = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none());
                 if atoms.len() > 1
-                    && let (Some(first), Some(last)) = (free.next(), free.last())
+                    && let (Some(first), Some(last)) = (free.next(), free.next_back())
                 {
                     blocks.insert(first, Blocks::Whole);
                     blocks.insert(last, Blocks::Inside);
