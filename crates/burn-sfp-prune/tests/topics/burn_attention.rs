@@ -6,7 +6,6 @@ use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::GraphModule;
 use burn_sfp_prune::Blocks;
 
 use crate::support::*;

@@ -5,7 +5,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, Shrink};
+use burn_sfp_core::Shrink;
 use burn_sfp_prune::Blocks;
 
 use crate::support::*;

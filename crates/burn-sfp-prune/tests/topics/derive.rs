@@ -6,7 +6,7 @@ use burn::nn::norm::{Normalization, NormalizationConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, GroupNormConfig, Linear, Relu};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, Scope, Shrink};
+use burn_sfp_core::{Scope, Shrink};
 use burn_sfp_prune::Blocks;
 
 use crate::support::*;

@@ -4,7 +4,6 @@ use burn::module::Module;
 use burn::nn::{BiLstm, BiLstmConfig, Gru, GruConfig, Linear, Lstm, LstmConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::GraphModule;
 use burn_sfp_prune::Blocks;
 
 use crate::support::*;
