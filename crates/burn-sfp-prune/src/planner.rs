@@ -26,7 +26,8 @@ pub enum FoldMeans {
     Connections,
     /// Needs no samples: a removed filter counts as silenced, weights and bias at zero, and what its normalisation and activation
     /// make of that, a constant, goes into the biases of the layers that read it, where that is exact: not where zero padding
-    /// cuts kernels off at the border (unless the constant is zero). Elsewhere it counts as zero. Not from the paper.
+    /// cuts kernels off at the border (unless the constant is zero). Elsewhere it counts as zero, and everywhere in networks with
+    /// root-mean-square normalisations that lose channels. Not from the paper.
     Constants,
 }
 
@@ -115,7 +116,8 @@ impl Planner {
             }
         }
         let constants = match self.fold {
-            FoldMeans::Constants => network.constants(&removed)?,
+            // A root-mean-square normalisation counts removed channels as zero, so everything does.
+            FoldMeans::Constants if network.scales(&removed).is_empty() => network.constants(&removed)?,
             _ => BTreeMap::new(),
         };
         let mut plan = self.write(network, analysis, &policy.name(), &verdicts, &removed);

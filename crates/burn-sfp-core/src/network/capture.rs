@@ -75,7 +75,7 @@ impl Network {
     pub fn capture<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Self, SfpError> {
         let shapes = input.shapes();
         let batch = input.samples();
-        let device = Device::capture();
+        let device = capture_device();
         let mut joined: Option<(Vec<Parameter>, Vec<Vec<usize>>)> = None;
         // Parameters and the panic's message, where the forward pass panics half-way.
         let mut panicked: Option<(Vec<Parameter>, String)> = None;
@@ -246,6 +246,15 @@ fn last_layer(parameters: &[Parameter], operations: &[OperationIr]) -> Option<St
     let read = |op: &OperationIr| op.inputs().find_map(|input| parameters.iter().find(|p| p.tensor == input.id));
     let path = &operations.iter().rev().filter(|op| !matches!(op, OperationIr::Drop(_))).find_map(read)?.path;
     Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
+}
+
+/// The device of this thread that records. Burn numbers capture devices with 16 bits and never gives a number back; one can
+/// record again and again, but only one graph at a time.
+fn capture_device() -> Device {
+    thread_local! {
+        static DEVICE: Device = Device::capture();
+    }
+    DEVICE.with(Clone::clone)
 }
 
 /// The ids without repetitions: a module may return the same tensor twice, a graph may not.

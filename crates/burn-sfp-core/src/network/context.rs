@@ -23,6 +23,8 @@ pub(super) struct Context {
     pub fields: Vec<CountedField>,
     /// Results of means over channels that can lose some exactly.
     pub divisible: HashSet<TensorId>,
+    /// Tensors whose channels are zero where the parameters that make them are.
+    pub zero: HashSet<TensorId>,
     parameters: HashMap<TensorId, usize>,
 }
 
@@ -33,6 +35,7 @@ impl Context {
             tensors: HashMap::new(),
             fields: Vec::new(),
             divisible: HashSet::new(),
+            zero: HashSet::new(),
             parameters: network.parameter_index(),
         }
     }

@@ -11,6 +11,7 @@ mod pooling;
 mod reduction;
 mod reshape;
 mod shape;
+mod zero;
 
 use std::fmt::Write;
 
@@ -48,6 +49,9 @@ pub(super) fn flow(op: &OperationIr, index: usize, context: &mut Context) {
         for input in op.inputs() {
             context.pin(input, &reason);
         }
+    }
+    if zero::keeps(op, context) {
+        context.zero.extend(op.outputs().map(|output| output.id));
     }
     for output in op.outputs() {
         // What an operation did not label carries no channel.

@@ -43,7 +43,9 @@ pub(super) fn flow(op: &OperationIr, context: &mut Context) -> bool {
     };
     let mut axes = context.axes(input);
     for axis in along {
-        let divisible = op.outputs().next().is_some_and(|out| context.divisible.contains(&out.id));
+        // A root-mean-square normalisation can lose channels that are zero without their weights.
+        let zero = context.zero.contains(&input.id);
+        let divisible = zero && op.outputs().next().is_some_and(|out| context.divisible.contains(&out.id));
         if let Some(labels) = axes.get_mut(axis).and_then(Option::take).filter(|_| !divisible) {
             context.labels.pin(&labels, MIXED);
         }
