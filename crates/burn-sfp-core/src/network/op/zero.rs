@@ -36,9 +36,16 @@ pub(super) fn keeps(op: &OperationIr, context: &mut Context) -> bool {
             N::Abs(op) | N::Neg(op) => zero(&op.input),
             N::MulScalar(op) | N::DivScalar(op) => zero(&op.lhs),
             N::PowiScalar(op) => zero(&op.lhs) && op.rhs.elem::<f64>() > 0.0,
+            // Both sides have to run along every axis with channels: a bias of the positions is not zero where a channel is.
             N::Add(op) | N::Sub(op) => {
-                let (lhs, rhs) = (op.lhs.clone(), op.rhs.clone());
-                zero(&lhs) && zero(&rhs)
+                let carried = context.tensors.get(&op.out.id).cloned().unwrap_or_default();
+                let runs_along = |side: &TensorIr| {
+                    carried.iter().enumerate().all(|(axis, labels)| {
+                        let own = (axis + side.shape.num_dims()).checked_sub(carried.len());
+                        labels.is_none() || own.is_some_and(|own| side.shape[own] == op.out.shape[axis])
+                    })
+                };
+                [&op.lhs, &op.rhs].into_iter().all(|side| zero(side) && runs_along(side))
             }
             // A factor of zero is enough, where it runs along the channels.
             N::Mul(op) => [&op.lhs, &op.rhs].iter().any(|factor| factor.shape == op.out.shape && zero(factor)),
