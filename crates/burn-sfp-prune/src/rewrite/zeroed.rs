@@ -14,7 +14,10 @@ impl PrunePlan {
     /// A copy of the model, of unchanged shapes, in which every removed index of every parameter and every removed connection is
     /// zero. Where the plan folds constants ([`FoldMeans::Constants`](crate::FoldMeans::Constants)), removed filters are
     /// silenced instead and what they leave behind still reaches the layers that take it over. Its outputs equal
-    /// those of the smaller model to rounding, unless the plan folds means. For checks; it is no faster than the original.
+    /// those of the smaller model to rounding, unless the plan folds means.
+    /// One thing parameters at zero do not say: where two computed tensors are multiplied over a channel and both make something
+    /// other than zero of it (two sigmoids, say), the smaller model leaves that product out. For checks; it is no faster
+    /// than the original.
     ///
     /// # Errors
     /// [`PruneError::OtherModel`] and [`PruneError::BrokenPlan`] as [`apply`](PrunePlan::apply).
