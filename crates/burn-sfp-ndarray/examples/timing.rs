@@ -54,6 +54,10 @@ fn main() -> Result<(), KernelError> {
         });
     }
 
+    if large {
+        filters_against_gemm();
+    }
+
     for k in if large { vec![2048, 4096, 8192] } else { vec![1024, 2048] } {
         let mut x = Array2::zeros((256, k));
         fill(x.view_mut(), 4);
@@ -69,4 +73,54 @@ fn main() -> Result<(), KernelError> {
         });
     }
     Ok(())
+}
+
+/// The largest case of the analysis against a matrix product of as many multiplications and the bytes it reads.
+fn filters_against_gemm() {
+    let (c, f, s) = (1000, 2048, 49);
+    let mut means = Array3::zeros((c, f, s));
+    let mut readout = Array3::zeros((f, s, c));
+    fill(means.view_mut(), 6);
+    fill(readout.view_mut(), 7);
+    best(&format!("filter_performances, C {c}, F {f}, S {s}"), 3, || {
+        filter_performances(means.view(), readout.view(), 0.3)
+    });
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status")
+        && let Some(line) = status.lines().find(|line| line.starts_with("VmHWM"))
+    {
+        println!("peak memory with both inputs: {line}");
+    }
+    best("a copy of both inputs", 3, || (means.clone(), readout.clone()));
+    // [1000, 49 * 2048] x [49 * 2048, 1000]: the same numbers, the same multiplications, one result.
+    let (Ok(means), Ok(readout)) = (means.into_shape_with_order((c, f * s)), readout.into_shape_with_order((f * s, c)))
+    else {
+        return; // unreachable: row-major arrays take any shape of as many elements
+    };
+    let mut product = Array2::<f32>::zeros((c, c));
+    best("one product of as many multiplications", 3, || {
+        // SAFETY: the three arrays are row-major with exactly these shapes, and `product` is a fourth.
+        unsafe {
+            gemm::gemm(
+                c,
+                c,
+                f * s,
+                product.as_mut_ptr(),
+                1,
+                c as isize,
+                false,
+                means.as_ptr(),
+                1,
+                (f * s) as isize,
+                readout.as_ptr(),
+                1,
+                c as isize,
+                1.0_f32,
+                1.0_f32,
+                false,
+                false,
+                false,
+                gemm::Parallelism::Rayon(0),
+            );
+        }
+    });
 }

@@ -9,6 +9,7 @@
 //! or the cut into batches. Threads share out the plane of filters and positions.
 
 use ndarray::{ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Zip, s};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::KernelError;
@@ -120,31 +121,78 @@ fn chunk_length(elements: usize, smallest: usize, largest: usize) -> usize {
 fn contiguous(acts: &[f32], groups: &Groups, mut sums: ArrayViewMut2<f64>) {
     let plane = sums.ncols();
     let length = chunk_length(plane, SMALLEST_CHUNK, LARGEST_CHUNK);
+    let arch = Arch::new();
     sums.axis_chunks_iter_mut(Axis(1), length).into_par_iter().enumerate().for_each(|(chunk, mut sums)| {
         let width = sums.ncols();
         let start = chunk * length;
-        let strip = |sample: usize| &acts[sample * plane + start..][..width];
         for (class, samples) in groups.iter() {
             let mut row = sums.row_mut(class);
             let Some(row) = row.as_slice_mut() else {
                 continue; // unreachable: a row of a row-major array is contiguous
             };
-            let row = &mut row[..width];
-            let mut fours = samples.chunks_exact(4);
-            for four in &mut fours {
-                let (a, b) = (strip(four[0]), strip(four[1]));
-                let (c, d) = (strip(four[2]), strip(four[3]));
-                for (i, sum) in row.iter_mut().enumerate() {
-                    *sum = *sum + f64::from(a[i]) + f64::from(b[i]) + f64::from(c[i]) + f64::from(d[i]);
+            for samples in samples.chunks(4) {
+                let mut strips = [&acts[..0]; 4];
+                for (strip, &sample) in strips.iter_mut().zip(samples) {
+                    *strip = &acts[sample * plane + start..][..width];
                 }
-            }
-            for &sample in fours.remainder() {
-                for (sum, &value) in row.iter_mut().zip(strip(sample)) {
-                    *sum += f64::from(value);
-                }
+                arch.dispatch(AddStrips { sums: row, strips: &strips[..samples.len()] });
             }
         }
     });
+}
+
+/// Adds up to four strips to the sums, one after another, with the widest vectors there are.
+struct AddStrips<'a> {
+    sums: &'a mut [f64],
+    strips: &'a [&'a [f32]],
+}
+
+impl WithSimd for AddStrips<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // One way over the sums for as many strips as there are.
+        match *self.strips {
+            [a, b, c, d] => add_four(self.sums, a, b, c, d),
+            [a, b, c] => add_three(self.sums, a, b, c),
+            [a, b] => add_two(self.sums, a, b),
+            [a] => add_one(self.sums, a),
+            _ => {} // unreachable: there are one to four
+        }
+    }
+}
+
+/// Adds four strips, one after another.
+#[inline(always)]
+fn add_four(sums: &mut [f64], a: &[f32], b: &[f32], c: &[f32], d: &[f32]) {
+    for ((sum, (&a, &b)), (&c, &d)) in sums.iter_mut().zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
+        *sum = *sum + f64::from(a) + f64::from(b) + f64::from(c) + f64::from(d);
+    }
+}
+
+/// Adds three strips, one after another.
+#[inline(always)]
+fn add_three(sums: &mut [f64], a: &[f32], b: &[f32], c: &[f32]) {
+    for ((sum, (&a, &b)), &c) in sums.iter_mut().zip(a.iter().zip(b)).zip(c) {
+        *sum = *sum + f64::from(a) + f64::from(b) + f64::from(c);
+    }
+}
+
+/// Adds two strips, one after another.
+#[inline(always)]
+fn add_two(sums: &mut [f64], a: &[f32], b: &[f32]) {
+    for (sum, (&a, &b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+        *sum = *sum + f64::from(a) + f64::from(b);
+    }
+}
+
+/// Adds a strip.
+#[inline(always)]
+fn add_one(sums: &mut [f64], a: &[f32]) {
+    for (sum, &a) in sums.iter_mut().zip(a) {
+        *sum += f64::from(a);
+    }
 }
 
 /// Any strides.

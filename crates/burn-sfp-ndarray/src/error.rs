@@ -41,6 +41,41 @@ pub enum KernelError {
         /// The threshold given.
         found: f64,
     },
+    /// The lists of a kernel pattern are not compressed rows.
+    #[error("kernel pattern, output filter {output}: {what}")]
+    Pattern {
+        /// The output filter whose row is wrong.
+        output: usize,
+        /// What is wrong with it, and how it should be.
+        what: &'static str,
+    },
+    /// A stride, dilation, number of groups or kernel side is zero, or a length is too large to count with.
+    #[error("convolution: {what}")]
+    Geometry {
+        /// What is wrong, and how it should be.
+        what: &'static str,
+    },
+    /// The filters do not divide into the groups.
+    #[error("{filters} output filters do not divide into {groups} groups; pass a number of groups that divides them")]
+    Groups {
+        /// Number of output filters.
+        filters: usize,
+        /// Number of groups.
+        groups: usize,
+    },
+    /// The kernel does not fit into the padded input.
+    #[error(
+        "the kernel spans {kernel} positions along axis {axis} of the map, the padded input has {input}; \
+         pad more or use a smaller kernel"
+    )]
+    SmallInput {
+        /// 0 for rows, 1 for columns.
+        axis: usize,
+        /// Positions the dilated kernel spans.
+        kernel: usize,
+        /// Positions of the input with its padding.
+        input: usize,
+    },
     /// The matrix to be factorised is not positive definite, as far as double precision can tell.
     #[error(
         "matrix is not positive definite at pivot {pivot} (or holds a non-finite number there); \

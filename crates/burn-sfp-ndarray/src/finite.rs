@@ -1,6 +1,7 @@
 //! Search for numbers that are not finite.
 
 use ndarray::{ArrayView3, Axis};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Elements tested at once before anyone looks for the place.
@@ -27,10 +28,11 @@ const CHUNK: usize = 32 * BLOCK;
 pub fn find_non_finite(acts: ArrayView3<f32>) -> Option<[usize; 3]> {
     let (_, filters, positions) = acts.dim();
     if let Some(flat) = acts.to_slice() {
+        let arch = Arch::new();
         let place = flat
             .par_chunks(CHUNK)
             .enumerate()
-            .find_map_first(|(chunk, values)| Some(chunk * CHUNK + first_in(values)?))?;
+            .find_map_first(|(chunk, values)| Some(chunk * CHUNK + arch.dispatch(FirstIn(values))?))?;
         let (row, position) = (place / positions, place % positions);
         return Some([row / filters, row % filters, position]);
     }
@@ -41,14 +43,29 @@ pub fn find_non_finite(acts: ArrayView3<f32>) -> Option<[usize; 3]> {
     })
 }
 
-/// Place of the first element that is not finite.
-fn first_in(values: &[f32]) -> Option<usize> {
-    const EXPONENT: u32 = 0x7f80_0000;
-    values.chunks(BLOCK).enumerate().find_map(|(block, values)| {
-        // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
-        let found = (values.iter()).fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT));
-        found.then(|| values.iter().position(|value| !value.is_finite())).flatten().map(|place| block * BLOCK + place)
-    })
+/// Place of the first element that is not finite, with the widest vectors there are.
+struct FirstIn<'a>(&'a [f32]);
+
+impl WithSimd for FirstIn<'_> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Option<usize> {
+        const EXPONENT: u32 = 0x7f80_0000;
+        for (block, values) in self.0.chunks(BLOCK).enumerate() {
+            // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
+            let mut found = 0_u32;
+            for value in values {
+                found |= u32::from(value.to_bits() & EXPONENT == EXPONENT);
+            }
+            if found != 0
+                && let Some(place) = values.iter().position(|value| !value.is_finite())
+            {
+                return Some(block * BLOCK + place);
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | what every filter recognises, in one pass | [`filter_performances`] | METHOD 2, 3 |
 //! | its steps: performance matrix, Boolean matrix, clusters | [`performance_matrix`], [`boolean_matrices`], [`BooleanMatrix`], [`clusters`] | METHOD 2, 3 |
 //! | least-squares readout: normal equations, their solution | [`gram_update`], [`cholesky_solve`] | METHOD 1 |
+//! | convolution with the kernels that pruning left, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`] | METHOD 4 |
 //!
 //! METHOD is the project's summary of Y. Tzach et al., "Advanced deep architecture pruning using
 //! single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
@@ -52,11 +53,14 @@ mod finite;
 mod gemm;
 mod gram;
 mod lower;
+mod pack;
 mod performance;
+mod sparse;
 #[cfg(test)]
 mod testing;
+mod vector;
 
-pub use boolean::BooleanMatrix;
+pub use boolean::{BooleanMatrix, NEAR};
 pub use cholesky::cholesky_solve;
 pub use class_sums::class_sums;
 pub use cluster::{FilterClusters, clusters};
@@ -64,3 +68,6 @@ pub use error::KernelError;
 pub use finite::find_non_finite;
 pub use gram::gram_update;
 pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};
+pub use sparse::{
+    ConvGeometry, Epilogue, KernelPattern, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values,
+};

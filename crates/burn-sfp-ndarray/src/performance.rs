@@ -14,10 +14,15 @@
 use ndarray::{Array2, ArrayView3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
-use crate::boolean::check_threshold;
+use crate::boolean::{check_threshold, larger, largest};
 use crate::error::expect_len;
 use crate::gemm::assign_product;
 use crate::{BooleanMatrix, FilterClusters, KernelError, clusters};
+
+/// Numbers of a performance matrix made at a time: 256 KiB, a part of the second-level cache.
+const BLOCK: usize = 1 << 16;
+/// Fewest rows made at a time; the product packs the readout once for each time.
+const ROWS: usize = 64;
 
 /// What a filter recognises and how strongly.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,10 @@ pub struct FilterPerformance {
     pub column_noise: usize,
     /// The largest element of the performance matrix; NaN when any element is NaN.
     pub max: f64,
+    /// Elements of the performance matrix that another device's rounding may put on the other side of the
+    /// threshold: `|P_f[i][j] / max P_f - threshold| <= NEAR`, with [`NEAR`](crate::NEAR) = 1e-5. Only counted
+    /// where the largest element is positive and finite, else 0.
+    pub near: usize,
 }
 
 /// The Boolean matrix of every filter: `B_f[i][j] = P_f[i][j] / max P_f > threshold`.
@@ -73,9 +82,9 @@ pub fn boolean_matrices(
         .map_init(
             || vec![0.0; classes * classes],
             |performance, filter| {
-                product(means, readout, filter, performance);
+                let max = product(means, readout, filter, performance);
                 let mut boolean = BooleanMatrix::empty(classes);
-                boolean.fill(performance, threshold);
+                boolean.fill_below(performance, max, threshold);
                 boolean
             },
         )
@@ -116,7 +125,9 @@ pub fn performance_matrix(
         return Err(KernelError::Filter { filter, filters });
     }
     let mut performance = Array2::zeros((classes, classes));
-    product_into(means, readout, filter, performance.view_mut());
+    if let Some(performance) = performance.as_slice_mut() {
+        product(means, readout, filter, performance);
+    }
     Ok(performance)
 }
 
@@ -160,10 +171,10 @@ pub fn filter_performances(
         .map_init(
             || (vec![0.0; classes * classes], BooleanMatrix::empty(classes)),
             |(performance, boolean), filter| {
-                product(means, readout, filter, performance);
-                boolean.fill(performance, threshold);
+                let max = product(means, readout, filter, performance);
+                let near = boolean.fill_below(performance, max, threshold);
                 let FilterClusters { clusters, noise, column_noise } = clusters(boolean);
-                FilterPerformance { clusters, noise, column_noise, max: boolean.max() }
+                FilterPerformance { clusters, noise, column_noise, max: boolean.max(), near }
             },
         )
         .collect())
@@ -177,24 +188,28 @@ fn check(means: ArrayView3<f32>, readout: ArrayView3<f32>) -> Result<(), KernelE
     expect_len("classes of the readout", classes, readout.dim().2)
 }
 
-/// `P_f` into a row-major buffer of C * C numbers.
-fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: &mut [f32]) {
+/// `P_f = Abar[:, f, :] R[f, :, :]` into a row-major buffer of C * C numbers; returns its largest element.
+///
+/// Some rows at a time, so that they are searched for the largest element before they leave the cache.
+fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: &mut [f32]) -> f32 {
     let classes = means.dim().0;
-    if let Ok(into) = ArrayViewMut2::from_shape((classes, classes), into) {
-        product_into(means, readout, filter, into);
-    }
-}
-
-/// `P_f = Abar[:, f, :] R[f, :, :]`.
-fn product_into(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: ArrayViewMut2<f32>) {
     let means = means.index_axis_move(Axis(1), filter);
     let readout = readout.index_axis_move(Axis(0), filter);
-    assign_product(into, means, readout);
+    let rows = ROWS.max(BLOCK / classes.max(1));
+    let mut max = f32::NEG_INFINITY;
+    for (means, into) in means.axis_chunks_iter(Axis(0), rows).zip(into.chunks_mut((rows * classes).max(1))) {
+        if let Ok(into) = ArrayViewMut2::from_shape((means.nrows(), classes), &mut *into) {
+            assign_product(into, means, readout);
+        }
+        max = larger(max, largest(into));
+    }
+    max
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NEAR;
     use crate::cluster::tests::reference as reference_clusters;
     use crate::testing::{in_pool, random_f32, with_layout};
     use ndarray::Array3;
@@ -232,6 +247,8 @@ mod tests {
                     let one = |i, j| max > 0.0 && f64::from(found[[i, j]]) > threshold * max;
                     let clusters = reference_clusters(&one, classes);
                     assert_eq!(fused[filter].max, max);
+                    let near = |p: &&f32| max > 0.0 && (f64::from(**p) / max - threshold).abs() <= NEAR;
+                    assert_eq!(fused[filter].near, found.iter().filter(near).count());
                     assert_eq!(fused[filter].clusters, clusters.clusters);
                     assert_eq!(fused[filter].noise, clusters.noise);
                     assert_eq!(fused[filter].column_noise, clusters.column_noise);

@@ -1,6 +1,6 @@
 //! Random arrays and thread pools for the tests.
 
-use ndarray::{Array, Array2, Array3, ArrayView3, Dimension, ShapeBuilder, s};
+use ndarray::{Array, Array2, Array3, Array4, ArrayView3, ArrayView4, Dimension, ShapeBuilder, s};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -42,6 +42,29 @@ pub(crate) fn with_layout<R>(array: &Array3<f32>, layout: u8, check: impl FnOnce
             let mut other = Array3::zeros((a, b, c));
             other.assign(&array.slice(s![.., .., ..;-1]));
             check(other.slice(s![.., .., ..;-1]))
+        }
+    }
+}
+
+/// As [`with_layout`], for four axes.
+pub(crate) fn with_layout4<R>(array: &Array4<f32>, layout: u8, check: impl FnOnce(ArrayView4<f32>) -> R) -> R {
+    let (a, b, c, d) = array.dim();
+    match layout {
+        0 => check(array.view()),
+        1 => {
+            let mut other = Array4::zeros((a, b, c, d).f());
+            other.assign(array);
+            check(other.view())
+        }
+        2 => {
+            let mut other = Array4::from_elem((2 * a, 2 * b, 2 * c, 2 * d), f32::NAN);
+            other.slice_mut(s![..;2, ..;2, ..;2, ..;2]).assign(array);
+            check(other.slice(s![..;2, ..;2, ..;2, ..;2]))
+        }
+        _ => {
+            let mut other = Array4::zeros((a, b, c, d));
+            other.assign(&array.slice(s![.., .., .., ..;-1]));
+            check(other.slice(s![.., .., .., ..;-1]))
         }
     }
 }

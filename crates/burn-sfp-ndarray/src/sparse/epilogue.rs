@@ -1,0 +1,67 @@
+//! What is done to each output value before it is stored.
+
+use pulp::Simd;
+
+use crate::KernelError;
+use crate::error::expect_len;
+use crate::vector::mul_add;
+
+/// What is done to each output value before it is stored: `y = activation(scale[o] * sum + shift[o])`, a
+/// batch normalisation in evaluation mode or a bias, and a rectifier. Absent parts are skipped.
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::Epilogue;
+///
+/// let bias = [0.5, -1.0]; // one number an output filter
+/// let epilogue = Epilogue { shift: Some(&bias), relu: true, ..Epilogue::default() };
+/// assert!(epilogue.scale.is_none());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Factor of every output filter.
+    pub scale: Option<&'a [f32]>,
+    /// Added to every output filter, after the factor.
+    pub shift: Option<&'a [f32]>,
+    /// Whether negative values become zero, at last. NaN stays NaN.
+    pub relu: bool,
+}
+
+impl Epilogue<'_> {
+    /// One number for each of the output filters, where there are any.
+    pub(super) fn check(&self, outputs: usize) -> Result<(), KernelError> {
+        expect_len("scales, one an output filter", outputs, self.scale.map_or(outputs, <[f32]>::len))?;
+        expect_len("shifts, one an output filter", outputs, self.shift.map_or(outputs, <[f32]>::len))
+    }
+}
+
+/// The epilogue of one output filter, in registers.
+#[derive(Clone, Copy)]
+pub(super) struct Stage<S: Simd> {
+    scale: Option<S::f32s>,
+    shift: Option<S::f32s>,
+    relu: bool,
+}
+
+impl<S: Simd> Stage<S> {
+    #[inline(always)]
+    pub(super) fn new(simd: S, epilogue: &Epilogue, output: usize) -> Self {
+        Self {
+            scale: epilogue.scale.map(|scale| simd.splat_f32s(scale[output])),
+            shift: epilogue.shift.map(|shift| simd.splat_f32s(shift[output])),
+            relu: epilogue.relu,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn apply(&self, simd: S, sum: S::f32s) -> S::f32s {
+        let sum = match (self.scale, self.shift) {
+            (None, None) => sum,
+            (Some(scale), None) => simd.mul_f32s(scale, sum),
+            (None, Some(shift)) => simd.add_f32s(sum, shift),
+            (Some(scale), Some(shift)) => mul_add(simd, scale, sum, shift),
+        };
+        let zero = simd.splat_f32s(0.0);
+        if self.relu { simd.select_f32s(simd.less_than_f32s(sum, zero), zero, sum) } else { sum }
+    }
+}
