@@ -1,0 +1,94 @@
+//! Kernel-sparse against dense convolution on one wgpu device: 3x3, padding 1, 512 to 512 channels.
+//!
+//! `cargo run --release -p burn-sfp-wgpu --example gpu_timing`. Every time is that of a call and of the reading of its
+//! whole output, the least of several. Burn's dense convolution is the one that this build's features choose
+//! (without autotuning: its direct kernel).
+
+use std::time::Instant;
+
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+use burn_sfp_wgpu::{ConvGeometry, DevicePattern};
+use burn_sfp_wgpu::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const CHANNELS: usize = 512;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let geometry = ConvGeometry { stride: [1, 1], padding: [[1, 1]; 2], dilation: [1, 1], groups: 1 };
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let weight = random::<4>(&mut rng, [CHANNELS, CHANNELS, 3, 3], &device);
+    println!("map batch  gone   dense ms  sparse ms  ratio   grad input ms  grad values ms");
+    for side in [4, 8] {
+        for batch in [1, 64] {
+            let shape = [batch, CHANNELS, side, side];
+            let x = random::<4>(&mut rng, shape, &device);
+            let repeats = if batch == 1 { 20 } else { 3 };
+            let dense = least(repeats, || {
+                let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+                let y = conv2d(x.clone(), weight.clone(), None, options);
+                look(y)
+            });
+            for gone in [0.75, 0.9, 0.95] {
+                let (mut offsets, mut inputs) = (vec![0_u32], Vec::new());
+                for _ in 0..CHANNELS {
+                    inputs.extend((0..CHANNELS as u32).filter(|_| rng.random_range(0.0..1.0) >= gone));
+                    offsets.push(inputs.len() as u32);
+                }
+                let cube = primitive(x.clone());
+                let pattern = DevicePattern::upload(&cube.device, CHANNELS, 1, &offsets, &inputs)?;
+                let values = primitive(random::<3>(&mut rng, [inputs.len(), 3, 3], &device));
+                let sparse = least(repeats, || {
+                    read::<4>(sparse_conv2d(cube.clone(), values.clone(), None, &pattern, &geometry).unwrap())
+                });
+                let input = least(repeats, || {
+                    let x = sparse_conv2d_grad_input(cube.clone(), values.clone(), &pattern, &geometry, shape);
+                    read::<4>(x.unwrap())
+                });
+                let kernels = least(repeats, || {
+                    let x = sparse_conv2d_grad_values(cube.clone(), cube.clone(), &pattern, &geometry, [3, 3]);
+                    read::<3>(x.unwrap())
+                });
+                println!(
+                    "{side}x{side} {batch:5}  {:.0} % {dense:10.2} {sparse:10.2} {:6.1} {input:15.2} {kernels:15.2}",
+                    100.0 * gone,
+                    dense / sparse
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn random<const D: usize>(rng: &mut ChaCha8Rng, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
+    tensor.try_into_primitive::<CubeBackend>().expect("a tensor of the wgpu device")
+}
+
+/// Reads all of a tensor, so that all of it has been computed.
+fn read<const D: usize>(tensor: CubeTensor) -> usize {
+    look(Tensor::<D>::from_primitive::<CubeBackend>(tensor))
+}
+
+/// Looks at every byte: data may be fetched from the device only when it is looked at.
+fn look<const D: usize>(tensor: Tensor<D>) -> usize {
+    tensor.into_data().as_bytes().iter().filter(|&&byte| byte != 0).count()
+}
+
+/// The least time of a call in milliseconds, after two that do not count.
+fn least(repeats: usize, mut call: impl FnMut() -> usize) -> f64 {
+    let time = |_| {
+        let start = Instant::now();
+        assert!(call() > 0);
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    (0..repeats + 2).map(time).skip(2).fold(f64::INFINITY, f64::min)
+}
