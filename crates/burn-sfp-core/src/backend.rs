@@ -1,21 +1,38 @@
 //! Which body of a kernel runs on which device.
 //!
 //! On flex and ndarray a tensor's memory is reached without a copy and the kernels of `burn-sfp-ndarray` work on
-//! it, summing in double precision. Every other device runs the portable body, made of Burn's own operations, and
-//! sums in the device's `f32`. (Why an enum and not Burn's `#[backend_extension]`: see docs/architecture.md.)
+//! it, summing in double precision. On the CubeCL runtimes (wgpu, Vulkan, CUDA) the kernels of `burn-sfp-wgpu` work on the
+//! device's memory. Every other device, and a fusing backend, whose tensors are not there yet, runs the portable body, made of
+//! Burn's own operations; these two sum in the device's `f32`. (Why an enum and not Burn's `#[backend_extension]`: see docs/architecture.md.)
 
 // burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
 #![allow(deprecated)]
 
+#[cfg(feature = "wgpu")]
+use std::any::Any;
+
+#[cfg(feature = "wgpu")]
+use burn::backend::BackendTypes;
 #[cfg(feature = "flex")]
 use burn::tensor::{AllocationProperty, Bytes};
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use ndarray::{Array2, Array3, ArrayView3, Axis};
+#[cfg(feature = "wgpu")]
+use burn_cubecl::tensor::CubeTensor;
+#[cfg(feature = "wgpu")]
+use burn_sfp_wgpu::GpuError;
+use ndarray::{Array2, Array3, ArrayView, Axis, Dim, Dimension, IntoDimension};
 
 use crate::SfpError;
 
-/// Calls `work` with a view of the tensor's memory, where the tensor lives in host memory as contiguous `f32`.
-fn on_host<R>(tensor: &Tensor<3>, work: impl FnOnce(ArrayView3<'_, f32>) -> R) -> Option<R> {
+/// Calls `work` with a view of the tensor's memory, where the tensor lives in host memory as `f32` without autodiff.
+pub(crate) fn on_host<const D: usize, R>(
+    tensor: &Tensor<D>,
+    work: impl FnOnce(ArrayView<'_, f32, Dim<[usize; D]>>) -> R,
+) -> Option<R>
+where
+    Dim<[usize; D]>: Dimension,
+    [usize; D]: IntoDimension<Dim = Dim<[usize; D]>>,
+{
     let shape = tensor.dims();
     #[cfg(feature = "flex")]
     if let Ok(flex) = tensor.clone().try_into_primitive::<burn_flex::Flex>() {
@@ -23,14 +40,37 @@ fn on_host<R>(tensor: &Tensor<3>, work: impl FnOnce(ArrayView3<'_, f32>) -> R) -
             return None;
         }
         let flex = if flex.is_contiguous() { flex } else { flex.to_contiguous() };
-        return ArrayView3::from_shape(shape, flex.as_slice::<f32>()?).ok().map(work);
+        return ArrayView::from_shape(shape, flex.as_slice::<f32>()?).ok().map(work);
     }
     #[cfg(feature = "ndarray")]
     if let Ok(burn_ndarray::NdArrayTensor::F32(storage)) = tensor.clone().try_into_primitive::<burn_ndarray::NdArray>()
     {
-        return storage.view().into_dimensionality::<ndarray::Ix3>().ok().map(work);
+        return storage.view().into_dimensionality::<Dim<[usize; D]>>().ok().map(work);
     }
     None
+}
+
+/// The tensor of a CubeCL runtime; `None` on other devices and of a fusing backend.
+#[cfg(feature = "wgpu")]
+pub(crate) fn on_cube<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
+    let primitive = tensor.clone().try_into_primitive::<burn::backend::Cube>().ok()?;
+    // Which type `Cube` stands for depends on Burn's feature `fusion`, which this crate cannot see.
+    let primitive: Box<dyn Any> = Box::new(primitive);
+    primitive.downcast::<CubeTensor>().ok().map(|tensor| *tensor)
+}
+
+/// The other way round.
+#[cfg(feature = "wgpu")]
+pub(crate) fn from_cube<const D: usize>(tensor: CubeTensor) -> Option<Tensor<D>> {
+    let tensor: Box<dyn Any> = Box::new(tensor);
+    let primitive = tensor.downcast::<<burn::backend::Cube as BackendTypes>::FloatTensorPrimitive>().ok()?;
+    Some(Tensor::from_primitive::<burn::backend::Cube>(*primitive))
+}
+
+#[cfg(feature = "wgpu")]
+pub(crate) fn device_error(path: &str, error: &GpuError) -> SfpError {
+    let out_of_memory = matches!(error, GpuError::OutOfMemory { .. });
+    SfpError::Device { path: path.to_string(), out_of_memory, message: error.to_string() }
 }
 
 /// A tensor's data, shared: clones cost nothing, and on flex nothing is copied at all. Whoever writes to either side gets a
@@ -105,6 +145,17 @@ impl ClassSums {
         if let Some(Some(done)) = host {
             return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
         }
+        #[cfg(feature = "wgpu")]
+        if let Some(cube) = on_cube(acts) {
+            let before = match this.take() {
+                Some(Self::Device(sums)) => on_cube(&sums),
+                _ => None,
+            };
+            let sums =
+                burn_sfp_wgpu::class_sums(cube, labels, classes, before).map_err(|error| device_error(path, &error))?;
+            *this = from_cube(sums).map(Self::Device);
+            return Ok(());
+        }
         let batch = portable_class_sums(acts, labels, classes);
         *this = Some(match this.take() {
             None => Self::Device(batch),
@@ -177,9 +228,37 @@ impl Gram {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    /// The default wgpu device, where there is an adapter.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn gpu() -> Option<Device> {
+        let found = std::panic::catch_unwind(|| {
+            let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+            let _ = Tensor::<1>::zeros([1], &device).into_data();
+            device
+        });
+        if found.is_err() {
+            println!("skipped: no wgpu adapter");
+        }
+        found.ok()
+    }
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn sums_on_the_gpu_agree() {
+        let Some(device) = gpu() else { return };
+        let acts = Tensor::<3>::random([6, 5, 3], burn::tensor::Distribution::Default, &device);
+        let labels = [2, 0, 2, 1, 2, 0];
+        let mut sums = None;
+        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+        let found = sums.unwrap().into_host().unwrap();
+        let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+        assert!(found.iter().zip(&portable).all(|(a, b)| (a - 2.0 * f64::from(*b)).abs() < 1e-5));
+    }
 
     #[test]
     fn shared_data_stays_what_it_was() {

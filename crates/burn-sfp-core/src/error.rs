@@ -203,16 +203,50 @@ pub enum SfpError {
         /// What the kernel said.
         source: burn_sfp_ndarray::KernelError,
     },
+    /// The device failed while it worked for a layer, or had no memory for it.
+    #[error("layer `{path}`: the device failed: {message}{}", advice(*out_of_memory))]
+    Device {
+        /// Module path of the layer.
+        path: String,
+        /// Whether it lacked memory.
+        out_of_memory: bool,
+        /// What the device said.
+        message: String,
+    },
+    /// A sparse form and the layer that it is for do not fit together.
+    #[error("sparse layer: {0}")]
+    Sparsity(String),
 }
 
 fn place(after: &Option<String>) -> String {
     after.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
 }
 
+fn advice(out_of_memory: bool) -> &'static str {
+    if out_of_memory { "; use smaller batches or a device with more memory, or analyse fewer layers" } else { "" }
+}
+
 impl SfpError {
+    /// Whether a device lacked memory, so that smaller batches may do.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Device { out_of_memory, .. } => *out_of_memory,
+            Self::Replay { message, .. } => lacks_memory(message),
+            _ => false,
+        }
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
         Self::File { path: path.into(), message: message.to_string() }
     }
+}
+
+/// Whether a device's words speak of memory. Burn's backends report a lack of it in words (and by panics) only.
+fn lacks_memory(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let phrases =
+        ["out of memory", "outofmemory", "out-of-memory", "not enough memory", "buffer is too big", "buffertoobig"];
+    phrases.iter().any(|phrase| message.contains(phrase))
 }
 
 /// Turns a panic's payload into its message.

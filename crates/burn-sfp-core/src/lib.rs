@@ -5,10 +5,12 @@
 //! | the traits over Burn modules | [`SfpModule`], [`GraphModule`], [`ModuleInput`] |
 //! | plain fields that follow when a layer shrinks | [`Shrink`] |
 //! | labelled batches | [`Calibration`] and its three sources |
-//! | attention whose heads can leave | [`nn`] |
+//! | layers in the place of Burn's: heads that can leave, normalisations and connections that can be left out | [`nn`] |
+//! | the forms of sparse layers | [`sparse`] |
 //! | the captured network, its layers, heads and channels | [`network`] |
 //! | one pass over the samples, readouts | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
+//! | seconds of forward passes, bytes of parameters | [`latency`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
 //!
 //! The method is that of Y. Tzach et al., "Advanced deep architecture pruning using single-filter performance",
@@ -49,12 +51,14 @@ mod backend;
 mod data;
 mod error;
 pub mod file;
+pub mod latency;
 mod module;
 pub mod network;
 pub mod nn;
 pub mod performance;
 mod progress;
 mod shrink;
+pub mod sparse;
 mod sweep;
 
 pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ParameterShape, ReadoutInfo, Seconds, UnitKind};

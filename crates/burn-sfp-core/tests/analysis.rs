@@ -6,6 +6,8 @@ use burn::data::dataloader::DataLoaderBuilder;
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
+#[cfg(feature = "wgpu")]
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -51,17 +53,64 @@ fn clusters_are_those_of_the_definition() {
 #[test]
 #[cfg(feature = "wgpu")]
 fn clusters_are_those_of_the_definition_on_wgpu() {
+    let Some(device) = gpu() else { return };
+    // Sums and Gram matrix are single precision there.
+    agrees_with_the_definition(&device, 5e-3);
+}
+
+#[cfg(feature = "wgpu")]
+fn gpu() -> Option<Device> {
     let adapter = std::panic::catch_unwind(|| {
         let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
         let _ = Tensor::<1>::zeros([1], &device).into_data();
         device
     });
-    let Ok(device) = adapter else {
+    if adapter.is_err() {
         println!("skipped: no wgpu adapter");
-        return;
+    }
+    adapter.ok()
+}
+
+/// One layer whose maps of a whole batch (168 MB) are more than many devices bind at once: 128 MiB is what they have to offer.
+#[cfg(feature = "wgpu")]
+#[derive(Module, Debug)]
+struct Wide {
+    conv: Conv2d,
+    fc: Linear,
+}
+
+#[cfg(feature = "wgpu")]
+impl SfpModule for Wide {
+    type Input = Tensor<4>;
+    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+        self.fc.forward(relu(self.conv.forward(x)).mean_dim(3).mean_dim(2).flatten::<2>(1, 3))
+    }
+}
+
+#[test]
+#[cfg(feature = "wgpu")]
+fn a_batch_that_is_too_large_is_analysed_in_parts() {
+    let Some(device) = gpu() else { return };
+    let (samples, filters, side) = (256, 40, 64);
+    let flex = Device::flex();
+    let model = Wide {
+        conv: Conv2dConfig::new([1, filters], [1, 1]).init(&flex),
+        fc: LinearConfig::new(filters, 2).init(&flex),
     };
-    // Sums and Gram matrix are single precision there.
-    agrees_with_the_definition(&device, 5e-3);
+    let pixels = (0..samples * side * side).map(|k| (k * 7919 % 1009) as f32 / 1009.0 + (k / (side * side) % 2) as f32);
+    let images = Tensor::<4>::from_data(TensorData::new(pixels.collect(), [samples, 1, side, side]), &flex);
+    let labels: Vec<usize> = (0..samples).map(|k| k % 2).collect();
+    let config = AnalyzeConfig::new().with_grid(Grid::AtMost(2));
+    let analyse = |model: &Wide, images: Tensor<4>| {
+        analyze(model, &TensorCalibration::new(images, labels.clone(), samples), &config).unwrap()
+    };
+    let ours = analyse(&model, images.clone());
+    let theirs = analyse(&model.valid().fork(&device), images.to_device(&device));
+    assert_eq!(theirs.samples, samples as u64);
+    for (a, b) in ours.layers[0].performance.iter().zip(&theirs.layers[0].performance) {
+        // The normal equations of 160 features are in single precision there.
+        assert!((a.max - b.max).abs() < 1e-2 * a.max.abs().max(1e-3), "{} {}", a.max, b.max);
+    }
 }
 
 /// Everything but the seconds, bit for bit.

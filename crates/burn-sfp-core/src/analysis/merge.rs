@@ -105,7 +105,7 @@ impl Analysis {
                 readout,
                 info,
             };
-            layers.push(finish_layer(state, &counts, self.threshold, true, &mut Seconds::default())?.0);
+            layers.push(finish_layer(state, &counts, self.threshold, true, None, &mut Seconds::default())?.0);
         }
         let mut input_means = self.input_means.clone();
         for (path, ours) in &mut input_means {

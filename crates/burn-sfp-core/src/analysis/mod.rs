@@ -119,6 +119,14 @@ pub struct LayerAnalysis {
     pub(crate) state: Option<LayerState>,
 }
 
+impl LayerAnalysis {
+    /// Units with an element of their performance matrix so near to the threshold that another device may find other clusters
+    /// for them ([`FilterPerformance::near`]).
+    pub fn near_threshold(&self) -> Vec<usize> {
+        (0..self.performance.len()).filter(|&unit| self.performance[unit].near > 0).collect()
+    }
+}
+
 /// A parameter of the analysed model: with it an analysis, and a plan made from it, know their model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParameterShape {
@@ -259,6 +267,13 @@ impl fmt::Display for Analysis {
                 summary.cluster_size,
                 summary.noise,
                 optional(summary.snr, 2)
+            )?;
+        }
+        let near: usize = self.layers.iter().map(|layer| layer.near_threshold().len()).sum();
+        if near > 0 {
+            writeln!(
+                f,
+                "{near} filters have elements within 1e-5 of the threshold: another device may decide them otherwise"
             )?;
         }
         Ok(())

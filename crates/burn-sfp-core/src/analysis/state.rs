@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use burn::tensor::Device;
 use ndarray::{Array2, Array3, Axis};
 
 use super::{LayerAnalysis, ReadoutInfo, Seconds, UnitKind};
 use crate::SfpError;
-use crate::performance::{LayerSummary, filter_performances};
+use crate::performance::{LayerSummary, device_filter_performances, filter_performances};
 use crate::sweep::ridge_readout;
 
 /// What merging needs of a layer.
@@ -24,12 +25,13 @@ pub(crate) struct LayerState {
     pub info: ReadoutInfo,
 }
 
-/// Solves for the readout where it follows from sums, and finds what the filters recognise.
+/// Solves for the readout where it follows from sums, and finds what the filters recognise: on a device, or on the host.
 pub(crate) fn finish_layer(
     mut state: LayerState,
     counts: &[u64],
     threshold: f64,
     keep: bool,
+    device: Option<&Device>,
     seconds: &mut Seconds,
 ) -> Result<(LayerAnalysis, Array3<f32>), SfpError> {
     let started = Instant::now();
@@ -51,8 +53,11 @@ pub(crate) fn finish_layer(
     for ((mut mean, sum), &count) in means.outer_iter_mut().zip(state.sums.axis_iter(Axis(0))).zip(counts) {
         mean.zip_mut_with(&sum, |mean, sum| *mean = (sum / count as f64) as f32);
     }
-    let performance = filter_performances(means.view(), readout.view(), threshold)
-        .map_err(|source| SfpError::Kernel { path: state.path.clone(), source })?;
+    let performance = match device {
+        Some(device) => device_filter_performances(&state.path, &means, &readout, threshold, device)?,
+        None => filter_performances(means.view(), readout.view(), threshold)
+            .map_err(|source| SfpError::Kernel { path: state.path.clone(), source })?,
+    };
     let (classes, filters, positions) = state.sums.dim();
     let summary = LayerSummary::of(&performance, classes);
     seconds.performance += started.elapsed().as_secs_f64();

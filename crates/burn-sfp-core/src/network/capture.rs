@@ -11,6 +11,7 @@ use burn_capture::CaptureBackend;
 use super::index::Index;
 use super::{Flow, Heads, Layer, layer};
 use crate::error::panic_message;
+use crate::sparse::tally;
 use crate::{GraphModule, InputMapper, ModuleInput, SfpError, backend};
 
 /// A parameter (or running statistic) of the module, as the capture saw it.
@@ -59,6 +60,8 @@ pub struct Network {
     pub(crate) input_shapes: Vec<Vec<usize>>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) batch: usize,
+    /// Multiply-adds of the batch that sparse layers leave out of the captured operations.
+    pub(crate) skipped: u64,
     pub(crate) device: Device,
     pub(crate) layers: Vec<Layer>,
     pub(crate) heads: Vec<Heads>,
@@ -73,12 +76,22 @@ impl Network {
     /// [`SfpError::Forward`] where the forward pass panics on this input, [`SfpError::NoLayers`] where no parameterised
     /// layer is used.
     pub fn capture<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Self, SfpError> {
+        let network = Self::record(model, input)?;
+        if network.layers.is_empty() {
+            return Err(SfpError::NoLayers);
+        }
+        Ok(network)
+    }
+
+    /// [`capture`](Network::capture) of whatever there is.
+    pub(super) fn record<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Self, SfpError> {
         let shapes = input.shapes();
         let batch = input.samples();
         let device = capture_device();
         let mut joined: Option<(Vec<Parameter>, Vec<Vec<usize>>)> = None;
         // Parameters and the panic's message, where the forward pass panics half-way.
         let mut panicked: Option<(Vec<Parameter>, String)> = None;
+        let mut skipped = 0;
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             // `valid` copies running statistics; a plain clone would share them and move the original's.
             let copy = model.valid();
@@ -90,8 +103,11 @@ impl Network {
                 let input = input.map_tensors(&mut ids);
                 let mut names = Names::default();
                 copy.visit(&mut names);
-                let outputs = match catch_unwind(AssertUnwindSafe(|| copy.run(input))) {
-                    Ok(outputs) => outputs,
+                let outputs = match catch_unwind(AssertUnwindSafe(|| tally::skipped(|| copy.run(input)))) {
+                    Ok((outputs, macs)) => {
+                        skipped = macs;
+                        outputs
+                    }
                     Err(payload) => {
                         panicked = Some((names.parameters, panic_message(payload)));
                         return scope.complete(ids.0, []);
@@ -142,6 +158,7 @@ impl Network {
             input_shapes: shapes,
             parameters,
             batch,
+            skipped,
             device: model.devices().into_iter().next().unwrap_or_default().without_autodiff(),
             layers: Vec::new(),
             heads: Vec::new(),
@@ -152,9 +169,6 @@ impl Network {
             network.values.remove(input);
         }
         layer::describe(&mut network);
-        if network.layers.is_empty() {
-            return Err(SfpError::NoLayers);
-        }
         Ok(network)
     }
 

@@ -3,7 +3,7 @@
 //! A forward pass may hold numbers that a capture cannot tell from computed ones: a reshape by a stored width, a slice at a fixed
 //! channel, a division by the root of a head's width. Capturing the smaller module once and comparing finds them all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{
     BaseOperationIr as B, FloatOperationIr as F, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId,
@@ -138,11 +138,23 @@ impl Network {
 /// An operation and its position in the network.
 type Entry<'a> = (usize, &'a OperationIr);
 
-/// All operations but reshapes: Burn folds the leading axes of linear layers into rows, or does not, by their widths. A
-/// reshape that goes wrong shows in the shape of what comes next.
+/// All operations but reshapes and products with connection masks. Burn folds the leading axes of linear layers into rows, or does
+/// not, by their widths; a reshape that goes wrong shows in the shape of what comes next. Masks are there or not, by whether the
+/// plan has any and whether they are materialised.
 fn essential(network: &Network) -> Vec<Entry<'_>> {
-    let reshape = |op: &OperationIr| matches!(op, OperationIr::BaseFloat(B::Reshape(_)));
-    network.operations.iter().enumerate().filter(|(_, op)| !reshape(op)).collect()
+    let masks = network.parameters.iter().filter(|parameter| parameter.container == "ConnectionMask");
+    let mut masks: HashSet<TensorId> = masks.map(|parameter| parameter.tensor).collect();
+    let mut matters = |op: &OperationIr| match op {
+        OperationIr::BaseFloat(B::Reshape(op)) => {
+            if masks.contains(&op.input.id) {
+                masks.insert(op.out.id);
+            }
+            false
+        }
+        OperationIr::NumericFloat(_, N::Mul(op)) => !masks.contains(&op.rhs.id),
+        _ => true,
+    };
+    network.operations.iter().enumerate().filter(|(_, op)| matters(op)).collect()
 }
 
 /// Burn turns the product of one row a batch with one matrix for all batches round: `[.., b, 1, k]` becomes `[.., 1, b, k]`

@@ -4,8 +4,62 @@ use std::collections::BTreeSet;
 
 use burn::backend::ir::{FloatOperationIr, ModuleOperationIr as M, OperationIr, TensorIr};
 
+use serde::{Deserialize, Serialize};
+
 use super::op::convolution;
 use super::{ChannelId, Flow, Layer, Network};
+use crate::latency::parameter_bytes;
+use crate::{GraphModule, SfpError};
+
+/// What a model costs as it is, sparse layers as they are executed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use burn::prelude::*;
+/// use burn::nn::LinearConfig;
+/// use burn_sfp_core::network::Cost;
+/// use burn_sfp_core::nn::SparseLinear;
+/// use burn_sfp_core::sparse::{Form, KernelPattern};
+/// use burn_sfp_core::SfpModule;
+///
+/// #[derive(Module, Debug)]
+/// struct Classifier { fc: SparseLinear }
+///
+/// impl SfpModule for Classifier {
+///     type Input = Tensor<2>;
+///     fn logits(&self, x: Tensor<2>) -> Tensor<2> { self.fc.forward(x) }
+/// }
+/// let device = Device::flex();
+/// let fc: SparseLinear = LinearConfig::new(4, 3).with_bias(false).init(&device).into();
+/// let x = Tensor::zeros([2, 4], &device);
+/// assert_eq!(Cost::of(&Classifier { fc: fc.clone() }, &x)?, Cost { macs: 12, parameters: 12, bytes: 48 });
+///
+/// let form = Form::Kernels(Arc::new(KernelPattern::from_fn(3, 4, |output, input| output == input)));
+/// let sparse = Cost::of(&Classifier { fc: fc.with_form(Some(form))? }, &x)?;
+/// assert_eq!((sparse.macs, sparse.parameters), (3, 3));
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Multiply-adds of one sample: convolutions, linear layers and products of computed tensors. Products with padding count,
+    /// as is usual, whether or not they are executed.
+    pub macs: u64,
+    /// Numbers in float parameters, running statistics included.
+    pub parameters: u64,
+    /// Bytes of all parameters, the integers of sparse layers included.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// Counts a model on an example input, whose values are not used.
+    ///
+    /// # Errors
+    /// [`SfpError::Forward`] where the forward pass panics on this input.
+    pub fn of<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Self, SfpError> {
+        let macs = Network::record(model, input)?.macs();
+        Ok(Self { macs, parameters: model.num_params() as u64, bytes: parameter_bytes(model) })
+    }
+}
 
 impl Network {
     /// Multiply-adds of one sample: convolutions, linear layers and products of computed tensors (attention).
@@ -16,7 +70,7 @@ impl Network {
     /// [`macs`](Network::macs) without some channels (closed, see [`Flow::closed`](super::Flow::closed)).
     pub fn macs_without(&self, removed: &BTreeSet<ChannelId>) -> u64 {
         let all: Vec<usize> = (0..self.operations.len()).collect();
-        self.operations_macs(&all, &self.flow, removed)
+        self.operations_macs(&all, &self.flow, removed).saturating_sub(self.skipped_macs())
     }
 
     /// [`macs_without`](Network::macs_without), and [`layer_macs_without`](Network::layer_macs_without) of each layer.
@@ -24,7 +78,12 @@ impl Network {
         let of: Vec<u64> =
             (0..self.operations.len()).map(|op| self.operations_macs(&[op], &self.flow, removed)).collect();
         let layers = self.layers.iter().map(|layer| layer.operations.iter().map(|&op| of[op]).sum());
-        (of.iter().sum(), layers.collect())
+        (of.iter().sum::<u64>().saturating_sub(self.skipped_macs()), layers.collect())
+    }
+
+    /// Multiply-adds of a sample that sparse layers leave out.
+    fn skipped_macs(&self) -> u64 {
+        self.skipped / self.batch.max(1) as u64
     }
 
     /// Multiply-adds of a layer for one sample without some channels (closed), all calls together.

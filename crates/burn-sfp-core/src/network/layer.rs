@@ -123,6 +123,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Numbers of one kernel, 1 of a linear layer.
+    pub fn kernel_elements(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
     /// Index of its weight in [`Network::parameters`].
     pub fn weight(&self) -> usize {
         self.weight
@@ -198,6 +203,11 @@ fn call(op: &OperationIr) -> Option<Call<'_>> {
         },
         _ => return None,
     })
+}
+
+/// Whether a layer's operation itself adds a bias, be it a parameter or not.
+pub(super) fn adds_bias(op: &OperationIr) -> bool {
+    call(op).is_some_and(|call| call.bias.is_some())
 }
 
 /// Fills in the network's index, flow and layers.

@@ -17,15 +17,18 @@ mod index;
 mod labels;
 mod layer;
 mod neighbours;
+mod norms;
 mod op;
 mod replay;
 mod sources;
 
 pub use capture::{Network, Parameter};
 pub use compare::ScalarChange;
+pub use cost::Cost;
 pub use flow::{Flow, ParamAxis};
 pub use heads::Heads;
 pub use labels::ChannelId;
 pub use layer::{Layer, LayerKind, Tap};
+pub use norms::BatchNormalization;
 pub use replay::Replay;
 pub use sources::Sources;

@@ -1,11 +1,19 @@
 //! From mean activations and a readout to what each filter recognises.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_ndarray::{BooleanMatrix, KernelError, clusters};
-use ndarray::{Array3, ArrayView3, Axis};
+#[cfg(feature = "wgpu")]
+use burn::backend::DispatchDevice;
+use burn::tensor::Device;
+#[cfg(feature = "wgpu")]
+use burn::tensor::{Tensor, TensorData};
+use burn_sfp_ndarray::KernelError;
+#[cfg(feature = "wgpu")]
+use burn_sfp_ndarray::{BooleanMatrix, FilterClusters, clusters};
+use ndarray::{Array3, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 use crate::SfpError;
+#[cfg(feature = "wgpu")]
+use crate::backend::{device_error, on_cube};
 
 /// What one filter recognises (METHOD section 3).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +26,10 @@ pub struct FilterPerformance {
     pub column_noise: usize,
     /// Largest element of the performance matrix, in units of the readout's output.
     pub max: f64,
+    /// Elements of the performance matrix, over the largest one, within 1e-5 of the threshold: ties that the rounding of another
+    /// device may decide the other way. 0 in files of older analyses.
+    #[serde(default)]
+    pub near: usize,
 }
 
 impl FilterPerformance {
@@ -36,7 +48,8 @@ impl FilterPerformance {
 
 impl From<burn_sfp_ndarray::FilterPerformance> for FilterPerformance {
     fn from(found: burn_sfp_ndarray::FilterPerformance) -> Self {
-        Self { clusters: found.clusters, noise: found.noise, column_noise: found.column_noise, max: found.max }
+        let burn_sfp_ndarray::FilterPerformance { clusters, noise, column_noise, max, near } = found;
+        Self { clusters, noise, column_noise, max, near }
     }
 }
 
@@ -65,51 +78,72 @@ pub fn filter_performances(
     Ok(burn_sfp_ndarray::filter_performances(means, readout, threshold)?.into_iter().map(Into::into).collect())
 }
 
-/// Filters whose performance matrices are on the device at a time.
-const CHUNK: usize = 16;
-
-/// The same with the products made by Burn's operations on any device, a few filters at a time; threshold and
-/// clusters follow on the host.
+/// The same on a device: on a CubeCL runtime (wgpu, Vulkan, CUDA) by its kernels, in single precision, a few filters at a time;
+/// clusters follow on the host. Everywhere else as [`filter_performances`].
+///
+/// What differs between devices are ties, which [`FilterPerformance::near`] counts.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use ndarray::array;
+/// use burn_sfp_core::performance::device_filter_performances;
+/// let (means, readout) = (array![[[2.0_f32]], [[0.5]]], array![[[1.0_f32, -1.0]]]);
+/// let filters = device_filter_performances("conv", &means, &readout, 0.3, &Device::flex())?;
+/// assert_eq!(filters[0].clusters, [vec![0]]);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
 ///
 /// # Errors
-/// [`SfpError::Kernel`] where the shapes do not fit together, [`SfpError::Capture`] where the device cannot be read.
-pub fn portable_filter_performances(
+/// [`SfpError::Kernel`] where the shapes do not fit together, [`SfpError::Device`] where the device fails; `path` is the layer that
+/// they name.
+pub fn device_filter_performances(
+    path: &str,
     means: &Array3<f32>,
     readout: &Array3<f32>,
     threshold: f64,
     device: &Device,
 ) -> Result<Vec<FilterPerformance>, SfpError> {
     let (classes, filters, positions) = means.dim();
-    if readout.dim() != (filters, positions, classes) {
-        let source = burn_sfp_ndarray::filter_performances(means.view(), readout.view(), threshold);
-        if let Err(source) = source {
-            return Err(SfpError::Kernel { path: String::new(), source });
-        }
+    #[cfg(feature = "wgpu")]
+    if readout.dim() == (filters, positions, classes)
+        && let Some(found) = on_device(path, means, readout, threshold, device)?
+    {
+        return Ok(found);
     }
-    let tensor = |view: ArrayView3<'_, f32>| -> Tensor<3> {
-        let (a, b, c) = view.dim();
-        Tensor::from_data(TensorData::new(view.iter().copied().collect::<Vec<f32>>(), [a, b, c]), device)
+    let _ = (device, classes, filters, positions);
+    let found = filter_performances(means.view(), readout.view(), threshold);
+    found.map_err(|source| SfpError::Kernel { path: path.to_string(), source })
+}
+
+/// `None` where the device is no CubeCL runtime.
+#[cfg(feature = "wgpu")]
+fn on_device(
+    path: &str,
+    means: &Array3<f32>,
+    readout: &Array3<f32>,
+    threshold: f64,
+    device: &Device,
+) -> Result<Option<Vec<FilterPerformance>>, SfpError> {
+    if !matches!(device.as_dispatch(), DispatchDevice::Cube(_)) {
+        return Ok(None);
+    }
+    let tensor = |array: &Array3<f32>| {
+        let shape: [usize; 3] = array.dim().into();
+        let numbers: Vec<f32> = array.iter().copied().collect();
+        on_cube(&Tensor::<3>::from_data(TensorData::new(numbers, shape), device))
     };
-    let mut found = Vec::with_capacity(filters);
-    for start in (0..filters).step_by(CHUNK) {
-        let end = (start + CHUNK).min(filters);
-        let range = ndarray::Slice::from(start..end);
-        // [C, f, S] -> [f, C, S], times [f, S, C].
-        let left = tensor(means.slice_axis(Axis(1), range)).swap_dims(0, 1);
-        let right = tensor(readout.slice_axis(Axis(0), range));
-        for matrix in crate::backend::to_array3(&left.matmul(right))?.outer_iter() {
-            let boolean = BooleanMatrix::from_performance(matrix, threshold)
-                .map_err(|source| SfpError::Kernel { path: String::new(), source })?;
-            let parts = clusters(&boolean);
-            found.push(FilterPerformance {
-                clusters: parts.clusters,
-                noise: parts.noise,
-                column_noise: parts.column_noise,
-                max: boolean.max(),
-            });
-        }
-    }
-    Ok(found)
+    let (Some(means_there), Some(readout_there)) = (tensor(means), tensor(readout)) else { return Ok(None) };
+    let packed = burn_sfp_wgpu::filter_performances(means_there, readout_there, threshold, None)
+        .map_err(|error| device_error(path, &error))?;
+    let classes = means.dim().0;
+    let words = classes * classes.div_ceil(32);
+    let found = packed.max.iter().zip(&packed.near).enumerate().map(|(filter, (&max, &near))| {
+        let boolean = BooleanMatrix::from_words(classes, &packed.words[filter * words..][..words], f64::from(max))?;
+        let FilterClusters { clusters, noise, column_noise } = clusters(&boolean);
+        Ok(FilterPerformance { clusters, noise, column_noise, max: f64::from(max), near: near as usize })
+    });
+    let found: Result<Vec<_>, KernelError> = found.collect();
+    found.map(Some).map_err(|source| SfpError::Kernel { path: path.to_string(), source })
 }
 
 #[cfg(test)]
@@ -117,18 +151,23 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(deprecated)] // burn-ndarray is supported as long as it exists
-    fn both_bodies_find_the_same_clusters() {
+    fn every_device_finds_the_same() {
         let value = |k: usize| ((k * 7919 % 104_729) as f32 / 104_729.0 - 0.4) * 2.0;
         let means = Array3::from_shape_fn((7, 19, 3), |(c, f, s)| value(c * 57 + f * 3 + s));
         let readout = Array3::from_shape_fn((19, 3, 7), |(f, s, j)| value(1000 + f * 21 + s * 7 + j));
         let host = filter_performances(means.view(), readout.view(), 0.3).unwrap();
-        for device in [Device::flex(), Device::ndarray()] {
-            let portable = portable_filter_performances(&means, &readout, 0.3, &device).unwrap();
-            for (a, b) in host.iter().zip(&portable) {
+        #[cfg(feature = "wgpu")]
+        let gpu = crate::backend::tests::gpu();
+        #[cfg(not(feature = "wgpu"))]
+        let gpu = None;
+        for device in [Some(Device::flex()), gpu].into_iter().flatten() {
+            let found = device_filter_performances("layer", &means, &readout, 0.3, &device).unwrap();
+            for (a, b) in host.iter().zip(&found).filter(|(a, _)| a.near == 0) {
                 assert_eq!((&a.clusters, a.noise, a.column_noise), (&b.clusters, b.noise, b.column_noise));
                 assert!((a.max - b.max).abs() < 1e-5);
             }
+            let wrong = device_filter_performances("layer", &means, &means, 0.3, &device).unwrap_err();
+            assert!(matches!(&wrong, SfpError::Kernel { path, .. } if path == "layer"));
         }
     }
 }

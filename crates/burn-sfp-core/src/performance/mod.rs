@@ -3,5 +3,5 @@
 mod matrix;
 mod summary;
 
-pub use matrix::{FilterPerformance, filter_performances, portable_filter_performances};
+pub use matrix::{FilterPerformance, device_filter_performances, filter_performances};
 pub use summary::LayerSummary;

@@ -36,7 +36,7 @@ impl LayerSummary {
     ///
     /// ```
     /// use burn_sfp_core::performance::{FilterPerformance, LayerSummary};
-    /// let filter = FilterPerformance { clusters: vec![vec![0, 1], vec![2]], noise: 1, column_noise: 0, max: 1.0 };
+    /// let filter = FilterPerformance { clusters: vec![vec![0, 1], vec![2]], noise: 1, column_noise: 0, max: 1.0, near: 0 };
     /// let summary = LayerSummary::of(&[filter, FilterPerformance::default()], 4);
     /// assert_eq!((summary.silent, summary.clusters_per_filter, summary.cluster_size), (1, 1.0, 1.5));
     /// assert_eq!(summary.snr, Some(0.75 / (2.0 / 12.0 + 1.0 / 12.0)));

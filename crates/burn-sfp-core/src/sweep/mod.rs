@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod grid;
 mod input_mean;
+mod parts;
 mod readout;
 mod run;
 mod runner;

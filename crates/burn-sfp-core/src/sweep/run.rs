@@ -1,4 +1,4 @@
-//! The sweep itself.
+//! The sweep itself, in smaller batches where a device lacks the memory for those of the caller.
 
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use super::accuracy::measure;
 use super::check::{check_finite, check_labels, label_tensor};
 use super::grid::Pooled;
 use super::input_mean::{InputMean, direct_mean, has_mean, input_means};
+use super::parts::{Parts, in_smaller_batches};
 use super::readout::{GradientReadout, scores_match};
 use super::runner::{Probe, Runner, deduplicate};
 use super::subject::{Fit, choose_subjects, classifier_readout};
@@ -24,6 +25,18 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<(Network, Analysis), SfpError> {
     config.check()?;
+    // The mini-batches of a gradient descent are part of the method.
+    let fixed = matches!(config.readout, Readout::Gradient(_));
+    in_smaller_batches(fixed, |parts| attempt(model, &Parts::new(data, parts), config, progress))
+}
+
+/// One sweep over the data.
+fn attempt<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
+    model: &M,
+    data: &C,
+    config: &AnalyzeConfig,
+    progress: &dyn Progress,
+) -> Result<(Network, Analysis), SfpError> {
     let mut seconds = Seconds::default();
     let started = Instant::now();
     let first = match data.batches().next() {
@@ -173,7 +186,8 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Input> + ?Sized>(
             readout: given,
             info: readout,
         };
-        let (done, readout) = finish_layer(state, &counts, config.threshold, config.keep_state, &mut seconds)?;
+        let device = Some(runner.device());
+        let (done, readout) = finish_layer(state, &counts, config.threshold, config.keep_state, device, &mut seconds)?;
         if config.accuracy && matches!(done.readout, ReadoutInfo::Ridge { .. } | ReadoutInfo::Given { .. }) {
             fitted.push((subject.probe, subject.pooled, readout));
             fitted_paths.push(subject.path);

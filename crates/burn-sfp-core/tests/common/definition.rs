@@ -88,7 +88,7 @@ pub fn recognised(p: &[Vec<f64>], threshold: f64, near: f64) -> Option<FilterPer
     let outside = |i: usize, j: usize| b[i][j] && !clusters.iter().any(|c| c.contains(&i) && c.contains(&j));
     let count = |columns: &[usize]| (0..CLASSES).map(|i| columns.iter().filter(|&&j| outside(i, j)).count()).sum();
     let (noise, column_noise) = (count(&(0..CLASSES).collect::<Vec<_>>()), count(&labels));
-    Some(FilterPerformance { clusters, noise, column_noise, max })
+    Some(FilterPerformance { clusters, noise, column_noise, max, near: 0 })
 }
 
 /// Compares an entry of an analysis with the definition, from all its activations (rows `[filters * positions]`) and its readout;

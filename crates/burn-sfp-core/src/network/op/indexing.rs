@@ -131,6 +131,7 @@ mod tests {
             input_shapes: vec![],
             parameters: vec![],
             batch: 1,
+            skipped: 0,
             device: burn::tensor::Device::flex(),
             layers: vec![],
             heads: vec![],

@@ -1,0 +1,121 @@
+//! Smaller batches, where a device lacks the memory for those of the caller.
+
+use std::marker::PhantomData;
+
+use crate::data::BatchIter;
+use crate::{Batch, Calibration, ModuleInput, SfpError};
+
+/// Most parts that a batch is cut into before a sweep gives up.
+const MOST: usize = 1024;
+
+/// Starts over with every batch cut in half, in four, and so on, until the device has memory enough or no batch can be cut
+/// any more. Class sums and normal equations are sums over samples, so the result is that of the whole batches, to rounding.
+pub(super) fn in_smaller_batches<T>(
+    fixed: bool,
+    mut attempt: impl FnMut(usize) -> Result<T, SfpError>,
+) -> Result<T, SfpError> {
+    let mut parts = 1;
+    loop {
+        match attempt(parts) {
+            Err(error) if error.is_out_of_memory() && !fixed && parts < MOST => {
+                parts *= 2;
+                log::warn!("{error}: starting over with every batch cut into {parts}");
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Calibration data whose batches are cut into parts of equal size, the last one perhaps smaller.
+pub(super) struct Parts<'a, I, C: ?Sized> {
+    data: &'a C,
+    parts: usize,
+    input: PhantomData<&'a I>,
+}
+
+impl<'a, I, C: ?Sized> Parts<'a, I, C> {
+    pub fn new(data: &'a C, parts: usize) -> Self {
+        Self { data, parts, input: PhantomData }
+    }
+}
+
+impl<I: ModuleInput, C: Calibration<I> + ?Sized> Calibration<I> for Parts<'_, I, C> {
+    fn batches(&self) -> BatchIter<'_, I> {
+        if self.parts == 1 {
+            return self.data.batches();
+        }
+        Box::new(self.data.batches().flat_map(|batch| match batch {
+            Ok(batch) => cut(batch, self.parts).into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        }))
+    }
+
+    fn samples(&self) -> Option<usize> {
+        self.data.samples()
+    }
+}
+
+fn cut<I: ModuleInput>(batch: Batch<I>, parts: usize) -> Vec<Batch<I>> {
+    let samples = batch.input.samples();
+    if samples < 2 || samples != batch.labels.len() {
+        // Nothing to cut, or a mistake that the sweep reports.
+        return vec![batch];
+    }
+    let size = samples.div_ceil(parts);
+    let starts = (0..samples).step_by(size);
+    let part = |start: usize| {
+        let end = (start + size).min(samples);
+        Batch { input: batch.input.clone().slice_samples(start, end), labels: batch.labels[start..end].to_vec() }
+    };
+    starts.map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TensorCalibration;
+    use burn::tensor::{Device, Tensor};
+
+    fn lacking() -> SfpError {
+        SfpError::Device { path: "conv".into(), out_of_memory: true, message: "no memory".into() }
+    }
+
+    #[test]
+    fn starts_over_until_it_fits() {
+        let mut seen = Vec::new();
+        let mut fit = |most: usize| {
+            seen.push(most);
+            if most < 8 { Err(lacking()) } else { Ok(most) }
+        };
+        assert_eq!(in_smaller_batches(false, &mut fit).unwrap(), 8);
+        assert_eq!(seen, [1, 2, 4, 8]);
+        let mut count = 0;
+        let mut never = |_| -> Result<(), SfpError> {
+            count += 1;
+            Err(lacking())
+        };
+        assert!(in_smaller_batches(false, &mut never).unwrap_err().is_out_of_memory());
+        assert!(in_smaller_batches(true, &mut never).unwrap_err().is_out_of_memory());
+        assert_eq!(count, 11 + 1);
+        let other = in_smaller_batches(false, |_| -> Result<(), SfpError> { Err(SfpError::NoSamples) });
+        assert!(matches!(other, Err(SfpError::NoSamples)));
+    }
+
+    #[test]
+    fn parts_hold_all_samples_in_order() {
+        let numbers: Vec<f32> = (0..10).map(|n| n as f32).collect();
+        let input = Tensor::<1>::from_floats(numbers.as_slice(), &Device::flex()).reshape([10, 1]);
+        let data = TensorCalibration::new(input, (0..10).collect(), 7);
+        for parts in [1, 2, 3, 16] {
+            let cut = Parts::new(&data, parts);
+            let batches: Vec<_> = cut.batches().map(Result::unwrap).collect();
+            assert!(batches.iter().all(|batch| batch.labels.len() <= 7_usize.div_ceil(parts)));
+            let found: Vec<f32> =
+                batches.iter().flat_map(|b| b.input.clone().into_data().iter::<f32>().collect::<Vec<_>>()).collect();
+            assert_eq!(found, numbers);
+            let labels: Vec<usize> = batches.into_iter().flat_map(|batch| batch.labels).collect();
+            assert_eq!(labels, (0..10).collect::<Vec<_>>());
+            assert_eq!(cut.samples(), data.samples());
+        }
+    }
+}
