@@ -7,6 +7,8 @@
 //! | how much goes | [`Budget`] |
 //! | the plan: plain data, closed under the groups | [`Planner`], [`PrunePlan`] |
 //! | the smaller module | [`PrunePlan::apply`], [`ConnectionMask`] |
+//! | removed connections that are not computed any more | [`sparsify`], [`densify`] |
+//! | normalisations that layers take in, for inference | [`fold_batch_norms`] |
 //! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
 //! | all in one call | [`Pruner`] |
 //!
@@ -45,6 +47,7 @@
 mod budget;
 mod error;
 mod finetune;
+mod fold_norms;
 pub mod group;
 mod mask;
 mod plan;
@@ -53,10 +56,12 @@ mod policy;
 mod pruner;
 mod remaining;
 mod rewrite;
+mod sparse;
 
 pub use budget::Budget;
 pub use error::PruneError;
 pub use finetune::{FineTuneConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
+pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::Blocks;
 pub use mask::ConnectionMask;
 pub use plan::{
@@ -70,3 +75,4 @@ pub use policy::{
 };
 pub use pruner::{Pruned, Pruner};
 pub use rewrite::Smaller;
+pub use sparse::{ChosenForm, CostModel, Sparse, SparseConfig, SparseForm, SparseLayer, densify, sparsify};

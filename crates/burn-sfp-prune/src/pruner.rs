@@ -7,7 +7,9 @@ use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, Progress, SfpError, Sf
 use crate::group::Blocks;
 use crate::plan::PlanSummary;
 use crate::rewrite::{Smaller, carry_out};
-use crate::{Afcc, Budget, FoldMeans, Planner, PruneError, PrunePlan, RankingPolicy};
+use crate::{
+    Afcc, Budget, FoldMeans, Planner, PruneError, PrunePlan, RankingPolicy, Sparse, SparseConfig, SparseLayer, sparsify,
+};
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
 pub struct Pruner<'a, C: ?Sized> {
@@ -15,6 +17,7 @@ pub struct Pruner<'a, C: ?Sized> {
     policy: Box<dyn RankingPolicy + 'a>,
     config: AnalyzeConfig,
     planner: Planner,
+    sparse: Option<SparseConfig>,
     progress: &'a dyn Progress,
 }
 
@@ -25,6 +28,8 @@ pub struct Pruned<M> {
     pub model: M,
     /// What was removed.
     pub plan: PrunePlan,
+    /// What became of layers that lack connections, where [`Pruner::sparse`] asked for it.
+    pub sparse: Vec<SparseLayer>,
     /// What the filters recognise.
     pub analysis: Analysis,
     /// Seconds for making the plan and for rewriting.
@@ -46,6 +51,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             policy: Box::new(Afcc::new()),
             config: AnalyzeConfig::new(),
             planner: Planner::new(),
+            sparse: None,
             progress: &Silent,
         }
     }
@@ -79,6 +85,13 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Removed connections are not computed any more, as by [`sparsify`], with the first calibration batch as example. Layers of
+    /// the types in [`burn_sfp_core::nn`] take part.
+    pub fn sparse(mut self, sparse: SparseConfig) -> Self {
+        self.sparse = Some(sparse);
+        self
+    }
+
     /// Settings of the analysis.
     pub fn config(mut self, config: AnalyzeConfig) -> Self {
         self.config = config;
@@ -94,7 +107,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// Analyses the model, plans and rewrites. The model itself is not changed.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::plan`] and [`PrunePlan::apply`], and [`SfpError::NotAsPlanned`] where a number
+    /// Those of [`analyze_network`], [`Planner::plan`], [`PrunePlan::apply`] and [`sparsify`], and [`SfpError::NotAsPlanned`] where a number
     /// stored in the module does not follow its shapes.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
@@ -111,6 +124,10 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             Some(batch) => batch.map_err(|message| SfpError::Data { batch: 0, message })?,
         };
         let Smaller { model, plan } = carry_out(&network, plan, model, &first.input)?;
-        Ok(Pruned { model, plan, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
+        let Sparse { model, layers } = match &self.sparse {
+            Some(config) => sparsify(&model, &first.input, config)?,
+            None => Sparse { model, layers: Vec::new() },
+        };
+        Ok(Pruned { model, plan, sparse: layers, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
     }
 }

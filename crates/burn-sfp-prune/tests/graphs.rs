@@ -1,7 +1,8 @@
 //! Removal equals masking on random computation graphs: whatever operations channels run through, the smaller module computes
-//! what the original computes with the removed parameters at zero. 1,000 graphs a run, always the same ones.
+//! what the original computes with the removed parameters at zero. 1,000 graphs a run, always the same ones, and 250 more whose
+//! batch normalisations are folded.
 //!
-//! `GRAPHS=20000` draws that many other graphs for each of the four tests.
+//! `GRAPHS=20000` draws that many other graphs for each test.
 
 #[path = "common/graph/mod.rs"]
 mod graph;
@@ -9,7 +10,7 @@ mod graph;
 use std::cell::RefCell;
 use std::sync::Mutex;
 
-use graph::check::{check, cuts};
+use graph::check::{check, check_folded, cuts};
 use graph::spec::specs;
 use graph::tally::{Tally, expected};
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ const TESTS: usize = 4;
 /// What the tests that have ended counted.
 static COUNTED: Mutex<Vec<Tally>> = Mutex::new(Vec::new());
 
-fn run(seed: u8) {
+fn runner(seed: u8) -> TestRunner {
     let wanted: Option<u32> = std::env::var("GRAPHS").ok().and_then(|text| text.parse().ok());
     let config = ProptestConfig {
         cases: wanted.unwrap_or(GRAPHS),
@@ -30,12 +31,15 @@ fn run(seed: u8) {
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     };
-    let mut runner = match wanted {
+    match wanted {
         Some(_) => TestRunner::new(config),
         None => TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32])),
-    };
+    }
+}
+
+fn run(seed: u8) {
     let tally = RefCell::new(Tally::default());
-    let outcome = runner.run(&(specs(), cuts()), |(spec, cut)| check(&spec, &cut, &mut tally.borrow_mut()));
+    let outcome = runner(seed).run(&(specs(), cuts()), |(spec, cut)| check(&spec, &cut, &mut tally.borrow_mut()));
     if let Err(error) = outcome {
         panic!("{error}");
     }
@@ -78,4 +82,17 @@ fn the_smaller_graph_is_the_masked_original_3() {
 #[test]
 fn the_smaller_graph_is_the_masked_original_4() {
     run(4);
+}
+
+#[test]
+fn folded_normalisations_change_nothing() {
+    let folded = RefCell::new(0);
+    let outcome = runner(5).run(&specs(), |spec| {
+        *folded.borrow_mut() += check_folded(&spec)?;
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    assert!(*folded.borrow() > 0);
 }

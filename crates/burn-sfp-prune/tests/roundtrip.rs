@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_sfp_core::network::Network;
-use burn_sfp_core::{Analysis, AnalyzeConfig, Batch, Silent};
+use burn_sfp_core::{Analysis, AnalyzeConfig, Batch, Silent, TensorCalibration};
 use burn_sfp_prune::{
     Afcc, Budget, Connections, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PolicyContext, PrunePlan,
-    RandomAfcc, Ranking, RankingPolicy, SfpRanking, fine_tune,
+    Pruner, RandomAfcc, Ranking, RankingPolicy, SfpRanking, fine_tune,
 };
 use small::{CLASSES, FILTERS, SIDE, Small, analysed, bytes, images, parameters};
 
@@ -106,6 +106,23 @@ fn removed_connections_stay_zero_in_training() {
         let zeros =
             fc.iter().filter(|weight| **weight == 0.0).count() + second.iter().filter(|w| **w == 0.0).count() / 9;
         assert_eq!(zeros, removed);
+    }
+}
+
+#[test]
+fn models_with_masks_pass_the_check_of_the_smaller_graph() {
+    let model = Small::new(1, false);
+    let (x, labels) = images(24);
+    let calibration = TensorCalibration::new(x.clone(), labels, 12);
+    let pruned =
+        Pruner::new(&calibration).policy(Afcc::new().layers(["second", "fc"])).analyze_and_prune(&model).unwrap();
+    let by_weights = Planner::new().prune(&model, &x, &MagnitudeConnections::l1()).unwrap();
+    for (plan, smaller) in [(&pruned.plan, &pruned.model), (&by_weights.plan, &by_weights.model)] {
+        assert!(!plan.masks.is_empty());
+        let capture = |model: &Small| Network::capture(model, &x).unwrap();
+        for smaller in [smaller.clone(), smaller.clone().materialize()] {
+            plan.verify(&capture(&model), &capture(&smaller)).unwrap();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every filter of a trained Burn network recognises, and a smaller network by it.
 //!
 //! - [`core`]: the analysis (single-filter performance) over Burn modules.
+//! - [`nn`]: layers in the place of Burn's, that can lose heads, connections, or a normalisation's work.
 //! - [`prune`]: policies, plans, rewriting, fine-tuning.
 //! - [`prelude`]: what most users need.
 //!
@@ -35,10 +36,13 @@
 //! ```
 
 pub use burn_sfp_core as core;
+pub use burn_sfp_core::nn;
 pub use burn_sfp_prune as prune;
 
 /// What most users need.
 pub mod prelude {
+    pub use burn_sfp_core::latency::{LatencyConfig, LatencyTable};
+    pub use burn_sfp_core::nn::{FoldBatchNorm, HeadAttention, SparseConv2d, SparseLinear};
     pub use burn_sfp_core::{
         Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, GraphModule, Grid,
         InputMapper, LoaderCalibration, ModuleInput, Progress, Readout, Scope, SfpError, SfpModule, Shrink, Silent,
@@ -47,6 +51,7 @@ pub mod prelude {
     pub use burn_sfp_prune::{
         Afcc, Blocks, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner,
         PolicyContext, PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking,
-        Smaller, SplitModule, fine_tune, fine_tune_split,
+        Smaller, Sparse, SparseConfig, SparseForm, SplitModule, densify, fine_tune, fine_tune_split, fold_batch_norms,
+        sparsify,
     };
 }

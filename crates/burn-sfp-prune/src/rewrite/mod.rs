@@ -140,7 +140,8 @@ fn bits(mask: &Mask, cut: Option<&ParameterCut>) -> (usize, usize, Vec<bool>) {
     }
 }
 
-fn in_training<M: Module>(model: &M) -> bool {
+/// Whether any parameter is on a device that trains.
+pub(crate) fn in_training<M: Module>(model: &M) -> bool {
     struct Seek(bool);
     impl ModuleVisitor for Seek {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -207,7 +208,8 @@ fn select<const D: usize>(tensor: Tensor<D>, axis: &AxisCut, device: &Device) ->
     }
 }
 
-type Masks<'a> = HashMap<&'a str, (usize, usize, Vec<bool>)>;
+/// By the weight's path the lengths of its first two axes and a bit for each pair.
+pub(crate) type Masks<'a> = HashMap<&'a str, (usize, usize, Vec<bool>)>;
 
 struct Zero<'a> {
     path: Vec<String>,
@@ -235,9 +237,10 @@ impl ModuleMapper for Zero<'_> {
     }
 }
 
-struct Attach<'a> {
-    masks: &'a Masks<'a>,
-    device: &'a Device,
+/// Attaches masks to weights.
+pub(crate) struct Attach<'a> {
+    pub masks: &'a Masks<'a>,
+    pub device: &'a Device,
 }
 
 impl Reparameterizer for Attach<'_> {

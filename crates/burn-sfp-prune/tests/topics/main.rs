@@ -12,6 +12,7 @@ mod dense;
 mod derive;
 mod ends;
 mod errors;
+mod fold_norms;
 mod groups;
 mod narrow;
 mod parameters;

@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_sfp_core::network::Network;
 use burn_sfp_core::{GraphModule, InputMapper, ModuleInput};
-use burn_sfp_prune::{Blocks, Budget, Planner, PolicyContext, PruneError, Ranking, RankingPolicy};
+use burn_sfp_prune::{Blocks, Budget, Planner, PolicyContext, PruneError, Ranking, RankingPolicy, fold_batch_norms};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +64,20 @@ pub fn check(spec: &Spec, cut: &Cut, tally: &mut Tally) -> Result<(), TestCaseEr
     let again = Cut { ratio: cut.ratio / 2.0, seed: !cut.seed, whole: !cut.whole, ..cut.clone() };
     shrink(&smaller, spec, &again, None)?;
     Ok(())
+}
+
+/// Folds batch normalisations; how many.
+pub fn check_folded(spec: &Spec) -> Result<usize, TestCaseError> {
+    let device = Device::flex();
+    let net = build(spec, &device);
+    let before = bytes(&net);
+    let folded = fold_batch_norms(&net, &inputs(spec, 2, spec.seed, &device));
+    let folded = folded.map_err(|error| TestCaseError::fail(format!("fold: {error}")))?;
+    prop_assert!(before == bytes(&net), "the original changed");
+    let other = inputs(spec, 3, !spec.seed, &device);
+    let off = difference(folded.model.run(other.clone()), net.run(other));
+    prop_assert!(off < 1e-4, "off by {}", off);
+    Ok(folded.folded.len())
 }
 
 fn shrink(net: &Net, spec: &Spec, cut: &Cut, tally: Option<&mut Tally>) -> Result<Option<Net>, TestCaseError> {
