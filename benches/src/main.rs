@@ -7,14 +7,23 @@
 //! | pairs in turn, medians, spread | [`measure`] |
 //! | what is printed | [`table`] |
 //! | the VGG-11 and its images | [`subject`] |
-//! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`] |
+//! | a matrix product to measure by | [`product`] |
+//! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
+//! [`imagenet`], [`half`], [`afcc`], [`sparse`] |
 
+mod afcc;
+mod analysis;
+mod definition;
 mod growth;
+mod half;
+mod imagenet;
 mod measure;
 mod memory;
 mod performance;
+mod product;
 mod pruning;
 mod readouts;
+mod sparse;
 mod subject;
 mod sweep;
 mod table;
@@ -39,8 +48,8 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements, in the order in which they run.
-const BENCHES: [Bench; 9] = [
+/// All measurements but those of [`sparse`].
+const BENCHES: [Bench; 16] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
     Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
@@ -50,7 +59,19 @@ const BENCHES: [Bench; 9] = [
     Bench { name: pruning::VIT, about: pruning::ABOUT_VIT, run: pruning::vit },
     Bench { name: growth::CHAIN, about: growth::ABOUT_CHAIN, run: growth::chain },
     Bench { name: growth::RESIDUAL, about: growth::ABOUT_RESIDUAL, run: growth::residual },
+    Bench { name: analysis::NAME, about: analysis::ABOUT, run: analysis::run },
+    Bench { name: definition::NAME, about: definition::ABOUT, run: definition::run },
+    Bench { name: imagenet::NAME, about: imagenet::ABOUT, run: imagenet::run },
+    Bench { name: half::ONE, about: half::ABOUT_ONE, run: half::one },
+    Bench { name: half::BATCH, about: half::ABOUT_BATCH, run: half::batch },
+    Bench { name: afcc::ONE, about: afcc::ABOUT, run: afcc::one },
+    Bench { name: afcc::BATCH, about: afcc::ABOUT, run: afcc::batch },
 ];
+
+/// All measurements, in the order in which they run.
+fn all() -> impl Iterator<Item = &'static Bench> {
+    BENCHES.iter().chain(sparse::ROWS).chain(sparse::ROWS_WGPU)
+}
 
 /// Measures the library against what it should be measured by, in pairs.
 ///
@@ -72,6 +93,9 @@ struct Args {
     /// Analyses this many samples in this process and prints its peak memory.
     #[arg(long, value_name = "SAMPLES", hide = true)]
     child_peak_memory: Option<usize>,
+    /// Finds what the filters of a layer on ImageNet recognise in this process and prints its peak memory.
+    #[arg(long, hide = true)]
+    child_imagenet: bool,
 }
 
 fn main() -> Result<()> {
@@ -79,8 +103,11 @@ fn main() -> Result<()> {
     if let Some(samples) = args.child_peak_memory {
         return memory::child(samples);
     }
+    if args.child_imagenet {
+        return imagenet::child();
+    }
     if args.list {
-        println!("{}", table::list(BENCHES.iter().map(|bench| (bench.name, bench.about))));
+        println!("{}", table::list(all().map(|bench| (bench.name, bench.about))));
         return Ok(());
     }
     let chosen = choose(&args.names)?;
@@ -99,11 +126,11 @@ fn main() -> Result<()> {
 }
 
 fn choose(names: &[String]) -> Result<Vec<&'static Bench>> {
-    let known = || BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != **name)) {
+    let known = || all().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = names.iter().find(|name| all().all(|bench| bench.name != **name)) {
         return Err(format!("no measurement is called {unknown}; there are {}", known()).into());
     }
-    Ok(BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)).collect())
+    Ok(all().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)).collect())
 }
 
 #[cfg(test)]
@@ -119,7 +146,7 @@ mod tests {
 
     #[test]
     fn names_choose_rows() {
-        assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());
+        assert_eq!(choose(&[]).unwrap().len(), all().count());
         assert_eq!(choose(&[memory::NAME.into()]).unwrap()[0].name, memory::NAME);
         let error = choose(&["sweep".into()]).err().unwrap().to_string();
         assert!(error.contains("sweep_vs_forward"), "{error}");

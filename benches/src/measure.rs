@@ -11,7 +11,6 @@ pub enum Kind {
     /// Ours over against: smaller is better.
     Cost,
     /// Against over ours: larger is better.
-    #[allow(dead_code, reason = "no row of today is a speed-up")]
     Speedup,
 }
 

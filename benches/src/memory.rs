@@ -27,6 +27,7 @@ const FEW: usize = 1_000;
 /// # Errors
 /// A child that fails, a system without `/proc`.
 pub fn run(session: &Session) -> Result<Row> {
+    let peak_of = |samples: usize| peak_in_child("--child-peak-memory", &[&samples.to_string()]);
     let pairs = Pairs::in_turn(session.pairs, || peak_of(MANY), || peak_of(FEW))?;
     let note = format!(
         "MiB, not seconds: peak resident size (VmHWM) of a process that analyses {MANY} drawn letters over one that \
@@ -35,7 +36,7 @@ pub fn run(session: &Session) -> Result<Row> {
     Ok(pairs.row(NAME, Kind::Cost, Unit::Mebibytes, note))
 }
 
-/// The child's part: one analysis, then this process's peak in KiB on the standard output.
+/// The child's part: one analysis, then its peak.
 ///
 /// # Errors
 /// As the analysis, and a system without `/proc`.
@@ -45,17 +46,28 @@ pub fn child(samples: usize) -> Result<()> {
     let model = VggConfig::new().init(&device);
     let analysis = analyze(&model, &GlyphSet::new(1).calibration(samples, BATCH, &device), &AnalyzeConfig::new())?;
     assert_eq!(analysis.samples, samples as u64);
+    print_peak()
+}
+
+/// Prints this process's peak in KiB on the standard output: the last thing that a child does.
+///
+/// # Errors
+/// A system without `/proc`.
+pub fn print_peak() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")
         .map_err(|error| format!("/proc/self/status: {error}; peak memory is measured on Linux alone"))?;
     println!("{}", peak(&status).ok_or("/proc/self/status has no VmHWM")?);
     Ok(())
 }
 
-/// Peak of a child in MiB.
-fn peak_of(samples: usize) -> Result<f64> {
-    let child = Command::new(std::env::current_exe()?).args(["--child-peak-memory", &samples.to_string()]).output()?;
+/// Peak in MiB of this program with an option that makes it a child.
+///
+/// # Errors
+/// A child that fails.
+pub fn peak_in_child(option: &str, values: &[&str]) -> Result<f64> {
+    let child = Command::new(std::env::current_exe()?).arg(option).args(values).output()?;
     if !child.status.success() {
-        return Err(format!("{samples} samples: {}", String::from_utf8_lossy(&child.stderr)).into());
+        return Err(format!("{option} {values:?}: {}", String::from_utf8_lossy(&child.stderr)).into());
     }
     Ok(String::from_utf8_lossy(&child.stdout).trim().parse::<f64>()? / 1024.0)
 }

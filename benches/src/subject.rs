@@ -76,6 +76,16 @@ impl Subject {
         Ok(Self { device, model: model.valid(), calibration, source, given: OnceCell::new() })
     }
 
+    /// The model.
+    pub fn model(&self) -> &Vgg11 {
+        &self.model
+    }
+
+    /// The images, in batches.
+    pub fn calibration(&self) -> &TensorCalibration<Tensor<4>> {
+        &self.calibration
+    }
+
     /// Seconds of a plain forward pass over all images, the logits read back.
     ///
     /// # Errors
@@ -97,6 +107,14 @@ impl Subject {
     pub fn analyze(&self, config: &AnalyzeConfig) -> Result<Analysis> {
         self.device.sync()?;
         Ok(analyze(&self.model, &self.calibration, config)?)
+    }
+
+    /// [`analyze`](Subject::analyze), and the network that a plan is made from.
+    ///
+    /// # Errors
+    /// As [`analyze`].
+    pub fn analyze_network(&self, config: &AnalyzeConfig) -> Result<(Network, Analysis)> {
+        Ok(analyze_network(&self.model, &self.calibration, config, &Silent)?)
     }
 
     /// Seconds of a stage of an analysis against those of a plain forward pass, in turn, and the last analysis.

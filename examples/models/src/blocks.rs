@@ -1,8 +1,9 @@
 //! What many of the networks are made of.
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
+use burn::nn::{BatchNormConfig, PaddingConfig2d};
 use burn::prelude::*;
+use burn_sfp::core::nn::FoldBatchNorm;
 use burn_sfp::prelude::Shrink;
 
 /// A convolution without bias, padded by half its kernel, and batch normalisation.
@@ -20,7 +21,7 @@ pub struct ConvNorm {
     /// The convolution; the normalisation brings the bias.
     pub conv: Conv2d,
     /// The normalisation.
-    pub norm: BatchNorm,
+    pub norm: FoldBatchNorm,
 }
 
 impl ConvNorm {
@@ -28,7 +29,7 @@ impl ConvNorm {
     pub fn new(channels: [usize; 2], kernel: usize, stride: usize, groups: usize, device: &Device) -> Self {
         Self {
             conv: conv(channels, kernel, stride, groups, device),
-            norm: BatchNormConfig::new(channels[1]).init(device),
+            norm: BatchNormConfig::new(channels[1]).init(device).into(),
         }
     }
 

@@ -122,3 +122,30 @@ fn constants_are_folded_exactly() {
     visit_all(Size::Small, &Device::flex(), &mut fold);
     assert!(fold.folded.len() > 10, "{:?}", fold.folded);
 }
+
+/// Batch normalisations in the layers before them.
+struct Norms {
+    folded: usize,
+}
+
+impl Visit for Norms {
+    fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
+        let model = randomise(&model, 5);
+        let folded = fold_batch_norms(&model, &input).unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+        let other = input.slice_samples(0, SMALL_BATCH - 1);
+        let off = difference(folded.model.run(other.clone()), model.run(other));
+        assert!(off < 1e-5, "{}: {off}", entry.name);
+        // Dense networks normalise before their convolutions, what others have read already.
+        if matches!(entry.name, "ResNet-18" | "ResNet-50" | "MobileNetV2") {
+            assert!(folded.kept.is_empty(), "{}: {:?}", entry.name, folded.kept);
+        }
+        self.folded += folded.folded.len();
+    }
+}
+
+#[test]
+fn batch_normalisations_are_folded_exactly() {
+    let mut norms = Norms { folded: 0 };
+    visit_all(Size::Small, &Device::flex(), &mut norms);
+    assert!(norms.folded > 200, "{}", norms.folded);
+}

@@ -5,7 +5,6 @@
 //! | the data: 24 letters, drawn from a seed and an index | [`glyphs`], [`font`], [`canvas`] |
 //! | the networks: a VGG and a linear one | [`model`] |
 //! | training, top-1 | [`train`] |
-//! | time of a forward pass | [`latency`] |
 //! | what is printed | [`progress`], [`table`] |
 //!
 //! The binary trains, analyses, prunes, fine-tunes and prints a table: `cargo run --release -p quickstart`.
@@ -13,7 +12,6 @@
 pub mod canvas;
 pub mod font;
 pub mod glyphs;
-pub mod latency;
 pub mod model;
 pub mod progress;
 pub mod table;

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::time::Instant;
 
 use burn::prelude::*;
+use burn_sfp::core::latency::{LatencyConfig, LatencyTable};
 use burn_sfp::prelude::*;
 use clap::{Parser, ValueEnum};
 use quickstart::glyphs::GlyphSet;
-use quickstart::latency::median_latency;
 use quickstart::model::{Pixels, Vgg, VggConfig};
 use quickstart::progress::Bars;
 use quickstart::table::{Row, table};
@@ -20,7 +20,7 @@ const CALIBRATION_SAMPLES: usize = 2400;
 /// Passes of fine-tuning, of as many new images as one of the training.
 const TUNE_EPOCHS: f64 = 3.0;
 /// Forward passes that a latency is the median of.
-const REPEATS: usize = 60;
+const RUNS: usize = 60;
 
 /// Prunes a small VGG on letters drawn on the fly: no download, no data.
 #[derive(Parser, Debug)]
@@ -124,23 +124,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("fine-tuned in {:.1} s", clock.elapsed().as_secs_f64());
 
     let measure = |name: &str, model: &Vgg, connections: u64, macs: u64| -> Result<Row, String> {
-        let latency = |samples| median_latency(model, &set.batch(0..samples, &device).input, &device, REPEATS);
         Ok(Row {
             name: name.into(),
             top1: top1(model, &test)?,
             parameters: model.num_params() as u64,
             connections,
             macs,
-            single: latency(1)?,
-            batch: latency(64)?,
         })
     };
     let all = pruned.plan.totals();
+    let untuned = pruned.model.materialize();
     let rows = [
         measure("trained", &vgg, all.connections_before, all.macs_before)?,
-        measure("pruned", &pruned.model.materialize(), all.connections_after, all.macs_after)?,
+        measure("pruned", &untuned, all.connections_after, all.macs_after)?,
         measure("pruned, fine-tuned", &tuned, all.connections_after, all.macs_after)?,
     ];
-    println!("{}\n{:.0} s in all", table(&rows), started.elapsed().as_secs_f64());
+    let batches = [1, 64].map(|samples| set.batch(0..samples, &device).input);
+    let models = [("trained", &vgg), ("pruned", &untuned), ("pruned, fine-tuned", &tuned)];
+    let latencies = LatencyTable::measure(&models, &batches, &LatencyConfig::new().with_runs(RUNS))?;
+    println!("{}\n\n{latencies}\n{:.0} s in all", table(&rows), started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2dConfig;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_sfp::core::SfpModule;
+use burn_sfp::core::nn::SparseConv2d;
 
 /// Number of convolutions.
 pub const CONVOLUTIONS: usize = 10;
@@ -40,8 +40,8 @@ pub struct Vgg11Config {
 /// and 10, then one linear layer without bias.
 #[derive(Module, Debug)]
 pub struct Vgg11 {
-    /// The convolutions, weights `[filters, channels, 3, 3]`, with bias.
-    pub convs: Vec<Conv2d>,
+    /// The convolutions, weights `[filters, channels, 3, 3]`, with bias. Burn's, until pruned connections are left out.
+    pub convs: Vec<SparseConv2d>,
     /// The normalisation after each convolution, `[filters]`.
     pub norms: Vec<BatchNorm>,
     /// The classifier, weight `[2048, 100]`, its inputs channel-major (channel f, then its 2x2 positions).
@@ -60,6 +60,7 @@ impl Vgg11Config {
                     Conv2dConfig::new([channels(k), widths[k]], [3, 3])
                         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                         .init(device)
+                        .into()
                 })
                 .collect(),
             norms: widths.iter().map(|&width| BatchNormConfig::new(width).with_epsilon(1e-5).init(device)).collect(),
@@ -74,7 +75,7 @@ impl Vgg11 {
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = images;
         for (k, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
-            x = relu(norm.forward(conv.forward(x)));
+            x = conv.forward_fused(x, Some(norm), true);
             if POOLED.contains(&k) {
                 x = self.pool.forward(x);
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::iter::Sum;
 
 use burn_sfp::core::Seconds;
+use burn_sfp::core::latency::LatencyTable;
 use burn_sfp::prune::PrunePlan;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -37,6 +38,8 @@ pub struct Report {
     pub pruned_layers: Sizes,
     /// Each layer of the plan.
     pub layers: Vec<LayerReport>,
+    /// Forward passes of the trained and of the smaller network, measured in turn, and the memory of their parameters.
+    pub latency: LatencyTable,
     /// Wall-clock seconds of each stage.
     pub seconds: StageSeconds,
     /// The command's settings.
@@ -189,7 +192,7 @@ impl fmt::Display for Report {
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        writeln!(f, "{table}")?;
+        writeln!(f, "{table}\n\n{}", self.latency)?;
         write!(
             f,
             "{}, {} calibration images, top-1 on {} test images: {:.2} % before, {:.2} % right after",

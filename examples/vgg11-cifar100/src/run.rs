@@ -4,16 +4,17 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use burn_sfp::core::file::write_json;
+use burn_sfp::core::latency::{LatencyConfig, LatencyTable};
 use burn_sfp::core::network::Network;
 use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, SfpModule, analyze_network};
 use burn_sfp::prune::{
     Afcc, Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PrunePlan, RandomAfcc, SfpRanking,
-    fine_tune,
+    SparseConfig, fine_tune, sparsify,
 };
 
-use crate::cifar::{Cifar, CifarCalibration, top1};
+use crate::cifar::{Cifar, CifarCalibration, SIDE, top1};
 use crate::error::ExampleError;
 use crate::model::Vgg11;
 use crate::options::{Options, PolicyName};
@@ -55,6 +56,8 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
         fine_tuning = seconds;
         top1_after = Some(top1(&pruned, &test, options.batch_size, &device));
     }
+    let pruned = pruned.valid().materialize();
+    let latency = latency(&model, &pruned, &device)?;
     save(pruned, &options.out.join("pruned.bpk"))?;
 
     let layers = LayerReport::of_plan(&plan);
@@ -71,6 +74,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
         total,
         pruned_layers,
         layers,
+        latency,
         seconds: StageSeconds { analysis: analysis.seconds, plan: plan_seconds, rewrite, fine_tuning, forward },
         settings: options.clone(),
     };
@@ -172,10 +176,21 @@ fn tune(
     Ok(fine_tune(model, plan, epoch, train.len(), &config, bars)?)
 }
 
-/// Weights with the masks folded in; burn writes to a temporary name and renames.
+/// The networks in turn on single images and on batches of 64: as trained, with zeros for what was pruned, and with that left
+/// out.
+fn latency(trained: &Vgg11, pruned: &Vgg11, device: &Device) -> Result<LatencyTable, ExampleError> {
+    let noise = |samples| Tensor::random([samples, 3, SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), device);
+    let inputs = [1, 64].map(noise);
+    let sparse = sparsify(pruned, &inputs[1], &SparseConfig::new())?;
+    let models = [("trained", &trained.valid()), ("pruned", pruned), ("pruned, sparse", &sparse.model)];
+    let models = if sparse.layers.is_empty() { &models[..2] } else { &models };
+    Ok(LatencyTable::measure(models, &inputs, &LatencyConfig::new())?)
+}
+
+/// Burn writes to a temporary name and renames.
 fn save(model: Vgg11, path: &Path) -> Result<(), ExampleError> {
     let fail = |error: burn::store::RecordError| ExampleError::Output { path: path.into(), message: error.to_string() };
-    model.valid().materialize().save_file(path).map_err(fail)
+    model.save_file(path).map_err(fail)
 }
 
 /// Seconds and result of some work.
