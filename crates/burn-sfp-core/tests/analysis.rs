@@ -16,6 +16,8 @@ use burn_sfp_core::{
     ReadoutInfo, Seconds, SfpModule, TensorCalibration, analyze,
 };
 use common::definition::{STRENGTH, compare, ridge, rows};
+#[cfg(feature = "wgpu")]
+use common::gpu;
 use common::{CLASSES, Cnn, SIDE, calibration, fill, images, numbers};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -56,19 +58,6 @@ fn clusters_are_those_of_the_definition_on_wgpu() {
     let Some(device) = gpu() else { return };
     // Sums and Gram matrix are single precision there.
     agrees_with_the_definition(&device, 5e-3);
-}
-
-#[cfg(feature = "wgpu")]
-fn gpu() -> Option<Device> {
-    let adapter = std::panic::catch_unwind(|| {
-        let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-        let _ = Tensor::<1>::zeros([1], &device).into_data();
-        device
-    });
-    if adapter.is_err() {
-        println!("skipped: no wgpu adapter");
-    }
-    adapter.ok()
 }
 
 /// One layer whose maps of a whole batch (168 MB) are more than many devices bind at once: 128 MiB is what they have to offer.

@@ -2,6 +2,8 @@
 
 #![allow(deprecated)] // burn-ndarray is supported as long as it exists
 
+mod common;
+
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
@@ -12,6 +14,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp_core::SfpError;
 use burn_sfp_core::nn::{SparseConv2d, SparseLinear};
 use burn_sfp_core::sparse::{Block, Blocks, Form, KernelPattern};
+#[cfg(feature = "wgpu")]
+use common::gpu;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,24 +27,6 @@ fn random<const D: usize>(shape: [usize; D], rng: &mut ChaCha8Rng, device: &Devi
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
-}
-
-/// The default wgpu device, where there is an adapter.
-#[cfg(feature = "wgpu")]
-fn gpu() -> Option<Device> {
-    static DEVICE: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
-    let found = DEVICE.get_or_init(|| {
-        let adapter = std::panic::catch_unwind(|| {
-            let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-            let _ = Tensor::<1>::zeros([1], &device).into_data();
-            device
-        });
-        if adapter.is_err() {
-            println!("skipped: no wgpu adapter");
-        }
-        adapter.ok()
-    });
-    found.clone()
 }
 
 /// Equal within 1e-5 of the largest number.

@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3, Axis};
 
 use super::{LayerAnalysis, ReadoutInfo, Seconds, UnitKind};
 use crate::SfpError;
-use crate::performance::{LayerSummary, device_filter_performances, filter_performances};
+use crate::performance::{LayerSummary, performances};
 use crate::sweep::ridge_readout;
 
 /// What merging needs of a layer.
@@ -53,11 +53,7 @@ pub(crate) fn finish_layer(
     for ((mut mean, sum), &count) in means.outer_iter_mut().zip(state.sums.axis_iter(Axis(0))).zip(counts) {
         mean.zip_mut_with(&sum, |mean, sum| *mean = (sum / count as f64) as f32);
     }
-    let performance = match device {
-        Some(device) => device_filter_performances(&state.path, &means, &readout, threshold, device)?,
-        None => filter_performances(means.view(), readout.view(), threshold)
-            .map_err(|source| SfpError::Kernel { path: state.path.clone(), source })?,
-    };
+    let performance = performances(&state.path, &means, &readout, threshold, device)?;
     let (classes, filters, positions) = state.sums.dim();
     let summary = LayerSummary::of(&performance, classes);
     seconds.performance += started.elapsed().as_secs_f64();

@@ -86,10 +86,7 @@ impl From<Conv2d> for SparseConv2d {
 /// As [`forward`](SparseConv2d::forward), where a record was loaded that holds no form.
 impl From<SparseConv2d> for Conv2d {
     fn from(conv: SparseConv2d) -> Self {
-        let conv = match form_of(&conv.sparsity) {
-            Some(form) => conv.clone().dense_from(&form.clone()),
-            None => conv,
-        };
+        let conv = conv.dense();
         Self {
             weight: conv.weight,
             bias: conv.bias,
@@ -113,10 +110,10 @@ impl SparseConv2d {
             return Conv2d::from(self.clone()).forward(input);
         };
         let out = match form {
-            Form::Kernels(pattern) => op::convolve(input.clone(), self.values(form), &self.call(pattern, &input)),
+            Form::Kernels(pattern) => op::convolve(input.clone(), self.values(), &self.call(pattern, &input)),
             Form::Blocks(of) => {
                 let options = self.options(&input, 1);
-                blocks::run(input, self.rows(form), of, |x, weight| conv2d(x, weight, None, options.clone()))
+                blocks::run(input, self.rows(), of, |x, weight| conv2d(x, weight, None, options.clone()))
             }
         };
         match &self.bias {
@@ -134,18 +131,19 @@ impl SparseConv2d {
     pub fn forward_fused(&self, input: Tensor<4>, norm: Option<&BatchNorm>, relu: bool) -> Tensor<4> {
         let fused = match form_of(&self.sparsity) {
             // Neither training nor a recording can read the numbers of the normalisation.
-            Some(form @ Form::Kernels(pattern))
-                if op::is_on_host(&input) && !self.weight.lazy_device().is_autodiff() =>
-            {
+            Some(Form::Kernels(pattern)) if op::is_on_host(&input) && !self.weight.lazy_device().is_autodiff() => {
                 let (scale, shift) = shift_and_scale(self.bias.as_ref(), norm);
                 let finish = Finish { scale, shift, relu };
-                op::convolve_and(&input, &self.values(form), &self.call(pattern, &input), &finish)
+                op::convolve_and(&input, &self.values(), &self.call(pattern, &input), &finish)
             }
             _ => None,
         };
         fused.unwrap_or_else(|| {
             let out = self.forward(input);
-            let out = norm.map_or_else(|| out.clone(), |norm| norm.forward(out.clone()));
+            let out = match norm {
+                Some(norm) => norm.forward(out),
+                None => out,
+            };
             if relu { burn::tensor::activation::relu(out) } else { out }
         })
     }
@@ -157,10 +155,7 @@ impl SparseConv2d {
     /// [`SfpError::Sparsity`] where the form does not fit the layer.
     pub fn with_form(self, form: Option<Form>) -> Result<Self, SfpError> {
         self.check()?;
-        let dense = match self.sparsity.form() {
-            Ok(Some(old)) => self.clone().dense_from(&old.clone()),
-            _ => self,
-        };
+        let dense = self.dense();
         let Some(form) = form else { return Ok(dense) };
         let of = DenseShape { shape: dense.weight.dims(), output_axis: 0 };
         form.fits(&of)?;
@@ -181,28 +176,28 @@ impl SparseConv2d {
         check(&self.sparsity, self.weight.lazy_shape().dims::<4>())
     }
 
-    fn dense_from(self, form: &Form) -> Self {
+    fn dense(self) -> Self {
+        let Some(form) = form_of(&self.sparsity).cloned() else { return self };
         let [height, width] = self.kernel_size;
-        let shape = [form.outputs(), form.inputs(), height, width];
-        let of = DenseShape { shape, output_axis: 0 };
+        let of = DenseShape { shape: [form.outputs(), form.inputs(), height, width], output_axis: 0 };
         let sparsity = Sparsity::dense(&self.weight.lazy_device());
-        let weight = replace(self.weight, |weight| scatter(weight, form, &of));
+        let weight = replace(self.weight, |weight| scatter(weight, &form, &of));
         Self { weight, sparsity, ..self }
     }
 
-    fn rows(&self, form: &Form) -> Tensor<4> {
+    /// The weight of a sparse form.
+    fn rows(&self) -> Tensor<4> {
         let weight = self.weight.val();
         if let Err(error) = check(&self.sparsity, weight.dims()) {
             panic!("{error}");
         }
-        debug_assert_eq!(weight.dims()[0], form.rows());
         weight
     }
 
     /// The kernels that stay, `[K, kh, kw]`.
-    fn values(&self, form: &Form) -> Tensor<3> {
+    fn values(&self) -> Tensor<3> {
         let [height, width] = self.kernel_size;
-        let weight = self.rows(form);
+        let weight = self.rows();
         let rows = weight.dims()[0];
         weight.reshape([rows, height, width])
     }

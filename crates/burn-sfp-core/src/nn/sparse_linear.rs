@@ -57,10 +57,7 @@ impl From<Linear> for SparseLinear {
 /// As [`forward`](SparseLinear::forward), where a record was loaded that holds no form.
 impl From<SparseLinear> for Linear {
     fn from(layer: SparseLinear) -> Self {
-        let layer = match form_of(&layer.sparsity) {
-            Some(form) => layer.clone().dense_from(&form.clone()),
-            None => layer,
-        };
+        let layer = layer.dense();
         Self { weight: layer.weight, bias: layer.bias }
     }
 }
@@ -109,10 +106,7 @@ impl SparseLinear {
     /// [`SfpError::Sparsity`] where the form does not fit the layer.
     pub fn with_form(self, form: Option<Form>) -> Result<Self, SfpError> {
         self.check()?;
-        let dense = match self.sparsity.form() {
-            Ok(Some(old)) => self.clone().dense_from(&old.clone()),
-            _ => self,
-        };
+        let dense = self.dense();
         let Some(form) = form else { return Ok(dense) };
         let of = DenseShape { shape: dense.weight.dims(), output_axis: 1 };
         form.fits(&of)?;
@@ -129,10 +123,11 @@ impl SparseLinear {
         check(&self.sparsity, self.weight.lazy_shape().dims::<2>())
     }
 
-    fn dense_from(self, form: &Form) -> Self {
+    fn dense(self) -> Self {
+        let Some(form) = form_of(&self.sparsity).cloned() else { return self };
         let of = DenseShape { shape: [form.inputs(), form.outputs()], output_axis: 1 };
         let sparsity = Sparsity::dense(&self.weight.lazy_device());
-        let weight = replace(self.weight, |weight| scatter(weight, form, &of));
+        let weight = replace(self.weight, |weight| scatter(weight, &form, &of));
         Self { weight, sparsity, ..self }
     }
 }

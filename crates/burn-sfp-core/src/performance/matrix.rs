@@ -103,19 +103,30 @@ pub fn device_filter_performances(
     threshold: f64,
     device: &Device,
 ) -> Result<Vec<FilterPerformance>, SfpError> {
-    let (classes, filters, positions) = means.dim();
+    performances(path, means, readout, threshold, Some(device))
+}
+
+/// [`device_filter_performances`], on the host where no device is named.
+pub(crate) fn performances(
+    path: &str,
+    means: &Array3<f32>,
+    readout: &Array3<f32>,
+    threshold: f64,
+    device: Option<&Device>,
+) -> Result<Vec<FilterPerformance>, SfpError> {
     #[cfg(feature = "wgpu")]
-    if readout.dim() == (filters, positions, classes)
+    if let Some(device) = device
         && let Some(found) = on_device(path, means, readout, threshold, device)?
     {
         return Ok(found);
     }
-    let _ = (device, classes, filters, positions);
+    #[cfg(not(feature = "wgpu"))]
+    let _ = device;
     let found = filter_performances(means.view(), readout.view(), threshold);
     found.map_err(|source| SfpError::Kernel { path: path.to_string(), source })
 }
 
-/// `None` where the device is no CubeCL runtime.
+/// `None` where the device is no CubeCL runtime, or the shapes do not fit, which the host's kernel reports.
 #[cfg(feature = "wgpu")]
 fn on_device(
     path: &str,
@@ -124,7 +135,8 @@ fn on_device(
     threshold: f64,
     device: &Device,
 ) -> Result<Option<Vec<FilterPerformance>>, SfpError> {
-    if !matches!(device.as_dispatch(), DispatchDevice::Cube(_)) {
+    let (classes, filters, positions) = means.dim();
+    if !matches!(device.as_dispatch(), DispatchDevice::Cube(_)) || readout.dim() != (filters, positions, classes) {
         return Ok(None);
     }
     let tensor = |array: &Array3<f32>| {
@@ -135,7 +147,6 @@ fn on_device(
     let (Some(means_there), Some(readout_there)) = (tensor(means), tensor(readout)) else { return Ok(None) };
     let packed = burn_sfp_wgpu::filter_performances(means_there, readout_there, threshold, None)
         .map_err(|error| device_error(path, &error))?;
-    let classes = means.dim().0;
     let words = classes * classes.div_ceil(32);
     let found = packed.max.iter().zip(&packed.near).enumerate().map(|(filter, (&max, &near))| {
         let boolean = BooleanMatrix::from_words(classes, &packed.words[filter * words..][..words], f64::from(max))?;

@@ -3,5 +3,6 @@
 mod matrix;
 mod summary;
 
+pub(crate) use matrix::performances;
 pub use matrix::{FilterPerformance, device_filter_performances, filter_performances};
 pub use summary::LayerSummary;

@@ -116,3 +116,21 @@ pub fn calibration(samples: usize, batch: usize, device: &Device) -> TensorCalib
     let (x, labels) = images(samples, 1.0, 1, device);
     TensorCalibration::new(x, labels, batch)
 }
+
+/// The default wgpu device, where there is an adapter.
+#[cfg(feature = "wgpu")]
+pub fn gpu() -> Option<Device> {
+    static DEVICE: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
+    let found = DEVICE.get_or_init(|| {
+        let adapter = std::panic::catch_unwind(|| {
+            let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+            let _ = Tensor::<1>::zeros([1], &device).into_data();
+            device
+        });
+        if adapter.is_err() {
+            println!("skipped: no wgpu adapter");
+        }
+        adapter.ok()
+    });
+    found.clone()
+}
