@@ -1,18 +1,16 @@
 //! The whole VGG-11 without 90 % of the connections of its last four convolutions, over the dense one.
 
-use std::time::Instant;
-
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp::core::latency::forward;
-use burn_sfp::core::network::Cost;
+use burn_sfp::graph::Cost;
+use burn_sfp::graph::latency::forward;
 use burn_sfp::prelude::*;
-use burn_sfp::prune::ChosenForm;
+use burn_sfp::prune::ChosenFormat;
 use vgg11_cifar100::cifar::SIDE;
 use vgg11_cifar100::model::Vgg11;
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, seconds};
 use crate::subject::Session;
 
 /// Name of the row with single images.
@@ -47,21 +45,17 @@ fn measure(session: &Session, name: &'static str, samples: usize) -> Result<Row>
     let images = Tensor::random([samples, 3, SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), &Device::flex());
     let (masked, threshold, gone) = masked(session)?;
     let sparse = sparsify(&masked, &images, &SparseConfig::new())?;
-    let seconds = |model: &Vgg11| {
-        let started = Instant::now();
-        forward(model, &images)?;
-        Ok(started.elapsed().as_secs_f64())
-    };
-    let pairs = Pairs::in_turn(session.pairs, || seconds(&sparse.model), || seconds(dense))?;
+    let pass = |model: &Vgg11| seconds(|| Ok(forward(model, &images)?));
+    let pairs = Pairs::in_turn(session.pairs, || pass(&sparse.model), || pass(dense))?;
     let macs = |model: &Vgg11| Ok::<f64, SfpError>(Cost::of(model, &images)?.macs as f64);
     let (before, after) = (macs(dense)?, macs(&sparse.model)?);
-    let forms: Vec<String> =
-        sparse.layers.iter().map(|layer| format!("{} {}", layer.path, form(&layer.form))).collect();
+    let formats: Vec<String> =
+        sparse.layers.iter().map(|layer| format!("{} {}", layer.path, format_name(&layer.format))).collect();
     let note = format!(
         "AFCC at threshold {threshold:.2} removes {:.1} % of the connections of the last four convolutions; {}; {:.1} M multiply-adds an \
          image against {:.1} M, a ratio of {:.2}; wanted: {:.2} (0.8 of it); {}",
         100.0 * gone,
-        forms.join(", "),
+        formats.join(", "),
         1e-6 * after,
         1e-6 * before,
         before / after,
@@ -71,11 +65,12 @@ fn measure(session: &Session, name: &'static str, samples: usize) -> Result<Row>
     Ok(pairs.row(name, Kind::Speedup, Unit::Seconds, note))
 }
 
-fn form(form: &ChosenForm) -> String {
-    match form {
-        ChosenForm::Kernels => "kernel by kernel".into(),
-        ChosenForm::Blocks(count) => format!("in {count} blocks"),
-        ChosenForm::Dense { .. } => "dense".into(),
+fn format_name(format: &ChosenFormat) -> String {
+    match format {
+        ChosenFormat::Kernels => "kernel by kernel".into(),
+        ChosenFormat::Blocks(count) => format!("in {count} blocks"),
+        ChosenFormat::Dense { .. } => "dense".into(),
+        other => format!("{other:?}"),
     }
 }
 

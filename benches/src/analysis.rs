@@ -1,15 +1,13 @@
 //! The whole analysis of activations that are there, over a plain forward pass.
 
-use std::time::Instant;
-
 use burn::tensor::Device;
-use burn_sfp::core::network::{Network, Replay};
-use burn_sfp::prelude::Calibration;
+use burn_sfp::graph::{Network, Replay};
+use burn_sfp::prelude::{Calibration, GraphError};
 use burn_sfp_ndarray::{FilterPerformance, class_sums, filter_performances};
 use ndarray::{Array3, Axis};
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, seconds};
 use crate::subject::{IMAGES, Session, Subject};
 
 /// Name of the row.
@@ -31,16 +29,17 @@ pub fn run(session: &Session) -> Result<Row> {
     let readouts: Vec<Array3<f32>> = held.layers.iter().map(|layer| differences(&layer.means)).collect();
     let mut filters = Vec::new();
     let ours = || {
-        let started = Instant::now();
-        held.average()?;
-        filters = held
-            .layers
-            .iter()
-            .zip(&readouts)
-            .map(|(layer, readout)| filter_performances(layer.means.view(), readout.view(), THRESHOLD))
-            .collect::<std::result::Result<Vec<_>, _>>()?
-            .concat();
-        Ok(started.elapsed().as_secs_f64())
+        seconds(|| {
+            held.average()?;
+            filters = held
+                .layers
+                .iter()
+                .zip(&readouts)
+                .map(|(layer, readout)| filter_performances(layer.means.view(), readout.view(), THRESHOLD))
+                .collect::<std::result::Result<Vec<_>, _>>()?
+                .concat();
+            Ok(())
+        })
     };
     let pairs = Pairs::in_turn(session.pairs, ours, || subject.forward())?;
     let classes = held.counts.len() as f64;
@@ -92,7 +91,7 @@ impl Held {
         for batch in batches {
             replay.run(batch.input, |layer, tensor| {
                 acts[layer].push((tensor.dims(), tensor.into_data().iter::<f32>().collect::<Vec<_>>()));
-                Ok(())
+                Ok::<(), GraphError>(())
             })?;
         }
         let layers = acts.into_iter().map(|acts| {

@@ -1,15 +1,13 @@
 //! Performance matrices from class means, against their definition: the fields of every sample.
 
-use std::time::Instant;
-
-use burn_sfp::core::latency::{Latency, LatencyConfig};
+use burn_sfp::graph::latency::{Latency, LatencyConfig};
 use burn_sfp_ndarray::{KernelError, class_sums, performance_matrix};
 use gemm::Parallelism;
 use ndarray::{Array2, Array3, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, seconds};
 use crate::product::{product, random};
 use crate::subject::Session;
 
@@ -47,14 +45,16 @@ pub fn run(session: &Session) -> Result<Row> {
     }
     drop((means, fields));
     let ours = || {
-        let started = Instant::now();
-        std::hint::black_box(by_means(&acts, &labels, &readout, largest_of)?);
-        Ok(started.elapsed().as_secs_f64())
+        seconds(|| {
+            std::hint::black_box(by_means(&acts, &labels, &readout, largest_of)?);
+            Ok(())
+        })
     };
     let against = || {
-        let started = Instant::now();
-        std::hint::black_box(by_fields(acts.view(), &labels, &readout, largest_of));
-        Ok(started.elapsed().as_secs_f64())
+        seconds(|| {
+            std::hint::black_box(by_fields(acts.view(), &labels, &readout, largest_of));
+            Ok(())
+        })
     };
     let pairs = Pairs::in_turn(session.pairs, ours, against)?;
     let numbers_read = acts.as_slice().ok_or("the activations are row-major")?;

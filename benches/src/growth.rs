@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, SfpModule, Shrink};
 use models::blocks::{ConvNorm, global_mean};
 
 use crate::Result;
@@ -124,10 +124,11 @@ impl Tower {
     }
 }
 
-impl SfpModule for Tower {
-    type Input = Tensor<4>;
+impl GraphModule for Tower {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = relu(self.stem.forward(images));
         let x = if self.residual {
             self.layers.chunks(2).fold(x, |x, block| {

@@ -1,15 +1,13 @@
 //! ResNet-18 with half of the channels of every layer, over the whole one.
 
-use std::time::Instant;
-
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp::core::latency::{LatencyConfig, LatencyTable, forward};
+use burn_sfp::graph::latency::{LatencyConfig, LatencyTable, forward};
 use burn_sfp::prelude::{Budget, Magnitude, Planner, fold_batch_norms};
 use models::random::randomise;
 use models::resnet::{ResNet, ResNetConfig};
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, seconds};
 use crate::subject::Session;
 
 /// Name of the row with single images.
@@ -42,12 +40,8 @@ fn measure(session: &Session, row: &'static str, samples: usize, side: usize) ->
     let whole = randomise(&ResNetConfig::resnet18().init(&Device::flex()), 0);
     let images = Tensor::random([samples, 3, side, side], Distribution::Uniform(-1.0, 1.0), &Device::flex());
     let half = Planner::new().budget(Budget::PerLayer(0.5)).prune(&whole, &images, &Magnitude::l2())?;
-    let seconds = |model: &ResNet| {
-        let started = Instant::now();
-        forward(model, &images)?;
-        Ok(started.elapsed().as_secs_f64())
-    };
-    let pairs = Pairs::in_turn(session.pairs, || seconds(&half.model), || seconds(&whole))?;
+    let pass = |model: &ResNet| seconds(|| Ok(forward(model, &images)?));
+    let pairs = Pairs::in_turn(session.pairs, || pass(&half.model), || pass(&whole))?;
 
     let folded = [&whole, &half.model].map(|model| fold_batch_norms(model, &images));
     let [whole_folded, half_folded] = folded;

@@ -1,14 +1,13 @@
 //! What the filters of a wide layer recognise of a thousand labels, over the least that it could take.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use burn_sfp_ndarray::filter_performances;
 use gemm::Parallelism;
 use ndarray::{Array3, Axis};
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, seconds};
 use crate::memory::{peak_in_child, print_peak};
 use crate::product::{product, random};
 use crate::subject::Session;
@@ -42,19 +41,21 @@ pub fn run(session: &Session) -> Result<Row> {
     let (mut made, mut copy) = (ndarray::Array2::zeros((SIDE, SIDE)), vec![0.0_f32; means.len()]);
     let mut clusters = 0;
     let ours = || {
-        let started = Instant::now();
-        let filters = filter_performances(means.view(), readout.view(), THRESHOLD)?;
-        clusters = filters.iter().map(|filter| filter.clusters.len()).sum();
-        Ok(started.elapsed().as_secs_f64())
+        seconds(|| {
+            let filters = filter_performances(means.view(), readout.view(), THRESHOLD)?;
+            clusters = filters.iter().map(|filter| filter.clusters.len()).sum();
+            Ok(())
+        })
     };
     let floor = || {
-        let started = Instant::now();
-        product(made.view_mut(), left, right, Parallelism::Rayon(0));
-        for input in [&means, &readout] {
-            copy.copy_from_slice(black_box(input).as_slice().ok_or("the inputs are row-major")?);
-            black_box(&mut copy);
-        }
-        Ok(started.elapsed().as_secs_f64())
+        seconds(|| {
+            product(made.view_mut(), left, right, Parallelism::Rayon(0));
+            for input in [&means, &readout] {
+                copy.copy_from_slice(black_box(input).as_slice().ok_or("the inputs are row-major")?);
+                black_box(&mut copy);
+            }
+            Ok(())
+        })
     };
     let pairs = Pairs::in_turn(session.pairs.min(PAIRS), ours, floor)?;
     let note = format!(

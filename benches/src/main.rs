@@ -38,7 +38,7 @@ use measure::Row;
 use subject::Session;
 
 /// Every error is printed and ends the run.
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A measurement.
 struct Bench {
@@ -68,9 +68,10 @@ const BENCHES: [Bench; 16] = [
     Bench { name: afcc::BATCH, about: afcc::ABOUT, run: afcc::batch },
 ];
 
-/// All measurements, in the order in which they run.
+/// All measurements, in the order in which they run; those on wgpu where this build has it.
 fn all() -> impl Iterator<Item = &'static Bench> {
-    BENCHES.iter().chain(sparse::ROWS).chain(sparse::ROWS_WGPU)
+    let gpu = if cfg!(feature = "wgpu") { sparse::ROWS_WGPU } else { &[] };
+    BENCHES.iter().chain(sparse::ROWS).chain(gpu)
 }
 
 /// Measures the library against what it should be measured by, in pairs.

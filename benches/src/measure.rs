@@ -1,5 +1,7 @@
 //! Pairs in turn, medians and spread.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use crate::Result;
@@ -102,6 +104,16 @@ impl Pairs {
         let ratio = kind.ratio(ours_s, against_s);
         Row { name, kind, unit, ours_s, against_s, ratio, spread: (high - low) / median(&ratios), note }
     }
+}
+
+/// Seconds that some work takes.
+///
+/// # Errors
+/// As the work.
+pub fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    work()?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// The middle value, or the mean of the middle two; NaN where there is none.

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp::core::network::Network;
+use burn_sfp::graph::Network;
 use burn_sfp::prelude::{Magnitude, Planner, SfpModule};
 use models::densenet::DenseNetConfig;
 use models::random::randomise;
@@ -76,7 +76,7 @@ pub struct Parts {
 ///
 /// # Errors
 /// As pruning.
-pub fn prune<M: SfpModule>(model: &M, input: &M::Input) -> Result<Parts> {
+pub fn prune<M: SfpModule>(model: &M, input: &M::Inputs) -> Result<Parts> {
     let (planner, magnitude) = (Planner::new(), Magnitude::l2());
     let started = Instant::now();
     let network = Network::capture(model, input)?;
@@ -105,7 +105,7 @@ pub fn milliseconds(parts: &[Parts], of: impl Fn(&Parts) -> f64) -> f64 {
     1e3 * median(&parts.iter().skip(1).map(of).collect::<Vec<f64>>())
 }
 
-fn measure<M: SfpModule<Input = Tensor<4>>>(
+fn measure<M: SfpModule<Inputs = Tensor<4>>>(
     session: &Session,
     row: &'static str,
     name: &str,

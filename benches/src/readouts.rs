@@ -4,7 +4,7 @@ use burn_sfp::core::ReadoutInfo;
 use burn_sfp::prelude::{Analysis, AnalyzeConfig};
 
 use crate::Result;
-use crate::measure::{Kind, Row, Unit};
+use crate::measure::Row;
 use crate::subject::Session;
 
 /// Name of the row.
@@ -19,10 +19,10 @@ pub const ABOUT: &str = "sweep of the VGG-11 with the default readouts (ridge, a
 /// As the analysis.
 pub fn run(session: &Session) -> Result<Row> {
     let subject = session.subject()?;
-    let (pairs, analysis) = subject.stage_vs_forward(session.pairs, &AnalyzeConfig::new(), |analysis| {
+    let stage = subject.stage_vs_forward(session.pairs, &AnalyzeConfig::new(), |analysis| {
         analysis.seconds.sweep + analysis.seconds.readout
     })?;
-    let (normal, solution) = ridge_macs(&analysis);
+    let (normal, solution) = ridge_macs(&stage.analysis);
     let note = format!(
         "sweep with class sums and normal equations, and their solution (ridge, automatic grid), over the forward pass \
          alone: {}; wanted: at most 3; multiply-adds: normal equations {:.1} G and Cholesky's solution {:.1} G (whatever \
@@ -32,7 +32,7 @@ pub fn run(session: &Session) -> Result<Row> {
         1e-9 * solution,
         1e-9 * subject.macs()?
     );
-    Ok(pairs.row(NAME, Kind::Cost, Unit::Seconds, note))
+    Ok(stage.row(NAME, note))
 }
 
 /// Multiply-adds of the normal equations (one triangle) and of their solution.

@@ -1,19 +1,17 @@
 //! Convolutions whose kernels are gone in part, against Burn's dense ones.
 
-// burn-ndarray is supported as long as it exists.
-#![allow(deprecated)]
-
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::{Device, DeviceKind, Distribution, Tensor};
-use burn_sfp::core::latency::fetch;
-use burn_sfp::core::nn::SparseConv2d;
-use burn_sfp::core::sparse::{Form, KernelPattern};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_sfp::graph::latency::fetch;
+use burn_sfp::nn::SparseConv2d;
+use burn_sfp::nn::sparse::{KernelPattern, WeightFormat};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use support::DeviceName;
 
 use crate::measure::{Kind, Pairs, Row, Unit};
 use crate::subject::Session;
@@ -67,7 +65,7 @@ impl Case {
     fn sparse(&self, device: &Device) -> Result<SparseConv2d> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.gone as u64);
         let pattern = KernelPattern::from_fn(WIDTH, WIDTH, |_, _| rng.random_range(0..100) >= self.gone);
-        Ok(SparseConv2d::from(self.dense(device)).with_form(Some(Form::Kernels(Arc::new(pattern))))?)
+        Ok(SparseConv2d::from(self.dense(device)).with_format(Some(WeightFormat::Kernels(Arc::new(pattern))))?)
     }
 
     fn input(&self, device: &Device) -> Tensor<4> {
@@ -99,7 +97,7 @@ impl Case {
 }
 
 fn cpu(session: &Session, name: &'static str, case: &Case) -> Result<Row> {
-    let (flex, ndarray) = (Device::flex(), Device::ndarray());
+    let (flex, ndarray) = (DeviceName::Flex.device()?, DeviceName::Ndarray.device()?);
     let mut best = [f64::INFINITY; 2];
     for (device, best) in [&flex, &ndarray].into_iter().zip(&mut best) {
         let (dense, x) = (case.dense(device), case.input(device));
@@ -124,7 +122,7 @@ fn cpu(session: &Session, name: &'static str, case: &Case) -> Result<Row> {
 }
 
 fn wgpu(session: &Session, name: &'static str, case: &Case) -> Result<Row> {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let device = DeviceName::Wgpu.device()?;
     let (sparse, dense, x) = (case.sparse(&device)?, case.dense(&device), case.input(&device));
     let pairs = Pairs::in_turn(
         session.pairs,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp::core::network::Network;
+use burn_sfp::graph::Network;
 use burn_sfp::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +15,7 @@ use vgg11_cifar100::model::{Vgg11, Vgg11Config};
 use vgg11_cifar100::weights;
 
 use crate::Result;
-use crate::measure::Pairs;
+use crate::measure::{Kind, Pairs, Row, Unit};
 
 /// Images of a pass.
 pub const IMAGES: usize = 256;
@@ -114,10 +114,10 @@ impl Subject {
     /// # Errors
     /// As [`analyze`].
     pub fn analyze_network(&self, config: &AnalyzeConfig) -> Result<(Network, Analysis)> {
-        Ok(analyze_network(&self.model, &self.calibration, config, &Silent)?)
+        Ok(analyze_network(&self.model, &self.calibration, config, &NoProgress)?)
     }
 
-    /// Seconds of a stage of an analysis against those of a plain forward pass, in turn, and the last analysis.
+    /// Seconds of a stage of an analysis against those of a plain forward pass, in turn.
     ///
     /// # Errors
     /// As [`analyze`].
@@ -126,7 +126,7 @@ impl Subject {
         pairs: usize,
         config: &AnalyzeConfig,
         stage: impl Fn(&Analysis) -> f64,
-    ) -> Result<(Pairs, Analysis)> {
+    ) -> Result<Stage<'_>> {
         let mut last = None;
         let ours = || {
             let analysis = self.analyze(config)?;
@@ -135,7 +135,15 @@ impl Subject {
             Ok(seconds)
         };
         let pairs = Pairs::in_turn(pairs, ours, || self.forward())?;
-        Ok((pairs, last.ok_or("nothing was analysed")?))
+        Ok(Stage { subject: self, pairs, analysis: last.ok_or("nothing was analysed")? })
+    }
+
+    /// [`stage_vs_forward`](Subject::stage_vs_forward) with every position, no readout fitted.
+    ///
+    /// # Errors
+    /// As [`analyze`].
+    pub fn full_stage_vs_forward(&self, pairs: usize, stage: impl Fn(&Analysis) -> f64) -> Result<Stage<'_>> {
+        self.stage_vs_forward(pairs, self.without_fitting()?, stage)
     }
 
     /// Settings with which an analysis fits no readout and counts every position: the readouts are handed over, fitted
@@ -165,6 +173,32 @@ impl Subject {
     /// A line about model and images, for notes.
     pub fn about(&self) -> String {
         format!("VGG-11 ({}), {IMAGES} images, batch {BATCH}, flex", self.source)
+    }
+}
+
+/// A stage of an analysis, measured.
+pub struct Stage<'a> {
+    /// What was analysed.
+    pub subject: &'a Subject,
+    /// The last analysis.
+    pub analysis: Analysis,
+    pairs: Pairs,
+}
+
+impl Stage<'_> {
+    /// Filters times positions, over all layers.
+    pub fn features(&self) -> f64 {
+        self.analysis.layers.iter().map(|layer| (layer.filters * layer.positions) as f64).sum()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> f64 {
+        self.analysis.classes as f64
+    }
+
+    /// The row of the stage.
+    pub fn row(&self, name: &'static str, note: String) -> Row {
+        self.pairs.row(name, Kind::Cost, Unit::Seconds, note)
     }
 }
 

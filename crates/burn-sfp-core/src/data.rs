@@ -1,38 +1,78 @@
-//! Labelled calibration batches, one at a time in memory: from tensors, from a Burn `DataLoader`, from an iterator.
+//! Labelled calibration batches, one at a time in memory: from tensors, from a Burn `DataLoader`, from a function.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use burn::data::dataloader::DataLoader;
 
-use crate::ModuleInput;
+use burn_sfp_graph::ModuleInput;
 
-/// Samples and their labels.
+/// A batch of samples and their labels.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_core::Batch;
+///
+/// let batch = Batch { input: Tensor::<4>::zeros([2, 3, 8, 8], &Device::flex()), labels: vec![0, 1] };
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batch<I> {
     /// The model's input; the first axis of each tensor counts the samples.
     pub input: I,
-    /// One label a sample, from 0 to the number of classes less one.
+    /// One label per sample, from 0 to the number of classes less one.
     pub labels: Vec<usize>,
 }
 
-/// The batches of one pass, or why one could not be read.
-pub type BatchIter<'a, I> = Box<dyn Iterator<Item = Result<Batch<I>, String>> + 'a>;
+/// The error of a source of batches. Any error type, `String` and `&str` convert to it with `?` or `into()`.
+pub type DataError = Box<dyn Error + Send + Sync>;
 
-/// A source of labelled batches that can be walked through more than once.
+/// The batches of one pass, each or the error of the source that could not read it.
+pub type BatchIter<'a, I> = Box<dyn Iterator<Item = Result<Batch<I>, DataError>> + 'a>;
+
+/// A source of labelled batches that can be passed over more than once.
 ///
-/// The gradient readouts walk through it once an epoch, everything else once. Each walk must give
-/// the same samples; for the same bits it must also give them in the same order.
+/// Gradient readouts take a pass per epoch, everything else takes one. Each pass must return the same samples; where results are
+/// to be the same bit for bit, in the same order.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_core::{Batch, BatchIter, Calibration};
+///
+/// /// Samples in text files, a file per batch, each sample on a line: its label, then its four values.
+/// struct TextFiles(Vec<std::path::PathBuf>);
+///
+/// impl Calibration<Tensor<2>> for TextFiles {
+///     fn batches(&self) -> BatchIter<'_, Tensor<2>> {
+///         Box::new(self.0.iter().map(|path| {
+///             let text = std::fs::read_to_string(path)?;
+///             let (mut labels, mut values) = (Vec::new(), Vec::<f32>::new());
+///             for line in text.lines() {
+///                 let (label, rest) = line.split_once(' ').ok_or("a line holds no value")?;
+///                 labels.push(label.parse()?);
+///                 for value in rest.split(' ') {
+///                     values.push(value.parse()?);
+///                 }
+///             }
+///             let input = Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([-1, 4]);
+///             Ok(Batch { input, labels })
+///         }))
+///     }
+/// }
+/// let files = TextFiles(vec!["missing.txt".into()]);
+/// let error = files.batches().next().unwrap().unwrap_err();
+/// assert!(error.downcast_ref::<std::io::Error>().is_some());
+/// ```
 pub trait Calibration<I> {
     /// Starts a pass over the data.
     fn batches(&self) -> BatchIter<'_, I>;
 
-    /// Number of samples of a pass, where it is known (for progress only).
+    /// Number of samples of a pass where it is known; only for progress.
     fn samples(&self) -> Option<usize> {
         None
     }
 }
 
-/// Calibration data that is in memory already, cut into batches.
+/// Calibration data that is in memory, cut into batches.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -51,7 +91,8 @@ pub struct TensorCalibration<I> {
 }
 
 impl<I: ModuleInput> TensorCalibration<I> {
-    /// Input with its samples on the first axis, a label a sample, and how many samples make a batch (at least 1).
+    /// Cuts the input, whose first axis counts the samples, and its labels, one per sample, into batches of `batch_size` samples
+    /// (at least 1; the last one may be smaller).
     pub fn new(input: I, labels: Vec<usize>, batch_size: usize) -> Self {
         Self { input, labels, batch_size: batch_size.max(1) }
     }
@@ -61,7 +102,7 @@ impl<I: ModuleInput> Calibration<I> for TensorCalibration<I> {
     fn batches(&self) -> BatchIter<'_, I> {
         let samples = self.input.samples();
         if samples != self.labels.len() {
-            // Handed over whole, so that the sweep reports the mismatch.
+            // Returned whole, so that the sweep reports the mismatch.
             let batch = Batch { input: self.input.clone(), labels: self.labels.clone() };
             return Box::new(std::iter::once(Ok(batch)));
         }
@@ -76,9 +117,9 @@ impl<I: ModuleInput> Calibration<I> for TensorCalibration<I> {
     }
 }
 
-/// Calibration data from a Burn [`DataLoader`] and a function that turns its batches into [`Batch`]es.
+/// Calibration data from a Burn [`DataLoader`] and a function that converts its batches into [`Batch`]es.
 ///
-/// The loader must not shuffle between passes where the same bits are wanted.
+/// A loader that shuffles changes the order of the samples between passes, and with it the last bits of the result.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -99,7 +140,7 @@ pub struct LoaderCalibration<B, F> {
 }
 
 impl<B, F> LoaderCalibration<B, F> {
-    /// A loader and the conversion of its batches.
+    /// Takes a loader and the conversion of its batches.
     pub fn new(loader: Arc<dyn DataLoader<B>>, convert: F) -> Self {
         Self { loader, convert }
     }
@@ -107,7 +148,7 @@ impl<B, F> LoaderCalibration<B, F> {
 
 impl<B, I, F: Fn(B) -> Batch<I>> Calibration<I> for LoaderCalibration<B, F> {
     fn batches(&self) -> BatchIter<'_, I> {
-        Box::new(self.loader.iter().map(|batch| batch.map(&self.convert).map_err(|error| error.to_string())))
+        Box::new(self.loader.iter().map(|batch| Ok((self.convert)(batch?))))
     }
 
     fn samples(&self) -> Option<usize> {
@@ -115,7 +156,7 @@ impl<B, I, F: Fn(B) -> Batch<I>> Calibration<I> for LoaderCalibration<B, F> {
     }
 }
 
-/// Calibration data from a function that starts a pass, for everything else (files, generators).
+/// Calibration data from a function that starts a pass, for every other source (files, generators).
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -129,7 +170,8 @@ impl<B, I, F: Fn(B) -> Batch<I>> Calibration<I> for LoaderCalibration<B, F> {
 pub struct FnCalibration<F>(F);
 
 impl<F> FnCalibration<F> {
-    /// A function that starts a pass over the batches.
+    /// Takes a function that starts a pass over the batches. Errors are of type [`DataError`]; `Err("..".into())` makes one from
+    /// a text.
     pub fn new(start: F) -> Self {
         Self(start)
     }
@@ -138,7 +180,7 @@ impl<F> FnCalibration<F> {
 impl<I, F, It> Calibration<I> for FnCalibration<F>
 where
     F: Fn() -> It,
-    It: Iterator<Item = Result<Batch<I>, String>> + 'static,
+    It: Iterator<Item = Result<Batch<I>, DataError>> + 'static,
 {
     fn batches(&self) -> BatchIter<'_, I> {
         Box::new((self.0)())

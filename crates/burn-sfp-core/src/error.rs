@@ -1,21 +1,59 @@
-//! Everything that can go wrong in an analysis, as one enum.
+//! The error type of the crate.
 
+use std::error::Error;
 use std::path::PathBuf;
 
+use burn_sfp_graph::GraphError;
+use burn_sfp_nn::{ConfigError, NnError};
+
 /// An error of the analysis. Each message says what was found, where, and what to do about it.
+///
+/// ```
+/// use burn::prelude::*;
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn_sfp_graph::GraphModule;
+/// use burn_sfp_core::{AnalyzeConfig, SfpError, TensorCalibration, analyze};
+///
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// let calibration = TensorCalibration::new(Tensor::<2>::ones([2, 4], &device), vec![0, 0], 2);
+/// match analyze(&mlp, &calibration, &AnalyzeConfig::new()) {
+///     Err(SfpError::ClassWithoutSamples { missing }) => assert_eq!(missing, [1]),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SfpError {
-    /// The calibration source gave no batch at all.
+    /// The model could not be captured, described or replayed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A layer or its tensors could not be read.
+    #[error(transparent)]
+    Layer(#[from] NnError),
+    /// The calibration data holds no batch.
     #[error("the calibration data holds no sample: give at least one labelled sample of every class")]
     NoSamples,
+    /// A batch holds no sample.
+    #[error("calibration batch {batch} holds no sample: leave empty batches out")]
+    EmptyBatch {
+        /// Position of the batch in its pass, from 0.
+        batch: usize,
+    },
     /// A label is not below the number of classes.
     #[error(
         "sample {sample} of calibration batch {batch} has label {label}, but the model's logits have {classes} \
          classes (labels 0 to {}): check the labels or the model's last layer", classes.saturating_sub(1)
     )]
     LabelOutOfRange {
-        /// Position of the batch in the sweep.
+        /// Position of the batch in its pass, from 0.
         batch: usize,
         /// Position of the sample in its batch.
         sample: usize,
@@ -24,7 +62,7 @@ pub enum SfpError {
         /// Number of classes of the model.
         classes: usize,
     },
-    /// Classes that no sample belongs to have no row in a performance matrix.
+    /// Some classes have no calibration sample, and therefore no row in the performance matrices.
     #[error(
         "no calibration sample has one of the labels {missing:?}: their rows of the performance matrices are \
          undefined; add samples of these classes"
@@ -33,7 +71,7 @@ pub enum SfpError {
         /// The labels without a sample.
         missing: Vec<usize>,
     },
-    /// NaN or an infinite value turned up in a layer's output.
+    /// The output of a layer holds NaN or infinite values.
     #[error(
         "layer `{path}`: its mean activation for label {label}, filter {filter} is {value}: the inputs, the \
          weights or the running statistics hold NaN or infinite values; clean them before analysing"
@@ -45,13 +83,13 @@ pub enum SfpError {
         label: usize,
         /// Filter whose mean is not finite.
         filter: usize,
-        /// What was found.
+        /// The mean found.
         value: f64,
     },
     /// Inputs and labels of a batch do not fit together.
     #[error("calibration batch {batch} has {inputs} inputs and {labels} labels: give one label per input")]
     LabelCount {
-        /// Position of the batch in the sweep.
+        /// Position of the batch in its pass, from 0.
         batch: usize,
         /// Samples in the inputs.
         inputs: usize,
@@ -64,52 +102,20 @@ pub enum SfpError {
          first axis (the samples) may differ; resize or crop the inputs to one shape"
     )]
     BatchShape {
-        /// Position of the batch in the sweep.
+        /// Position of the batch in its pass, from 0.
         batch: usize,
         /// Shape found.
         found: Vec<usize>,
         /// Shape of the first batch.
         expected: Vec<usize>,
     },
-    /// The calibration source itself failed.
-    #[error("calibration batch {batch} could not be read: {message}")]
+    /// The source of the calibration data failed.
+    #[error("calibration batch {batch} could not be read: {source}")]
     Data {
-        /// Position of the batch in the sweep.
+        /// Position of the batch in its pass, from 0.
         batch: usize,
-        /// What the source said.
-        message: String,
-    },
-    /// The model's forward pass panicked while it was captured.
-    #[error(
-        "the model's forward pass failed on an input of shape {shape:?}{}: {message}; run `logits` (or `run`) on the same \
-         input to see it",
-        place(after)
-    )]
-    Forward {
-        /// Shape of the first input tensor.
-        shape: Vec<usize>,
-        /// The layer that ran last.
-        after: Option<String>,
-        /// The panic's message.
-        message: String,
-    },
-    /// Burn refused the capture.
-    #[error("the model's forward pass could not be captured as a graph: {0}")]
-    Capture(String),
-    /// The graph depends on the batch size.
-    #[error(
-        "the model runs other operations on a batch of {found} samples than on one of {expected} (operation \
-         {operation}: {what}): its graph depends on the batch size and cannot be replayed"
-    )]
-    GraphChanges {
-        /// Batch size of the second capture.
-        found: usize,
-        /// Batch size of the first capture.
-        expected: usize,
-        /// First operation that differs.
-        operation: usize,
-        /// Both names.
-        what: String,
+        /// The source's own error.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The model's output is not `[samples, classes]`.
     #[error("`logits` returned shape {found:?} for {samples} samples: it must be [samples, classes]")]
@@ -119,63 +125,9 @@ pub enum SfpError {
         /// Samples in the batch.
         samples: usize,
     },
-    /// No convolution or linear layer in the graph.
-    #[error("the model's graph holds no convolution or linear layer with a parameter: there is nothing to analyse")]
-    NoLayers,
-    /// A layer asked for is not in the model.
-    #[error("the model has no layer `{path}`; its layers are: {}", available.join(", "))]
-    UnknownLayer {
-        /// The path asked for.
-        path: String,
-        /// Paths that exist.
-        available: Vec<String>,
-    },
-    /// The device runs on a backend that this build cannot replay on.
-    #[error(
-        "device {device} has no replay in this build: enable the feature `flex`, `ndarray` or `wgpu` of burn-sfp, \
-         or move the model to another device"
-    )]
-    UnsupportedDevice {
-        /// The device.
-        device: String,
-    },
-    /// Running the captured graph failed on the device.
-    #[error("operation {operation} ({name}) failed on the device: {message}")]
-    Replay {
-        /// Position in the graph.
-        operation: usize,
-        /// Name of the operation.
-        name: String,
-        /// What the device said.
-        message: String,
-    },
-    /// A smaller module does not run the graph that its plan foresaw.
-    #[error(
-        "the smaller module does not run the planned graph: operation {operation} ({name}){}: {what}; a number that is stored in \
-         the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or implement \
-         `Shrink` for the struct that stores it",
-        place(after)
-    )]
-    NotAsPlanned {
-        /// Position in the graph.
-        operation: usize,
-        /// Name of the operation.
-        name: String,
-        /// The layer whose output it works on.
-        after: Option<String>,
-        /// What differs.
-        what: String,
-    },
     /// A setting is out of its range.
-    #[error("{name} is {found}, but must be {expected}")]
-    Config {
-        /// Name of the setting.
-        name: &'static str,
-        /// Value found.
-        found: String,
-        /// What is allowed.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The readout of a layer could not be fitted.
     #[error("layer `{path}`: its readout could not be fitted: {message}")]
     Readout {
@@ -184,10 +136,16 @@ pub enum SfpError {
         /// Why.
         message: String,
     },
+    /// What was asked for follows from the class sums and the readout of a layer, which its analysis did not keep.
+    #[error("the analysis of layer `{path}` kept neither class sums nor readout: analyse with `with_state(true)`")]
+    NoState {
+        /// Module path of the layer.
+        path: String,
+    },
     /// Two analyses cannot be merged.
     #[error("the analyses cannot be merged: {0}")]
     Merge(String),
-    /// A file is not what it should be.
+    /// A file could not be written, or does not hold what was to be read.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
@@ -195,31 +153,24 @@ pub enum SfpError {
         /// What was found and what to do.
         message: String,
     },
-    /// A kernel refused its input.
+    /// A kernel refused its arguments.
     #[error("layer `{path}`: {source}")]
     Kernel {
         /// Module path of the layer.
         path: String,
-        /// What the kernel said.
+        /// The kernel's own error.
         source: burn_sfp_ndarray::KernelError,
     },
-    /// The device failed while it worked for a layer, or had no memory for it.
+    /// The device failed, or lacked memory, while it computed sums or performance matrices of a layer.
     #[error("layer `{path}`: the device failed: {message}{}", advice(*out_of_memory))]
     Device {
         /// Module path of the layer.
         path: String,
         /// Whether it lacked memory.
         out_of_memory: bool,
-        /// What the device said.
+        /// The device's message.
         message: String,
     },
-    /// A sparse form and the layer that it is for do not fit together.
-    #[error("sparse layer: {0}")]
-    Sparsity(String),
-}
-
-fn place(after: &Option<String>) -> String {
-    after.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
 }
 
 fn advice(out_of_memory: bool) -> &'static str {
@@ -227,35 +178,16 @@ fn advice(out_of_memory: bool) -> &'static str {
 }
 
 impl SfpError {
-    /// Whether a device lacked memory, so that smaller batches may do.
+    /// Whether a device lacked memory, so that the same work may succeed with smaller batches.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
             Self::Device { out_of_memory, .. } => *out_of_memory,
-            Self::Replay { message, .. } => lacks_memory(message),
+            Self::Graph(error) => error.is_out_of_memory(),
             _ => false,
         }
     }
 
     pub(crate) fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
         Self::File { path: path.into(), message: message.to_string() }
-    }
-}
-
-/// Whether a device's words speak of memory. Burn's backends report a lack of it in words (and by panics) only.
-fn lacks_memory(message: &str) -> bool {
-    let message = message.to_lowercase();
-    let phrases =
-        ["out of memory", "outofmemory", "out-of-memory", "not enough memory", "buffer is too big", "buffertoobig"];
-    phrases.iter().any(|phrase| message.contains(phrase))
-}
-
-/// Turns a panic's payload into its message.
-pub(crate) fn panic_message(payload: Box<dyn std::any::Any + Send>) -> String {
-    match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => match payload.downcast::<&'static str>() {
-            Ok(text) => (*text).to_string(),
-            Err(_) => "a panic without a message".to_string(),
-        },
     }
 }

@@ -1,4 +1,4 @@
-//! Files appear whole or not at all, and foreign ones are refused with a reason.
+//! Atomic writing of files, and reading of JSON with an error that names the file.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::SfpError;
 
-/// Writes to a temporary name in the same folder, then renames.
+/// Writes a file to a temporary name in the same folder and renames it, so that it appears whole or not at all.
 ///
 /// # Errors
 /// [`SfpError::File`] where the folder cannot be written.
@@ -16,7 +16,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), SfpError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fail = |error: std::io::Error| SfpError::file(path, format!("cannot be written: {error}"));
     let mut builder = tempfile::Builder::new();
-    // Readable as any other file of the user's: temporary files are private by default.
+    // Temporary files are private by default; this one becomes a file like any other of the user's.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder).map_err(fail)?;
@@ -34,10 +34,10 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), SfpError> 
     write_atomically(path, &bytes)
 }
 
-/// Reads a JSON value; `what` names it in the error.
+/// Reads a JSON value; `what` says in the error what the file should hold.
 ///
 /// # Errors
-/// [`SfpError::File`] where the file is missing, truncated or something else.
+/// [`SfpError::File`] where the file is missing, truncated or holds something else.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, SfpError> {
     let bytes = std::fs::read(path).map_err(|error| SfpError::file(path, format!("cannot be read: {error}")))?;
     serde_json::from_slice(&bytes).map_err(|error| {

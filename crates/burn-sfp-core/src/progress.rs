@@ -1,4 +1,4 @@
-//! How long work tells how far it is.
+//! Progress reporting for long-running work.
 
 /// Receives the progress of a long stage, for example to draw a bar.
 ///
@@ -12,16 +12,23 @@
 /// }
 /// ```
 pub trait Progress {
-    /// A stage begins; `total` steps where that is known.
+    /// Called when a stage begins, with its number of steps where that is known.
     fn start(&self, _stage: &str, _total: Option<usize>) {}
-    /// So many more steps (samples in a sweep, layers afterwards) are done.
+    /// Called when further steps are done; a step is a sample of a pass over the data, or a layer.
     fn advance(&self, _steps: usize) {}
-    /// The stage is over.
+    /// Called when the stage is over.
     fn finish(&self) {}
 }
 
-/// No progress is shown.
+/// A [`Progress`] that shows nothing.
+///
+/// ```
+/// use burn_sfp_core::{NoProgress, Progress};
+///
+/// let progress: &dyn Progress = &NoProgress;
+/// progress.start("sweep", Some(1000));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {}
+impl Progress for NoProgress {}

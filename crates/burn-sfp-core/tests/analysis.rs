@@ -12,13 +12,14 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp_core::{
-    Analysis, AnalyzeConfig, Batch, GradientConfig, Grid, InputMapper, LoaderCalibration, ModuleInput, Readout,
-    ReadoutInfo, Seconds, SfpModule, TensorCalibration, analyze,
+    Analysis, AnalyzeConfig, Batch, GradientConfig, Grid, LoaderCalibration, Readout, ReadoutInfo, SfpError,
+    TensorCalibration, analyze,
 };
-use common::definition::{STRENGTH, compare, ridge, rows};
+use burn_sfp_graph::{GraphError, GraphModule, InputMapper, ModuleInput};
+use common::definition::{STRENGTH, compare, performance, ridge, rows};
 #[cfg(feature = "wgpu")]
 use common::gpu;
-use common::{CLASSES, Cnn, SIDE, calibration, fill, images, numbers};
+use common::{CLASSES, Cnn, SIDE, calibration, fill, images, json, numbers};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -53,6 +54,54 @@ fn clusters_are_those_of_the_definition() {
 }
 
 #[test]
+fn matrices_are_those_of_the_definition() {
+    let device = Device::flex();
+    let model = Cnn::new(2, &device);
+    let (x, labels) = images(40, 1.5, 102, &device);
+    let config = AnalyzeConfig::new().with_readout(Readout::Ridge { strength: STRENGTH }).with_grid(Grid::Full);
+    let data = TensorCalibration::new(x.clone(), labels.clone(), 16);
+    let analysis = analyze(&model, &data, &config.clone().with_state(true)).unwrap();
+    let (first, second, _) = model.valid().outputs(x);
+    let (first, second) = (rows(first), rows(second));
+    // The ridge readout is solved for in double precision and kept in single precision.
+    for (path, x, readout, rounding) in
+        [("first", &first, ridge(&first, &labels), 1e-5), ("second", &second, rows(model.fc.weight.val()), 1e-9)]
+    {
+        let layer = analysis.layer(path).unwrap();
+        for (filter, found) in layer.performance.iter().enumerate() {
+            let expected = performance(x, &labels, &readout, filter, layer.positions);
+            let matrix = analysis.performance_matrix(path, filter).unwrap();
+            let max = expected.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+            let scale = expected.iter().flatten().map(|value| value.abs()).fold(0.0, f64::max);
+            let boolean = analysis.boolean_matrix(path, filter).unwrap();
+            for ((i, j), value) in matrix.indexed_iter() {
+                assert!(
+                    (value - expected[i][j]).abs() <= rounding * scale,
+                    "{path} {filter}: {value} {}",
+                    expected[i][j]
+                );
+                let distance = expected[i][j] / max - 0.3;
+                if max > 0.0 && distance.abs() > 1e-4 {
+                    assert_eq!(boolean[[i, j]], distance > 0.0, "{path} {filter}");
+                }
+            }
+            if found.near == 0 {
+                let recognized: Vec<usize> = (0..CLASSES).filter(|&label| boolean[[label, label]]).collect();
+                assert_eq!(recognized, found.labels(), "{path} {filter}");
+            }
+        }
+        let error = analysis.performance_matrix(path, layer.filters).unwrap_err();
+        assert!(matches!(error, SfpError::Kernel { path: at, .. } if at == path));
+    }
+    assert!(matches!(
+        analysis.performance_matrix("third", 0),
+        Err(SfpError::Graph(GraphError::UnknownLayer { available, .. })) if available == ["first", "second"]
+    ));
+    let plain = analyze(&model, &data, &config).unwrap();
+    assert!(matches!(plain.boolean_matrix("first", 0), Err(SfpError::NoState { path }) if path == "first"));
+}
+
+#[test]
 #[cfg(feature = "wgpu")]
 fn clusters_are_those_of_the_definition_on_wgpu() {
     let Some(device) = gpu() else { return };
@@ -69,9 +118,10 @@ struct Wide {
 }
 
 #[cfg(feature = "wgpu")]
-impl SfpModule for Wide {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Wide {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         self.fc.forward(relu(self.conv.forward(x)).mean_dim(3).mean_dim(2).flatten::<2>(1, 3))
     }
 }
@@ -86,6 +136,8 @@ fn a_batch_that_is_too_large_is_analysed_in_parts() {
         conv: Conv2dConfig::new([1, filters], [1, 1]).init(&flex),
         fc: LinearConfig::new(filters, 2).init(&flex),
     };
+    // Fixed weights: how well single precision solves the normal equations depends on them.
+    let model = fill(model, 5, &flex);
     let pixels = (0..samples * side * side).map(|k| (k * 7919 % 1009) as f32 / 1009.0 + (k / (side * side) % 2) as f32);
     let images = Tensor::<4>::from_data(TensorData::new(pixels.collect(), [samples, 1, side, side]), &flex);
     let labels: Vec<usize> = (0..samples).map(|k| k % 2).collect();
@@ -100,15 +152,6 @@ fn a_batch_that_is_too_large_is_analysed_in_parts() {
         // The normal equations of 160 features are in single precision there.
         assert!((a.max - b.max).abs() < 1e-2 * a.max.abs().max(1e-3), "{} {}", a.max, b.max);
     }
-}
-
-/// Everything but the seconds, bit for bit.
-fn json(mut analysis: Analysis) -> String {
-    analysis.seconds = Seconds::default();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("analysis.json");
-    analysis.save(&path).unwrap();
-    std::fs::read_to_string(path).unwrap()
 }
 
 fn share(range: std::ops::Range<usize>, device: &Device) -> TensorCalibration<Tensor<4>> {
@@ -289,16 +332,18 @@ impl ModuleInput for Pair {
     }
 }
 
-impl SfpModule for OfTuple {
-    type Input = (Tensor<2>, Tensor<2>);
-    fn logits(&self, (left, right): Self::Input) -> Tensor<2> {
+impl GraphModule for OfTuple {
+    type Inputs = (Tensor<2>, Tensor<2>);
+    type Outputs = Tensor<2>;
+    fn run(&self, (left, right): Self::Inputs) -> Tensor<2> {
         self.two.forward(left, right)
     }
 }
 
-impl SfpModule for OfStruct {
-    type Input = Pair;
-    fn logits(&self, input: Pair) -> Tensor<2> {
+impl GraphModule for OfStruct {
+    type Inputs = Pair;
+    type Outputs = Tensor<2>;
+    fn run(&self, input: Pair) -> Tensor<2> {
         self.two.forward(input.left, input.right)
     }
 }

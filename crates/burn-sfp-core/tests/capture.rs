@@ -9,8 +9,8 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::{relu, silu};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use burn_sfp_core::network::{Layer, Network, Replay};
-use burn_sfp_core::{AnalyzeConfig, SfpModule, TensorCalibration, analyze};
+use burn_sfp_core::{Analyze, AnalyzeConfig, SfpModule, TensorCalibration, analyze};
+use burn_sfp_graph::{GraphError, GraphModule, Layer, Network, Replay};
 
 #[derive(Module, Debug)]
 struct Residual {
@@ -38,9 +38,10 @@ impl Residual {
     }
 }
 
-impl SfpModule for Residual {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Residual {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         let x = relu(self.norm.forward(self.stem.forward(x)));
         let y = self.inner_norm.forward(self.inner.forward(x.clone()));
         let x = self.pool.forward(relu(x + y));
@@ -79,9 +80,10 @@ struct Unfollowed {
     fc: Linear,
 }
 
-impl SfpModule for Unfollowed {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Unfollowed {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         let x = self.grouped.forward(relu(self.first.forward(x)));
         let x = silu(self.last.forward(x));
         // No channel is followed through this way of indexing.
@@ -127,7 +129,7 @@ fn replay_equals_the_module_and_leaves_it_alone() {
             let logits = replay
                 .run(x.clone(), |k, tap| {
                     seen.push((k, tap.dims()));
-                    Ok(())
+                    Ok::<(), GraphError>(())
                 })
                 .unwrap();
             assert_eq!(seen, [(0, [4, 8, 64]), (1, [4, 8, 64])]);

@@ -8,9 +8,10 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{
-    Analysis, AnalyzeConfig, Batch, Calibration, FnCalibration, Grid, Readout, SfpError, SfpModule, TensorCalibration,
-    analyze,
+    Analysis, AnalyzeConfig, Batch, Calibration, DataError, FnCalibration, GradientConfig, Grid, Readout, SfpError,
+    SfpModule, TensorCalibration, analyze,
 };
+use burn_sfp_graph::GraphError;
 use common::{CLASSES, Cnn, calibration, images};
 
 fn device() -> Device {
@@ -44,8 +45,11 @@ fn labelled(labels: Vec<usize>) -> TensorCalibration<Tensor<4>> {
 
 fn batches(
     list: Vec<Result<Batch<Tensor<4>>, String>>,
-) -> FnCalibration<impl Fn() -> std::vec::IntoIter<Result<Batch<Tensor<4>>, String>>> {
-    FnCalibration::new(move || list.clone().into_iter())
+) -> FnCalibration<impl Fn() -> std::vec::IntoIter<Result<Batch<Tensor<4>>, DataError>>> {
+    FnCalibration::new(move || {
+        let list = list.clone().into_iter().map(|batch| batch.map_err(DataError::from));
+        list.collect::<Vec<_>>().into_iter()
+    })
 }
 
 fn batch(samples: usize) -> Result<Batch<Tensor<4>>, String> {
@@ -128,24 +132,25 @@ fn a_forward_pass_that_panics() {
     let small = TensorCalibration::new(Tensor::zeros([5, 2, 4, 4], &device()), vec![0, 1, 2, 3, 4], 5);
     let error =
         refused(&model(), &small, &AnalyzeConfig::new(), &["[5, 2, 4, 4]", "the images are too small", "`logits`"]);
-    assert!(matches!(error, SfpError::Forward { .. }));
+    assert!(matches!(error, SfpError::Graph(GraphError::Forward { .. })));
     // Burn's own check, in the capture or on the device: typed either way.
     let grey = TensorCalibration::new(Tensor::zeros([5, 1, 6, 6], &device()), vec![0, 1, 2, 3, 4], 5);
     let error = refused(&model(), &grey, &AnalyzeConfig::new(), &[]);
-    assert!(matches!(error, SfpError::Forward { .. } | SfpError::Replay { .. }), "{error}");
+    assert!(matches!(error, SfpError::Graph(GraphError::Forward { .. } | GraphError::Replay { .. })), "{error}");
 }
 
 #[test]
 fn an_unknown_layer() {
     let config = AnalyzeConfig::new().with_layers(["second", "third"]);
     let error = refused(&model(), &calibration(10, 5, &device()), &config, &["`third`", "first, second, fc"]);
-    assert!(matches!(error, SfpError::UnknownLayer { .. }));
+    assert!(matches!(error, SfpError::Graph(GraphError::UnknownLayer { .. })));
 }
 
 #[test]
 fn settings_out_of_range() {
     let ridge = |strength| AnalyzeConfig::new().with_readout(Readout::Ridge { strength });
     let threshold = |threshold| AnalyzeConfig::new().with_threshold(threshold);
+    let gradient = |config| AnalyzeConfig::new().with_readout(Readout::Gradient(config));
     for (config, text) in [
         (threshold(0.0), "threshold is 0"),
         (threshold(1.0), "threshold is 1"),
@@ -153,6 +158,11 @@ fn settings_out_of_range() {
         (ridge(0.0), "ridge strength is 0"),
         (ridge(f64::NAN), "ridge strength is NaN"),
         (AnalyzeConfig::new().with_grid(Grid::AtMost(0)), "grid is 0"),
+        (gradient(GradientConfig::new().with_epochs(0)), "epochs is 0"),
+        (gradient(GradientConfig::new().with_learning_rate(f64::NAN)), "learning rate is NaN"),
+        (gradient(GradientConfig::new().with_decay(1.5)), "decay is 1.5"),
+        (gradient(GradientConfig::new().with_momentum(1.0)), "momentum is 1"),
+        (gradient(GradientConfig::new().with_weight_decay(-1.0)), "weight decay is -1"),
     ] {
         let error = refused(&model(), &calibration(10, 5, &device()), &config, &[text, "must be"]);
         assert!(matches!(error, SfpError::Config { .. }));
@@ -170,6 +180,27 @@ fn a_data_source_that_fails() {
     assert!(matches!(error, SfpError::Data { batch: 1, .. }));
     let error = refused(&model(), &batches(vec![Err("no disk".into())]), &AnalyzeConfig::new(), &["no disk"]);
     assert!(matches!(error, SfpError::Data { batch: 0, .. }));
+}
+
+#[test]
+fn the_error_of_a_data_source_survives() {
+    let data = FnCalibration::new(|| {
+        let broken = std::io::Error::new(std::io::ErrorKind::NotFound, "no disk");
+        [Ok(batch(5).unwrap()), Err(broken.into())].into_iter()
+    });
+    let error = refused(&model(), &data, &AnalyzeConfig::new(), &["batch 1", "no disk"]);
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
+    let data = FnCalibration::new(|| std::iter::once(Err("no disk".into())));
+    refused(&model(), &data, &AnalyzeConfig::new(), &["batch 0", "no disk"]);
+}
+
+#[test]
+fn a_batch_without_samples() {
+    let empty = Batch { input: Tensor::zeros([0, 2, 6, 6], &device()), labels: vec![] };
+    let data = batches(vec![batch(5), Ok(empty)]);
+    let error = refused(&model(), &data, &AnalyzeConfig::new(), &["batch 1", "no sample"]);
+    assert!(matches!(error, SfpError::EmptyBatch { batch: 1 }));
 }
 
 fn analysis(model: &Cnn, config: AnalyzeConfig) -> Analysis {

@@ -11,13 +11,12 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, relu, softmax};
 use burn::tensor::module::attention;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::network::{LayerKind, Network};
 use burn_sfp_core::{
-    Analysis, AnalyzeConfig, Grid, Readout, ReadoutInfo, Seconds, SfpError, SfpModule, TensorCalibration, UnitKind,
-    analyze,
+    Analysis, AnalyzeConfig, Grid, Readout, ReadoutInfo, SfpError, TensorCalibration, UnitKind, analyze,
 };
+use burn_sfp_graph::{GraphError, GraphModule, LayerKind, Network};
 use common::definition::{STRENGTH, compare, ridge, rows};
-use common::{CLASSES, fill, numbers};
+use common::{CLASSES, fill, json, numbers};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -95,9 +94,10 @@ impl Former {
     }
 }
 
-impl SfpModule for Former {
-    type Input = Tensor<3>;
-    fn logits(&self, x: Tensor<3>) -> Tensor<2> {
+impl GraphModule for Former {
+    type Inputs = Tensor<3>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<3>) -> Tensor<2> {
         self.outputs(x).logits
     }
 }
@@ -219,18 +219,11 @@ fn heads_are_asked_for_by_path() {
     assert_eq!(all.layers[0].kind, UnitKind::Layer(LayerKind::Linear));
     assert_eq!(all.layers[4].performance, only.layers[0].performance);
     match run(&["heads"]) {
-        Err(SfpError::UnknownLayer { available, .. }) => assert!(available.contains(&"attention".to_string())),
+        Err(SfpError::Graph(GraphError::UnknownLayer { available, .. })) => {
+            assert!(available.contains(&"attention".to_string()))
+        }
         other => panic!("{other:?}"),
     }
-}
-
-/// Everything but the seconds, bit for bit.
-fn json(mut analysis: Analysis) -> String {
-    analysis.seconds = Seconds::default();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("analysis.json");
-    analysis.save(&path).unwrap();
-    std::fs::read_to_string(path).unwrap()
 }
 
 #[test]
@@ -302,9 +295,10 @@ struct Odd {
     fc: Linear,
 }
 
-impl SfpModule for Odd {
-    type Input = Tensor<3>;
-    fn logits(&self, x: Tensor<3>) -> Tensor<2> {
+impl GraphModule for Odd {
+    type Inputs = Tensor<3>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<3>) -> Tensor<2> {
         let x = self.shared.forward(MhaInput::self_attn(x)).context;
         let x = self.shared.forward(MhaInput::self_attn(x)).context;
         let mask = Tensor::<2>::from_data(TensorData::new(vec![0.0_f32, 0.0, 0.0, 1.0], [1, 4]), &x.device());

@@ -1,10 +1,10 @@
-//! Times of the kernel-sparse convolution on this machine:
+//! Measures the sparse convolution on this machine:
 //! `cargo run --release -p burn-sfp-ndarray --example sparse_timing`.
 //!
-//! With three numbers, batch, side of the map and side of the kernel, only that case.
+//! Three arguments (batch, side of the map, side of the kernel) select a single case.
 //!
-//! 3 x 3 kernels, padding 1, 512 to 512 filters. GFLOP/s count the kernels that stay with all their taps,
-//! padded ones too; "dense" is what a dense convolution at 150 GFLOP/s, counted the same way, would take.
+//! The layers have 512 input and 512 output filters. GFLOP/s count all taps of the kernels kept, including taps on
+//! padding; "x dense" compares with a dense convolution at 150 GFLOP/s, counted in the same way.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use ndarray::{Array3, Array4, Ix3, Ix4, ShapeBuilder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The best of several runs, in milliseconds.
+/// Returns the shortest time of several runs, in milliseconds.
 fn best<T>(mut job: impl FnMut() -> T) -> f64 {
     let start = Instant::now();
     let mut best = f64::INFINITY;

@@ -1,4 +1,4 @@
-//! Times of the kernels on this machine: `cargo run --release -p burn-sfp-ndarray --example timing`.
+//! Measures the kernels on this machine: `cargo run --release -p burn-sfp-ndarray --example timing`.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, ArrayViewMut};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Prints the best of some runs, in milliseconds.
+/// Prints the shortest time of some runs, in milliseconds.
 fn best<T>(name: &str, runs: usize, mut job: impl FnMut() -> T) {
     let times = (0..runs).map(|_| {
         let start = Instant::now();
@@ -26,7 +26,7 @@ fn fill<D: ndarray::Dimension>(mut array: ArrayViewMut<f32, D>, seed: u64) {
 fn main() -> Result<(), KernelError> {
     let large = std::env::args().any(|argument| argument == "--large");
 
-    // VGG-11 on 32 x 32: widths and positions of its layers, pooled where a pooling follows.
+    // Filters and positions of the layers of VGG-11 on 32 x 32 images, after a pooling that follows.
     let layers =
         [(64, 1024), (64, 256), (128, 256), (128, 64), (256, 64), (256, 64), (256, 16), (512, 16), (512, 16), (512, 4)];
     let mut layers: Vec<_> =
@@ -35,11 +35,11 @@ fn main() -> Result<(), KernelError> {
         fill(acts.view_mut(), 1);
     }
     let labels: Vec<usize> = (0..256).map(|sample| sample * 37 % 100).collect();
-    let numbers: usize = layers.iter().map(|(acts, _)| acts.len()).sum();
-    best(&format!("class_sums, 256 images, ten layers, {numbers} numbers"), 9, || {
+    let elements: usize = layers.iter().map(|(acts, _)| acts.len()).sum();
+    best(&format!("class_sums, 256 images, ten layers, {elements} elements"), 9, || {
         layers.iter_mut().try_for_each(|(acts, sums)| class_sums(acts.view(), &labels, sums.view_mut()))
     });
-    best(&format!("find_non_finite, {numbers} numbers"), 9, || {
+    best(&format!("find_non_finite, {elements} elements"), 9, || {
         layers.iter().filter_map(|(acts, _)| find_non_finite(acts.view())).count()
     });
     drop(layers);
@@ -75,7 +75,7 @@ fn main() -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The largest case of the analysis against a matrix product of as many multiplications and the bytes it reads.
+/// Measures the largest case of the analysis, a copy of its inputs and a matrix product of as many multiplications.
 fn filters_against_gemm() {
     let (c, f, s) = (1000, 2048, 49);
     let mut means = Array3::zeros((c, f, s));
@@ -91,14 +91,15 @@ fn filters_against_gemm() {
         println!("peak memory with both inputs: {line}");
     }
     best("a copy of both inputs", 3, || (means.clone(), readout.clone()));
-    // [1000, 49 * 2048] x [49 * 2048, 1000]: the same numbers, the same multiplications, one result.
+    // [1000, 49 * 2048] x [49 * 2048, 1000]: the same elements and as many multiplications, but a single result.
     let (Ok(means), Ok(readout)) = (means.into_shape_with_order((c, f * s)), readout.into_shape_with_order((f * s, c)))
     else {
         return; // unreachable: row-major arrays take any shape of as many elements
     };
     let mut product = Array2::<f32>::zeros((c, c));
     best("one product of as many multiplications", 3, || {
-        // SAFETY: the three arrays are row-major with exactly these shapes, and `product` is a fourth.
+        // SAFETY: the three arrays are row-major and have exactly these shapes, so every access is inside one of them;
+        // `product` is a separate allocation, so it overlaps neither input.
         unsafe {
             gemm::gemm(
                 c,

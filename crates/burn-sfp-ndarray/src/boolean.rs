@@ -1,24 +1,18 @@
 //! The Boolean matrix of a filter, packed into bits.
 //!
-//! Divide the performance matrix by its largest element, then
-//! `B_f[i][j] = P_f[i][j] / max P_f > threshold` (Tzach et al. 2025, Phys. Rev. E 111, 065307; METHOD
-//! section 3). A filter whose largest element is not positive recognises nothing: its matrix is all zeros.
+//! `B_f[i][j] = P_f[i][j] / max P_f > threshold` (`docs/method.md`, section 3; Tzach et al. 2025, Phys. Rev. E 111,
+//! 065307). A filter whose largest element is not positive recognizes nothing: its matrix is all zeros.
 
 use ndarray::ArrayView2;
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::KernelError;
-use crate::error::expect_len;
-use crate::pack::{Cuts, pack_rows};
+use crate::pack::pack_rows;
+use crate::{Cuts, KernelError, expect_len, expect_threshold, recognizes_nothing};
 
 /// Bits in a word.
 const BITS: usize = u64::BITS as usize;
 
-/// Distance from the threshold, as a share of the largest element, up to which another device's rounding
-/// may put an element on the other side: elements of [`FilterPerformance::near`](crate::FilterPerformance).
-pub const NEAR: f64 = 1e-5;
-
-/// A Boolean `C x C` matrix `B_f`: row = label shown, column = output unit, 64 columns to a word.
+/// The Boolean matrix `B_f` of a filter, `[C, C]` with row = label shown and column = output unit, 64 columns per word.
 ///
 /// # Example
 /// ```
@@ -43,11 +37,11 @@ pub struct BooleanMatrix {
 }
 
 impl BooleanMatrix {
-    /// Divides the performance matrix `[C, C]` by its largest element and compares: one where
-    /// `P[i][j] / max P > threshold`, strictly, evaluated in double precision as `P[i][j] > threshold * max P`.
+    /// Computes the Boolean matrix of a performance matrix `[C, C]`.
     ///
-    /// All zeros when the largest element is not positive, is infinite, or when any element is NaN.
-    /// Source: METHOD section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
+    /// An element is 1 where `P[i][j] / max P > threshold`, evaluated in double precision as
+    /// `P[i][j] > threshold * max P`. The matrix is all zeros when the largest element is not positive or is infinite, or
+    /// when any element is NaN. Source: `docs/method.md`, section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
     ///
     /// # Errors
     /// [`KernelError::Shape`] when the matrix is not square, [`KernelError::Threshold`] when the threshold
@@ -65,7 +59,7 @@ impl BooleanMatrix {
     pub fn from_performance(performance: ArrayView2<f32>, threshold: f64) -> Result<Self, KernelError> {
         let (classes, columns) = performance.dim();
         expect_len("columns of a performance matrix", classes, columns)?;
-        check_threshold(threshold)?;
+        expect_threshold(threshold)?;
         let mut boolean = Self::empty(classes);
         match performance.to_slice() {
             Some(flat) => boolean.fill(flat, threshold),
@@ -74,8 +68,8 @@ impl BooleanMatrix {
         Ok(boolean)
     }
 
-    /// The matrix with a one where `one(row, column)` holds, for matrices that come from elsewhere;
-    /// [`max`](Self::max) is 1 when there is any one, else 0.
+    /// Creates the matrix that is 1 where `one(row, column)` is true, for matrices that are not computed from a
+    /// performance matrix. [`max`](Self::max) is 1 when any element is 1, else 0.
     ///
     /// # Example
     /// ```
@@ -97,15 +91,15 @@ impl BooleanMatrix {
         boolean
     }
 
-    /// The matrix from packed bits that were computed elsewhere, on a GPU say.
+    /// Creates the matrix from packed bits that were computed elsewhere, for example on a GPU.
     ///
     /// * `words`: row-major `[C, ceil(C / 32)]`; bit `j % 32` of word `j / 32` of row i is `B_f[i][j]`; bits
     ///   from C on are ignored;
-    /// * `max`: the largest element of the performance matrix. When it is not positive or not finite the
-    ///   filter recognises nothing, and the matrix is all zeros whatever the bits.
+    /// * `max`: the largest element of the performance matrix. When it is not positive or not finite, the filter
+    ///   recognizes nothing, and the matrix is all zeros regardless of the bits.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] when the number of words is another.
+    /// [`KernelError::Shape`] when there are not `C * ceil(C / 32)` words.
     ///
     /// # Example
     /// ```
@@ -120,13 +114,13 @@ impl BooleanMatrix {
     pub fn from_words(classes: usize, words: &[u32], max: f64) -> Result<Self, KernelError> {
         let halves = classes.div_ceil(u32::BITS as usize);
         let expected = classes.saturating_mul(halves);
-        expect_len("words of 32 columns, rows times words of a row", expected, words.len())?;
+        expect_len("words of 32 columns, rows times words per row", expected, words.len())?;
         let mut boolean = Self::empty(classes);
         boolean.max = if classes == 0 { 0.0 } else { max };
-        if classes == 0 || !recognises(max) {
+        if classes == 0 || recognizes_nothing(max) {
             return Ok(boolean);
         }
-        // Ones below C in the last word of a row.
+        // The bits below C in the last word of a row.
         let last = u64::MAX >> (boolean.words_per_row * BITS - classes);
         for (to, from) in boolean.words.chunks_exact_mut(boolean.words_per_row).zip(words.chunks_exact(halves)) {
             for (to, from) in to.iter_mut().zip(from.chunks(2)) {
@@ -139,19 +133,20 @@ impl BooleanMatrix {
         Ok(boolean)
     }
 
-    /// All zeros.
+    /// Creates the matrix of zeros.
     pub(crate) fn empty(classes: usize) -> Self {
         let words_per_row = classes.div_ceil(BITS);
         Self { classes, words_per_row, words: vec![0; classes * words_per_row], max: 0.0 }
     }
 
-    /// Overwrites the matrix from a row-major performance matrix of the same number of classes, and counts
-    /// the elements at a distance of at most [`NEAR`] from the threshold.
+    /// Overwrites the matrix with that of a row-major performance matrix of the same number of classes.
+    ///
+    /// Returns the number of elements at a distance of at most [`NEAR`](crate::NEAR) from the threshold.
     pub(crate) fn fill(&mut self, performance: &[f32], threshold: f64) -> usize {
         self.fill_below(performance, largest(performance), threshold)
     }
 
-    /// As [`fill`](Self::fill), where the [`largest`] element is known.
+    /// Does the same as [`fill`](Self::fill) when the [`largest`] element is known.
     pub(crate) fn fill_below(&mut self, performance: &[f32], largest: f32, threshold: f64) -> usize {
         debug_assert_eq!(performance.len(), self.classes * self.classes);
         self.max = f64::from(largest);
@@ -159,62 +154,51 @@ impl BooleanMatrix {
             self.max = 0.0;
             return 0;
         }
-        if !recognises(self.max) {
+        let Some(cuts) = Cuts::new(threshold, self.max) else {
             self.words.fill(0);
             return 0;
-        }
-        let cuts = Cuts { above: round_down(threshold * self.max), near: near(threshold, self.max) };
+        };
         pack_rows(Arch::new(), performance, self.classes, cuts, &mut self.words)
     }
 
-    /// C, the number of labels.
+    /// Returns C, the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// `B_f[i][j]`, for label shown i and output unit j; false outside the matrix.
+    /// Returns `B_f[i][j]`, for label shown i and output unit j; false outside the matrix.
     pub fn get(&self, i: usize, j: usize) -> bool {
         i < self.classes && j < self.classes && self.bit(i, j)
     }
 
-    /// Row i: bit `j % 64` of word `j / 64` is column j, bits from C on are zero. Empty outside the matrix.
+    /// Returns row i: bit `j % 64` of word `j / 64` is column j, bits from C on are zero. Empty outside the matrix.
     pub fn row(&self, i: usize) -> &[u64] {
         if i < self.classes { &self.words[i * self.words_per_row..][..self.words_per_row] } else { &[] }
     }
 
-    /// The largest element of the performance matrix, 0 for a matrix without elements, NaN when any
-    /// element is NaN. Not positive or not finite: the filter recognises nothing.
+    /// Returns the largest element of the performance matrix; 0 for a matrix without elements, NaN when any element is
+    /// NaN. When it is not positive or not finite, the filter recognizes nothing.
     pub fn max(&self) -> f64 {
         self.max
     }
 
-    /// Number of ones.
+    /// Returns the number of elements that are 1.
     pub fn count_ones(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// As [`get`](Self::get), for indices that are inside.
+    /// Returns the same as [`get`](Self::get), for indices inside the matrix.
     pub(crate) fn bit(&self, i: usize, j: usize) -> bool {
         self.words[i * self.words_per_row + j / BITS] >> (j % BITS) & 1 == 1
     }
 }
 
-/// `Ok` for a finite threshold.
-pub(crate) fn check_threshold(threshold: f64) -> Result<(), KernelError> {
-    if threshold.is_finite() { Ok(()) } else { Err(KernelError::Threshold { found: threshold }) }
-}
-
-/// Whether a filter with this largest element recognises anything.
-fn recognises(max: f64) -> bool {
-    max > 0.0 && max.is_finite()
-}
-
-/// The largest number, NaN when there is one, minus infinity for an empty list.
+/// Returns the largest value; NaN when any value is NaN, minus infinity for an empty list.
 pub(crate) fn largest(values: &[f32]) -> f32 {
     Arch::new().dispatch(Largest(values))
 }
 
-/// [`largest`], with the widest vectors there are.
+/// Computes [`largest`] with the widest vectors available.
 struct Largest<'a>(&'a [f32]);
 
 impl WithSimd for Largest<'_> {
@@ -222,16 +206,16 @@ impl WithSimd for Largest<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        // Several maxima, since each waits for the one before.
+        // Several maxima, since each comparison depends on the one before.
         const UNITS: usize = 4;
         let (vectors, rest) = S::as_simd_f32s(self.0);
         let mut max = [simd.splat_f32s(f32::NEG_INFINITY); UNITS];
         let zero = simd.splat_f32s(0.0);
-        // Only NaN differs from itself; `numbers` stays all ones until there is one.
-        let mut numbers = simd.equal_f32s(zero, zero);
+        // Only NaN differs from itself; `no_nan` stays all ones until a NaN occurs.
+        let mut no_nan = simd.equal_f32s(zero, zero);
         let mut take = |max: &mut S::f32s, values: S::f32s| {
             *max = simd.select_f32s(simd.less_than_f32s(*max, values), values, *max);
-            numbers = simd.and_m32s(numbers, simd.equal_f32s(values, values));
+            no_nan = simd.and_m32s(no_nan, simd.equal_f32s(values, values));
         };
         let (blocks, single) = vectors.as_chunks::<UNITS>();
         for block in blocks {
@@ -242,7 +226,7 @@ impl WithSimd for Largest<'_> {
         for &values in single {
             take(&mut max[0], values);
         }
-        let nan = simd.select_f32s(numbers, zero, simd.splat_f32s(1.0));
+        let nan = simd.select_f32s(no_nan, zero, simd.splat_f32s(1.0));
         if pulp::bytemuck::cast_slice::<_, f32>(&[nan]).iter().any(|&nan| nan != 0.0)
             || rest.iter().any(|value| value.is_nan())
         {
@@ -253,46 +237,15 @@ impl WithSimd for Largest<'_> {
     }
 }
 
-/// The larger of two [`largest`] numbers: NaN when either is.
+/// Returns the larger of two results of [`largest`]; NaN when either is NaN.
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }
-}
-
-/// The single precision numbers p with `|p / max - threshold| <= NEAR` in double precision, for a positive
-/// finite `max`: from the first result on, and below the second.
-fn near(threshold: f64, max: f64) -> (f32, f32) {
-    // Neither the division nor the subtraction ever turns an order around, so the numbers make an interval.
-    (first(|p| f64::from(p) / max - threshold >= -NEAR), first(|p| f64::from(p) / max - threshold > NEAR))
-}
-
-/// The smallest number for which `holds`, which holds for every larger one and for infinity.
-fn first(holds: impl Fn(f32) -> bool) -> f32 {
-    /// The number at a place of the order from minus to plus infinity.
-    fn number(place: u32) -> f32 {
-        f32::from_bits(if place >> 31 == 1 { place ^ 1 << 31 } else { !place })
-    }
-    let (mut low, mut high) = (!f32::NEG_INFINITY.to_bits(), f32::INFINITY.to_bits() | 1 << 31);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if holds(number(middle)) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    number(low)
-}
-
-/// The largest single precision number not above `value`: for a single precision p,
-/// `p > value` in double precision exactly when `p > round_down(value)` in single precision.
-fn round_down(value: f64) -> f32 {
-    let nearest = value as f32;
-    if f64::from(nearest) > value { nearest.next_down() } else { nearest }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NEAR;
     use crate::testing::random_f32;
     use ndarray::{Array2, array};
     use proptest::prelude::*;
@@ -322,7 +275,7 @@ mod tests {
             let halves = classes.div_ceil(32);
             let mut words = vec![0_u32; classes * halves];
             for (i, j) in (0..classes).flat_map(|i| (0..32 * halves).map(move |j| (i, j))) {
-                // Beyond the last column anything may stand.
+                // Bits beyond the last column are arbitrary.
                 let one = if j < classes { expected.get(i, j) } else { stray >> (j % 32) & 1 == 1 };
                 words[i * halves + j / 32] |= u32::from(one) << (j % 32);
             }
@@ -360,16 +313,6 @@ mod tests {
             let is_near = |p: &&f32| (f64::from(**p) / max - threshold).abs() <= NEAR;
             prop_assert_eq!(found, performance.iter().filter(is_near).count());
         }
-
-        #[test]
-        fn rounding_down_keeps_every_comparison(value in prop::num::f64::ANY, p in prop::num::f32::ANY) {
-            prop_assume!(!value.is_nan());
-            prop_assert_eq!(f64::from(p) > value, p > round_down(value));
-            let near = value as f32;
-            for p in [near.next_down(), near, near.next_up()] {
-                prop_assert_eq!(f64::from(p) > value, p > round_down(value));
-            }
-        }
     }
 
     #[test]
@@ -380,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recognised_without_a_positive_finite_maximum() {
+    fn nothing_is_recognized_without_a_positive_finite_maximum() {
         for value in [0.0, -0.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
             let boolean = BooleanMatrix::from_performance(Array2::from_elem((5, 5), value).view(), -1.0);
             assert_eq!(boolean.unwrap().count_ones(), 0, "{value}");
@@ -396,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_the_matrix_there_is_nothing() {
+    fn elements_outside_the_matrix_are_zero() {
         let boolean = BooleanMatrix::from_fn(3, |_, _| true);
         assert!(!boolean.get(3, 0) && !boolean.get(0, 3) && !boolean.get(0, 64));
         assert!(boolean.row(3).is_empty());

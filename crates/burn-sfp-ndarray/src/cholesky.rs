@@ -1,39 +1,40 @@
 //! Cholesky solution of the normal equations of the ridge readout.
 //!
-//! `(G + shift I) W = Y` with G `[K, K]` symmetric positive semi-definite (METHOD section 1). The matrix is
-//! factored as `L L^T` in place, right-looking, in blocks of 128: factor the diagonal block, solve the
-//! blocks below it, subtract their product from the rest (the tiles of the last two run in parallel); then
-//! `L V = Y` and `L^T W = V` are solved block by block in the same manner. Blocks and tiles are fixed and each is
-//! computed by one thread, so the number of threads changes no bit. `K^3 / 3 + 2 K^2 C` operations.
+//! `(G + shift I) W = Y` with G `[K, K]` symmetric positive semi-definite (`docs/method.md`, section 1). The matrix is
+//! factorized as `L L^T` in place, right-looking, in blocks of 128: each step factorizes the diagonal block, solves for
+//! the blocks below it and subtracts their product from the trailing matrix; the tiles of the last two run in parallel.
+//! Then `L V = Y` and `L^T W = V` are solved block by block in the same manner. The cut into blocks and tiles is fixed
+//! and each is computed by one thread, so the number of threads does not change any bit. The cost is
+//! `K^3 / 3 + 2 K^2 C` multiply-adds.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
-use crate::KernelError;
-use crate::error::expect_len;
 use crate::gemm::add_product;
 use crate::lower::add_product_lower;
+use crate::{KernelError, expect_len};
 
 /// Side of the diagonal blocks.
 const BLOCK: usize = 128;
-/// Rows, or columns of `rhs`, of a task.
+/// Rows of a task.
 const ROWS: usize = 128;
+/// Columns of the right-hand side of a task.
 const RHS_COLUMNS: usize = 32;
-/// Side below which a triangle is worked element by element.
+/// Side up to which a triangle is processed element by element.
 const LEAF: usize = 16;
 
 /// Solves `(gram + shift I) W = rhs` for W `[K, C]`.
 ///
-/// * `gram`: `[K, K]`, symmetric, given by its lower triangle (what is above the diagonal never counts);
-///   consumed, the factorisation happens in place;
-/// * `shift`: added to the diagonal, the strength of the ridge;
-/// * `rhs`: `[K, C]`, consumed, becomes the result.
+/// * `gram`: `[K, K]`, symmetric, given by its lower triangle (elements above the diagonal are ignored); its memory
+///   is reused for the factor;
+/// * `shift`: the strength of the ridge, added to the diagonal;
+/// * `rhs`: `[K, C]`; its memory is reused for the result.
 ///
-/// Source: METHOD section 1, least-squares readout; blocked Cholesky factorisation as in LAPACK's `dpotrf`.
+/// Source: `docs/method.md`, section 1, least-squares readout; blocked Cholesky factorization as in LAPACK's `dpotrf`.
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the lengths disagree, [`KernelError::NotPositiveDefinite`] when a pivot is not
-/// a positive finite number.
+/// positive and finite.
 ///
 /// # Example
 /// ```
@@ -48,7 +49,7 @@ const LEAF: usize = 16;
 /// ```
 pub fn cholesky_solve(gram: Array2<f64>, shift: f64, rhs: Array2<f64>) -> Result<Array2<f64>, KernelError> {
     let k = gram.nrows();
-    expect_len("columns of the matrix to be factorised", k, gram.ncols())?;
+    expect_len("columns of the matrix to be factorized", k, gram.ncols())?;
     expect_len("rows of the right-hand side", k, rhs.nrows())?;
     let mut gram = row_major(gram);
     let mut rhs = row_major(rhs);
@@ -59,16 +60,16 @@ pub fn cholesky_solve(gram: Array2<f64>, shift: f64, rhs: Array2<f64>) -> Result
     Ok(rhs)
 }
 
-/// The array itself where it is row-major, else a row-major copy.
+/// Returns the array itself if it is row-major, else a row-major copy.
 fn row_major(array: Array2<f64>) -> Array2<f64> {
     if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }
 }
 
-/// The lower triangle of `matrix` becomes its Cholesky factor; above the diagonal it becomes arbitrary.
+/// Replaces the lower triangle of `matrix` by its Cholesky factor; elements above the diagonal become arbitrary.
 fn factor(matrix: ArrayViewMut2<f64>) -> Result<(), KernelError> {
     let mut rest = matrix;
     let mut start = 0;
-    // The block is factored in a small copy: contiguous, and readable while the rows below are written.
+    // The block is factorized in a small copy, which is contiguous and can be read while the rows below are written.
     let mut scratch = Array2::zeros((BLOCK, BLOCK));
     while !rest.is_empty() {
         let size = BLOCK.min(rest.nrows());
@@ -88,7 +89,7 @@ fn factor(matrix: ArrayViewMut2<f64>) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The triangle of at most [`LEAF`] rows, by columns: `columns[j][i] = l[i, j]`, zero above the diagonal.
+/// Returns a triangle of at most [`LEAF`] rows by columns: `columns[j][i] = l[i, j]`, zero above the diagonal.
 fn leaf_columns(l: ArrayView2<f64>) -> [[f64; LEAF]; LEAF] {
     let mut columns = [[0.0; LEAF]; LEAF];
     for (i, row) in l.rows().into_iter().enumerate() {
@@ -99,7 +100,9 @@ fn leaf_columns(l: ArrayView2<f64>) -> [[f64; LEAF]; LEAF] {
     columns
 }
 
-/// Cholesky factor of a block on the calling thread, by halving; the row of the first bad pivot on failure.
+/// Replaces a block by its Cholesky factor, recursively by halves, on the calling thread.
+///
+/// The error is the row of the first pivot that is not positive and finite.
 fn factor_block(mut a: ArrayViewMut2<f64>) -> Result<(), usize> {
     let n = a.nrows();
     if n > LEAF {
@@ -140,12 +143,12 @@ fn factor_block(mut a: ArrayViewMut2<f64>) -> Result<(), usize> {
     Ok(())
 }
 
-/// Where a triangle of `n > LEAF` rows is halved: a multiple of [`LEAF`] below `n`.
+/// Returns the size of the first half of `n > LEAF` rows, a multiple of [`LEAF`] below `n`.
 fn split(n: usize) -> usize {
     (n / 2).next_multiple_of(LEAF)
 }
 
-/// `X := X L^-T` for a lower triangle L `[n, n]` and X `[m, n]`, on the calling thread.
+/// Computes `X := X L^-T` for a lower triangle L `[n, n]` and X `[m, n]`, on the calling thread.
 fn solve_rows(l: ArrayView2<f64>, mut x: ArrayViewMut2<f64>) {
     let n = l.nrows();
     if n > LEAF {
@@ -168,7 +171,7 @@ fn solve_rows(l: ArrayView2<f64>, mut x: ArrayViewMut2<f64>) {
             for (value, &factor) in values.iter_mut().zip(column) {
                 *value -= solved * factor;
             }
-            // The column is zero above the diagonal: earlier values stand, this one was cleared.
+            // The column is zero above the diagonal, so earlier values are unchanged; this value became zero.
             values[j] = solved;
         }
         for (given, &value) in row.iter_mut().zip(&values) {
@@ -177,7 +180,7 @@ fn solve_rows(l: ArrayView2<f64>, mut x: ArrayViewMut2<f64>) {
     }
 }
 
-/// `L V = Y` in place, L the lower triangle of `factor`.
+/// Solves `L V = Y` in place, where L is the lower triangle of `factor`.
 fn forward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
     let k = factor.nrows();
     for start in (0..k).step_by(BLOCK) {
@@ -198,7 +201,7 @@ fn forward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
     }
 }
 
-/// `L^T W = V` in place, L the lower triangle of `factor`.
+/// Solves `L^T W = V` in place, where L is the lower triangle of `factor`.
 fn backward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
     let k = factor.nrows();
     for start in (0..k).step_by(BLOCK).rev() {
@@ -219,7 +222,7 @@ fn backward(factor: ArrayView2<f64>, mut rhs: ArrayViewMut2<f64>) {
     }
 }
 
-/// `Y := L^-1 Y` for a lower triangle L `[n, n]` and Y `[n, c]`, on the calling thread.
+/// Computes `Y := L^-1 Y` for a lower triangle L `[n, n]` and Y `[n, c]`, on the calling thread.
 fn solve_down(l: ArrayView2<f64>, mut y: ArrayViewMut2<f64>) {
     let n = l.nrows();
     if n > LEAF {
@@ -241,7 +244,7 @@ fn solve_down(l: ArrayView2<f64>, mut y: ArrayViewMut2<f64>) {
     }
 }
 
-/// `V := L^-T V` for a lower triangle L `[n, n]` and V `[n, c]`, on the calling thread.
+/// Computes `V := L^-T V` for a lower triangle L `[n, n]` and V `[n, c]`, on the calling thread.
 fn solve_up(l: ArrayView2<f64>, mut v: ArrayViewMut2<f64>) {
     let n = l.nrows();
     if n > LEAF {
@@ -270,7 +273,7 @@ mod tests {
     use ndarray::array;
     use proptest::prelude::*;
 
-    /// A symmetric positive definite matrix with NaN above the diagonal, and the full one.
+    /// Returns a symmetric positive definite matrix with NaN above the diagonal, and the full matrix.
     fn positive_definite(k: usize, seed: u64) -> (Array2<f64>, Array2<f64>) {
         let a = random_f64((k, k + 3), seed);
         let full = a.dot(&a.t());
@@ -278,7 +281,7 @@ mod tests {
         (lower, full)
     }
 
-    /// Textbook Cholesky, element by element.
+    /// Solves by textbook Cholesky, element by element.
     fn reference(full: &Array2<f64>, shift: f64, rhs: &Array2<f64>) -> Array2<f64> {
         let k = full.nrows();
         let mut l = Array2::<f64>::zeros((k, k));

@@ -1,23 +1,22 @@
-//! Class sums: the one sweep over the samples that the performance matrices need.
+//! Class sums: the sums of the activations of each class label.
 //!
-//! The single-filter performance matrix is linear in the activations, so it needs only the mean
-//! activation of each label, `Abar[c, f, s] = sums[c, f, s] / count[c]` (Tzach et al. 2025, Phys. Rev. E
-//! 111, 065307; METHOD section 2). This kernel adds one batch to the sums.
+//! The single-filter performance matrix is linear in the activations, so it needs only the mean activation of each
+//! label, `Abar[c, f, s] = sums[c, f, s] / count[c]` (`docs/method.md`, section 2; Tzach et al. 2025, Phys. Rev. E 111,
+//! 065307). This kernel adds one batch to the sums.
 //!
-//! The samples of a label are added in their order in the batch, each straight onto the running double
-//! precision sum, so the result is the same bit for bit whatever the number of threads, the memory layout
-//! or the cut into batches. Threads share out the plane of filters and positions.
+//! The samples of a label are added in their order in the batch, each directly to the running double precision sum. So
+//! the result has the same bits for any number of threads, any memory layout and any cut into batches. The threads divide
+//! the filters and positions among themselves.
 
 use ndarray::{ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, Zip, s};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::KernelError;
-use crate::error::expect_len;
+use crate::{KernelError, SamplesByLabel, expect_labels, expect_len};
 
-/// Most elements of the plane a task takes: 16 KiB of sums, which stay in the first-level cache.
+/// Most elements `F * S` per task: 16 KiB of sums, which stay in the first-level cache.
 const LARGEST_CHUNK: usize = 2048;
-/// Fewest elements worth a task.
+/// Fewest elements that are worth a task.
 const SMALLEST_CHUNK: usize = 256;
 
 /// Adds a batch of activations to the sums of their labels: `sums[labels[n], f, s] += acts[n, f, s]`.
@@ -27,13 +26,13 @@ const SMALLEST_CHUNK: usize = 256;
 /// * `labels`: N labels below C;
 /// * `sums`: `[C, F, S]`, the running sums, any strides.
 ///
-/// Source: Tzach et al. 2025, Phys. Rev. E 111, 065307 (METHOD section 2, the class means before division
-/// by the number of samples). Non-finite activations go into the sums as they are; see
+/// These are the class means of `docs/method.md`, section 2, before the division by the number of samples (Tzach et al.
+/// 2025, Phys. Rev. E 111, 065307). Infinite activations and NaN are added like any other value; see
 /// [`find_non_finite`](crate::find_non_finite).
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Label`] for the first label that is
-/// not below C. `sums` is unchanged then.
+/// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Label`] for the first label that is not below C;
+/// `sums` is unchanged in both cases.
 ///
 /// # Example
 /// ```
@@ -49,18 +48,15 @@ const SMALLEST_CHUNK: usize = 256;
 pub fn class_sums(acts: ArrayView3<f32>, labels: &[usize], sums: ArrayViewMut3<f64>) -> Result<(), KernelError> {
     let (samples, filters, positions) = acts.dim();
     let classes = sums.dim().0;
-    expect_len("labels, one a sample", samples, labels.len())?;
+    expect_labels(labels, samples, classes)?;
     expect_len("filters of the sums", filters, sums.dim().1)?;
     expect_len("positions of the sums", positions, sums.dim().2)?;
-    if let Some((index, &label)) = labels.iter().enumerate().find(|(_, l)| **l >= classes) {
-        return Err(KernelError::Label { index, label, classes });
-    }
     let plane = filters * positions;
     if plane == 0 || samples == 0 {
         return Ok(());
     }
 
-    let groups = Groups::new(labels, classes);
+    let groups = SamplesByLabel::new(labels);
     match (acts.to_slice(), sums.is_standard_layout()) {
         (Some(acts), true) => {
             let found = sums.len();
@@ -76,49 +72,15 @@ pub fn class_sums(acts: ArrayView3<f32>, labels: &[usize], sums: ArrayViewMut3<f
     Ok(())
 }
 
-/// The samples of every label, in ascending order.
-struct Groups {
-    samples: Vec<usize>,
-    /// Label c owns `samples[ends[c - 1]..ends[c]]`.
-    ends: Vec<usize>,
-}
-
-impl Groups {
-    /// Counting sort of the samples by label, which must be below `classes`.
-    fn new(labels: &[usize], classes: usize) -> Self {
-        let mut ends = vec![0; classes + 1];
-        for &label in labels {
-            ends[label + 1] += 1;
-        }
-        for class in 0..classes {
-            ends[class + 1] += ends[class];
-        }
-        // `ends[c]` is now the first place of label c; filling moves it to the last.
-        let mut samples = vec![0; labels.len()];
-        for (sample, &label) in labels.iter().enumerate() {
-            samples[ends[label]] = sample;
-            ends[label] += 1;
-        }
-        Self { samples, ends }
-    }
-
-    /// Every label that has samples, with them.
-    fn iter(&self) -> impl Iterator<Item = (usize, &[usize])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        (self.ends.iter().zip(starts).enumerate())
-            .filter(|(_, (end, start))| start < *end)
-            .map(|(class, (&end, start))| (class, &self.samples[start..end]))
-    }
-}
-
-/// Tasks of at least four a thread where the axis allows it; the cut changes no result.
+/// Returns the elements per task, for at least four tasks per thread where the axis allows it; the cut does not change
+/// the result.
 fn chunk_length(elements: usize, smallest: usize, largest: usize) -> usize {
     let tasks = 4 * rayon::current_num_threads();
     elements.div_ceil(tasks).clamp(smallest, largest)
 }
 
-/// Row-major `acts` and `sums` of shape `[C, F * S]`.
-fn contiguous(acts: &[f32], groups: &Groups, mut sums: ArrayViewMut2<f64>) {
+/// Adds row-major activations to row-major sums `[C, F * S]`.
+fn contiguous(acts: &[f32], groups: &SamplesByLabel, mut sums: ArrayViewMut2<f64>) {
     let plane = sums.ncols();
     let length = chunk_length(plane, SMALLEST_CHUNK, LARGEST_CHUNK);
     let arch = Arch::new();
@@ -141,7 +103,7 @@ fn contiguous(acts: &[f32], groups: &Groups, mut sums: ArrayViewMut2<f64>) {
     });
 }
 
-/// Adds up to four strips to the sums, one after another, with the widest vectors there are.
+/// Adds one to four strips to the sums, one after another, with the widest vectors available.
 struct AddStrips<'a> {
     sums: &'a mut [f64],
     strips: &'a [&'a [f32]],
@@ -152,7 +114,7 @@ impl WithSimd for AddStrips<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        // One way over the sums for as many strips as there are.
+        // The sums are read and written once for all strips.
         match *self.strips {
             [a, b, c, d] => add_four(self.sums, a, b, c, d),
             [a, b, c] => add_three(self.sums, a, b, c),
@@ -187,7 +149,7 @@ fn add_two(sums: &mut [f64], a: &[f32], b: &[f32]) {
     }
 }
 
-/// Adds a strip.
+/// Adds one strip.
 #[inline(always)]
 fn add_one(sums: &mut [f64], a: &[f32]) {
     for (sum, &a) in sums.iter_mut().zip(a) {
@@ -195,8 +157,8 @@ fn add_one(sums: &mut [f64], a: &[f32]) {
     }
 }
 
-/// Any strides.
-fn strided(acts: ArrayView3<f32>, groups: &Groups, mut sums: ArrayViewMut3<f64>) {
+/// Adds activations to sums of any strides.
+fn strided(acts: ArrayView3<f32>, groups: &SamplesByLabel, mut sums: ArrayViewMut3<f64>) {
     let (_, filters, positions) = acts.dim();
     let smallest = SMALLEST_CHUNK.div_ceil(positions);
     let largest = LARGEST_CHUNK.div_ceil(positions).max(smallest);

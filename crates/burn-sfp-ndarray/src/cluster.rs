@@ -1,27 +1,30 @@
-//! The clusters of labels a filter recognises, and its noise.
+//! The clusters of labels that a filter recognizes, and its noise.
 //!
-//! METHOD section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307). In ascending order over the labels with
-//! `B_f[j][j] = 1`: open a cluster with the first label left; add each later label that is left, in order,
-//! when `B_f` is one for every ordered pair inside the enlarged cluster; take the cluster's labels out;
-//! repeat until none is left. The rule runs on sets of bits: the labels that may still join are one set,
-//! and each label that joins intersects it with its row and its column.
+//! The rule of `docs/method.md`, section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307): the labels with
+//! `B_f[j][j] = 1` are visited in ascending order. The first remaining label opens a cluster. Each later remaining label
+//! joins it, in order, when `B_f` is 1 for every ordered pair within the enlarged cluster. The labels of the cluster are
+//! removed, and the rule is repeated until no label remains.
+//!
+//! The labels that may still join are kept as a set of bits in the words of a matrix row; each label that joins
+//! intersects the set with its row and its column.
 
 use crate::BooleanMatrix;
 
-/// What one filter recognises.
+/// The clusters of labels that a filter recognizes, and its noise.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FilterClusters {
     /// The clusters in the order they were opened, each a list of labels in ascending order.
     pub clusters: Vec<Vec<usize>>,
-    /// `n_f`: the ones of `B_f` outside the blocks of the clusters, `popcount(B_f) - sum |c|^2`.
+    /// `n_f`: the number of elements of `B_f` that are 1 outside the blocks of the clusters,
+    /// `popcount(B_f) - sum |c|^2`.
     pub noise: usize,
-    /// The ones outside the blocks in the columns of the labels of any cluster.
+    /// The part of [`noise`](Self::noise) in the columns of labels that belong to a cluster.
     pub column_noise: usize,
 }
 
-/// The clusters and the noise of a filter, from its Boolean matrix `[C, C]`.
+/// Computes the clusters and the noise of a filter from its Boolean matrix `[C, C]`.
 ///
-/// Source: METHOD section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
+/// Source: `docs/method.md`, section 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
 ///
 /// # Example
 /// ```
@@ -64,7 +67,7 @@ pub fn clusters(b: &BooleanMatrix) -> FilterClusters {
     FilterClusters { clusters, noise: b.count_ones() - inside, column_noise: in_columns - inside }
 }
 
-/// Keeps the candidates that are one with `label` in both orders.
+/// Keeps the candidates for which the matrix is 1 in both orders with `label`.
 fn keep_partners(b: &BooleanMatrix, label: usize, candidates: &mut [u64]) {
     for (place, (word, row)) in candidates.iter_mut().zip(b.row(label)).enumerate() {
         *word &= row;
@@ -79,13 +82,13 @@ fn keep_partners(b: &BooleanMatrix, label: usize, candidates: &mut [u64]) {
     }
 }
 
-/// The smallest label of the set.
+/// Returns the smallest label of the set.
 fn lowest(set: &[u64]) -> Option<usize> {
     let place = set.iter().position(|&word| word != 0)?;
     Some(64 * place + set[place].trailing_zeros() as usize)
 }
 
-/// Takes a label out of the set.
+/// Removes a label from the set.
 fn remove(set: &mut [u64], label: usize) {
     set[label / 64] &= !(1 << (label % 64));
 }
@@ -97,7 +100,7 @@ pub(crate) mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    /// METHOD section 3, word by word, on plain lists.
+    /// Applies the rule of `docs/method.md`, section 3, literally, on plain lists.
     pub(crate) fn reference(one: &dyn Fn(usize, usize) -> bool, classes: usize) -> FilterClusters {
         let mut left: Vec<usize> = (0..classes).filter(|&j| one(j, j)).collect();
         let mut clusters: Vec<Vec<usize>> = Vec::new();
@@ -128,7 +131,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn matches_the_words_of_the_method(classes in 0_usize..150, density in 0.0_f64..1.0, seed: u64) {
+        fn matches_the_literal_rule(classes in 0_usize..150, density in 0.0_f64..1.0, seed: u64) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let ones: Vec<bool> = (0..classes * classes).map(|_| rng.random_bool(density)).collect();
             let one = |i: usize, j: usize| ones[i * classes + j];
@@ -137,7 +140,7 @@ pub(crate) mod tests {
 
         #[test]
         fn finds_planted_blocks(classes in 1_usize..200, blocks in 1_usize..20) {
-            // Labels equal modulo `blocks` form a block; nothing else is one.
+            // Labels equal modulo `blocks` form a block; all other elements are 0.
             let found = clusters(&BooleanMatrix::from_fn(classes, |i, j| i % blocks == j % blocks));
             let expected: Vec<Vec<usize>> = (0..blocks.min(classes))
                 .map(|block| (block..classes).step_by(blocks).collect())
@@ -147,7 +150,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_example_of_the_method() {
+    fn example_of_the_method() {
         let ones = [[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]];
         let found = clusters(&BooleanMatrix::from_fn(4, |i, j| ones[i][j] == 1));
         assert_eq!(found.clusters, [vec![0, 1], vec![2]]);
@@ -155,8 +158,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_direction_is_not_enough_and_counts_as_noise() {
-        // 0 is taken for 1, never 1 for 0.
+    fn a_pair_in_one_order_only_counts_as_noise() {
+        // Label 0 drives output unit 1, but label 1 does not drive output unit 0.
         let found = clusters(&BooleanMatrix::from_fn(2, |i, j| i <= j));
         assert_eq!(found.clusters, [vec![0], vec![1]]);
         assert_eq!((found.noise, found.column_noise), (1, 1));
@@ -166,7 +169,7 @@ pub(crate) mod tests {
     fn silent_and_empty() {
         assert_eq!(clusters(&BooleanMatrix::from_fn(70, |_, _| false)), FilterClusters::default());
         assert_eq!(clusters(&BooleanMatrix::from_fn(0, |_, _| true)), FilterClusters::default());
-        // Ones off the diagonal alone make a silent filter with noise.
+        // A filter without ones on the diagonal is silent, but has noise.
         let found = clusters(&BooleanMatrix::from_fn(70, |i, j| i == 0 && j == 69));
         assert_eq!(found, FilterClusters { clusters: vec![], noise: 1, column_noise: 0 });
     }

@@ -1,18 +1,19 @@
-//! Search for numbers that are not finite.
+//! Search for elements that are infinite or NaN.
 
 use ndarray::{ArrayView3, Axis};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Elements tested at once before anyone looks for the place.
+/// Elements that are tested together; only a block with a hit is searched for its place.
 const BLOCK: usize = 1024;
-/// Elements of a task.
+/// Elements per task.
 const CHUNK: usize = 32 * BLOCK;
 
-/// The index `[n, f, s]` of the first element, in row-major order, that is infinite or not a number.
+/// Returns the index `[n, f, s]` of the first element, in row-major order, that is infinite or NaN.
 ///
-/// `acts`: `[N, F, S]`, any strides (row-major is fastest: it is then read at the speed of the memory).
-/// A network in training may overflow; one such activation spoils the means of its label.
+/// * `acts`: `[N, F, S]`, any strides (row-major is fastest: it is read at memory bandwidth).
+///
+/// A network that overflows produces such activations, and a single one makes a mean of its label infinite or NaN.
 ///
 /// # Example
 /// ```
@@ -43,7 +44,7 @@ pub fn find_non_finite(acts: ArrayView3<f32>) -> Option<[usize; 3]> {
     })
 }
 
-/// Place of the first element that is not finite, with the widest vectors there are.
+/// Returns the index of the first element that is not finite, with the widest vectors available.
 struct FirstIn<'a>(&'a [f32]);
 
 impl WithSimd for FirstIn<'_> {
@@ -53,7 +54,7 @@ impl WithSimd for FirstIn<'_> {
     fn with_simd<S: Simd>(self, _: S) -> Option<usize> {
         const EXPONENT: u32 = 0x7f80_0000;
         for (block, values) in self.0.chunks(BLOCK).enumerate() {
-            // A number is infinite or NaN when its exponent is all ones. No early exit, so this is vectorised.
+            // A value is infinite or NaN when its exponent is all ones. Without an early exit the loop is vectorized.
             let mut found = 0_u32;
             for value in values {
                 found |= u32::from(value.to_bits() & EXPONENT == EXPONENT);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_extreme_numbers_are_finite() {
+    fn empty_arrays_and_extreme_values_are_finite() {
         assert_eq!(find_non_finite(Array3::zeros((0, 3, 2)).view()), None);
         assert_eq!(find_non_finite(Array3::zeros((3, 0, 2)).view()), None);
         assert_eq!(find_non_finite(Array3::zeros((3, 2, 0)).view()), None);

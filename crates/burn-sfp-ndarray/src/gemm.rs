@@ -1,8 +1,8 @@
-//! Matrix product over `ndarray` views: the only unsafe code of the crate.
+//! Matrix product over `ndarray` views, by the crate `gemm`.
 
 use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
-/// The element types the product is used with.
+/// The element types of the product.
 pub(crate) trait Element: Copy + 'static {
     /// Zero of the type.
     const ZERO: Self;
@@ -20,20 +20,21 @@ impl Element for f64 {
     const ONE: Self = 1.0;
 }
 
-/// `dst = lhs * rhs`, shapes `[M, N] = [M, K] * [K, N]`, any strides, on the calling thread.
+/// Computes `dst = lhs * rhs`, shapes `[M, N] = [M, K] * [K, N]`, any strides, on the calling thread.
 ///
-/// What `dst` held before is not read.
+/// The previous contents of `dst` are not read.
 pub(crate) fn assign_product<T: Element>(dst: ArrayViewMut2<T>, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     product(dst, false, T::ONE, lhs, rhs);
 }
 
-/// `dst += scale * lhs * rhs`, shapes `[M, N] += [M, K] * [K, N]`, any strides, on the calling thread.
+/// Computes `dst += scale * lhs * rhs`, shapes `[M, N] += [M, K] * [K, N]`, any strides, on the calling thread.
 pub(crate) fn add_product<T: Element>(dst: ArrayViewMut2<T>, scale: T, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     product(dst, true, scale, lhs, rhs);
 }
 
-/// The view itself, or a row-major copy where a stride is negative: gemm 0.19 negates the wrong stride
-/// of `rhs` when it turns a negative inner stride of `lhs` around, so it is not handed one.
+/// Returns the view itself, or a row-major copy if a stride is negative.
+///
+/// gemm 0.19 negates the wrong stride of `rhs` when the inner stride of `lhs` is negative.
 fn forward_strides<T: Element>(view: ArrayView2<T>) -> CowArray<T, Ix2> {
     if view.strides().iter().all(|&stride| stride >= 0) {
         view.into()
@@ -42,6 +43,7 @@ fn forward_strides<T: Element>(view: ArrayView2<T>) -> CowArray<T, Ix2> {
     }
 }
 
+/// Computes `dst = lhs * rhs`, or with `accumulate` `dst += scale * lhs * rhs`.
 fn product<T: Element>(mut dst: ArrayViewMut2<T>, accumulate: bool, scale: T, lhs: ArrayView2<T>, rhs: ArrayView2<T>) {
     let (m, n) = dst.dim();
     let k = lhs.ncols();
@@ -63,12 +65,11 @@ fn product<T: Element>(mut dst: ArrayViewMut2<T>, accumulate: bool, scale: T, lh
         [lhs.strides()[0], lhs.strides()[1]],
         [rhs.strides()[0], rhs.strides()[1]],
     );
-    // SAFETY: gemm touches `dst[i, j]`, `lhs[i, l]` and `rhs[l, j]` for i < m, j < n, l < k, at the
-    // pointer plus index times stride, counted in elements. The three assertions above make these
-    // exactly the elements of the three views, each of which `ndarray` keeps inside one live
-    // allocation. `dst` is a mutable view, so no two of its elements share an address and neither
-    // `lhs` nor `rhs` overlaps it. `lhs` and `rhs` are only read. gemm dispatches on the type id; T is
-    // f32 or f64, both of which it knows.
+    // SAFETY: gemm accesses `dst[i, j]`, `lhs[i, l]` and `rhs[l, j]` for i < m, j < n, l < k, at the pointer plus
+    // index times stride in elements. By the three assertions above these are exactly the elements of the three views,
+    // and `ndarray` guarantees that all elements of a view are inside one live allocation. `dst` is a mutable view, so
+    // its elements have distinct addresses and neither `lhs` nor `rhs` overlaps it; `lhs` and `rhs` are only read.
+    // gemm selects its code by the type id of T, which is f32 or f64, and it supports both.
     unsafe {
         gemm::gemm(
             m,
@@ -101,7 +102,7 @@ mod tests {
     use ndarray::{Array2, Axis, ShapeBuilder, s};
     use proptest::prelude::*;
 
-    /// `matrix` once more with other strides: 0 row-major, 1 column-major, 2 every second element of a
+    /// Calls `check` with `matrix` in another memory layout: 0 row-major, 1 column-major, 2 every second element of a
     /// larger array, 3 both axes reversed.
     fn with_layout(matrix: &Array2<f64>, layout: u8, check: impl FnOnce(ArrayView2<f64>)) {
         let (rows, columns) = matrix.dim();
@@ -156,7 +157,7 @@ mod tests {
         }
 
         #[test]
-        fn never_reads_what_it_overwrites(m in 1_usize..30, n in 1_usize..30, k in 0_usize..8, seed: u64) {
+        fn assignment_ignores_the_previous_contents(m in 1_usize..30, n in 1_usize..30, k in 0_usize..8, seed: u64) {
             let lhs = random_f32((m, k), seed);
             let rhs = random_f32((k, n), seed ^ 1);
             let mut dst = Array2::from_elem((m, n), f32::NAN);

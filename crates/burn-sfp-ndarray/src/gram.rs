@@ -1,32 +1,31 @@
-//! Gram matrix of a batch: the normal equations of the ridge readout.
+//! Gram matrix of the samples, the left side of the normal equations of the ridge readout.
 //!
-//! The least-squares readout (METHOD section 1, the fast stand-in for gradient descent) minimises
-//! `|X W - Y|^2 + shift |W|^2` over the layer's outputs X `[N, K]`, K = F * S, and class indicators Y
-//! `[N, C]`. Its solution is `(X^T X + shift I) W = X^T Y`; this kernel adds a batch to `X^T X`, and
-//! [`cholesky_solve`](crate::cholesky_solve) solves.
+//! The least-squares readout (`docs/method.md`, section 1) minimizes `|X W - Y|^2 + shift |W|^2` for the layer's outputs
+//! X `[N, K]`, K = F * S, and the class indicators Y `[N, C]`. W solves `(X^T X + shift I) W = X^T Y`; this kernel adds a
+//! batch to `X^T X`, and [`cholesky_solve`](crate::cholesky_solve) solves the equations.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
 use rayon::prelude::*;
 
-use crate::KernelError;
-use crate::error::expect_len;
 use crate::lower::add_product_lower;
+use crate::{KernelError, expect_len};
 
-/// Samples taken at once: bounds the double precision copy to 256 * K numbers.
+/// Samples that are added together; bounds the double precision copy to 256 * K elements.
 const PANEL: usize = 256;
-/// Columns a task of the copy takes.
+/// Columns that a task of the copy converts.
 const COLUMNS: usize = 512;
 
 /// Adds a batch to the lower triangle of the Gram matrix: `gram += X^T X`, in double precision.
 ///
-/// * `x`: `[N, K]`, N samples of K numbers; any strides;
-/// * `gram`: `[K, K]`; on and below the diagonal the running sum, above it neither read nor written.
+/// * `x`: `[N, K]`, N samples of K features; any strides;
+/// * `gram`: `[K, K]`; the running sum on and below the diagonal; elements above it are neither read nor written.
 ///
-/// Samples are summed in panels of 256 in their order, each tile of 256 x 256 on one thread: the number of
-/// threads changes no bit (the cut into batches changes the rounding). Source: METHOD section 1.
+/// The samples are added in order, in panels of 256, and each tile of 256 x 256 is computed by one thread: the number
+/// of threads does not change any bit, but the cut into batches changes the rounding. Source: `docs/method.md`,
+/// section 1.
 ///
 /// # Errors
-/// [`KernelError::Shape`] when the lengths disagree; `gram` is unchanged then.
+/// [`KernelError::Shape`] when the lengths disagree; `gram` is unchanged in that case.
 ///
 /// # Example
 /// ```

@@ -1,24 +1,23 @@
 //! CPU kernels of `burn-sfp` over [`ndarray`] views.
 //!
-//! | job | function | source |
+//! | task | items | source |
 //! | --- | --- | --- |
-//! | add a batch's activations to the sums of their labels | [`class_sums`] | METHOD 2 |
-//! | look for an overflow | [`find_non_finite`] | |
-//! | what every filter recognises, in one pass | [`filter_performances`] | METHOD 2, 3 |
-//! | its steps: performance matrix, Boolean matrix, clusters | [`performance_matrix`], [`boolean_matrices`], [`BooleanMatrix`], [`clusters`] | METHOD 2, 3 |
-//! | least-squares readout: normal equations, their solution | [`gram_update`], [`cholesky_solve`] | METHOD 1 |
-//! | convolution with the kernels that pruning left, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`] | METHOD 4 |
+//! | add a batch of activations to the sums of their labels | [`class_sums`] | section 2 |
+//! | find an activation that is infinite or NaN | [`find_non_finite`] | |
+//! | compute clusters and noise of every filter in one pass | [`filter_performances`], [`FilterPerformance`] | sections 2, 3 |
+//! | compute the same in steps: performance matrix, Boolean matrix, clusters | [`performance_matrix`], [`boolean_matrices`], [`BooleanMatrix`], [`clusters`], [`FilterClusters`] | sections 2, 3 |
+//! | build and solve the normal equations of the least-squares readout | [`gram_update`], [`cholesky_solve`] | section 1 |
+//! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`], [`ConvGeometry`], [`Epilogue`] | section 4 |
 //!
-//! METHOD is the project's summary of Y. Tzach et al., "Advanced deep architecture pruning using
-//! single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
+//! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
+//! architecture pruning using single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
 //!
-//! All kernels run on the rayon pool they are called from, give the same result bit for bit whatever its
-//! number of threads, and take views of any strides without copying them (row-major is fastest). (Bits may
-//! differ between machines: the matrix product uses the vector instructions it finds.) Wrong arguments are
-//! reported as [`KernelError`] before anything is changed.
+//! All kernels run on the rayon pool from which they are called and give the same bits for any number of threads. They
+//! read views of any strides (row-major is fastest). Bits may differ between machines, since the matrix product uses the
+//! vector instructions that it finds. Wrong arguments are reported as [`KernelError`] before any argument is changed.
 //!
 //! # Example
-//! From a batch of activations to what each filter recognises:
+//! From a batch of activations to the labels that each filter recognizes:
 //! ```
 //! use burn_sfp_ndarray::{class_sums, filter_performances};
 //! use ndarray::{Array3, array};
@@ -32,7 +31,7 @@
 //! let counts = [1.0, 2.0, 1.0];
 //! let means = Array3::from_shape_fn(sums.dim(), |(c, f, s)| (sums[[c, f, s]] / counts[c]) as f32);
 //!
-//! // The readout: filter 0 speaks for labels 0 and 1, filter 1 for label 2. [F, S, C]
+//! // The readout [F, S, C]: filter 0 adds to the outputs of labels 0 and 1, filter 1 to that of label 2.
 //! let readout = array![[[1.0_f32, 1.0, -1.0]], [[-1.0, -1.0, 1.0]]];
 //! let filters = filter_performances(means.view(), readout.view(), 0.3)?;
 //! assert_eq!(filters[0].clusters, [vec![0, 1]]);
@@ -47,9 +46,8 @@ mod boolean;
 mod cholesky;
 mod class_sums;
 mod cluster;
-mod error;
 mod finite;
-#[allow(unsafe_code)] // the one place: a checked call of gemm::gemm
+#[allow(unsafe_code)] // calls gemm::gemm
 mod gemm;
 mod gram;
 mod lower;
@@ -60,14 +58,17 @@ mod sparse;
 mod testing;
 mod vector;
 
-pub use boolean::{BooleanMatrix, NEAR};
+pub use boolean::BooleanMatrix;
+pub use burn_sfp_kernels::{ConvGeometry, KernelError, KernelPattern, KernelRows, NEAR};
 pub use cholesky::cholesky_solve;
 pub use class_sums::class_sums;
 pub use cluster::{FilterClusters, clusters};
-pub use error::KernelError;
 pub use finite::find_non_finite;
 pub use gram::gram_update;
 pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};
-pub use sparse::{
-    ConvGeometry, Epilogue, KernelPattern, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values,
+pub use sparse::{Epilogue, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
+
+use burn_sfp_kernels::{
+    Cuts, SamplesByLabel, expect_gradient, expect_labels, expect_len, expect_readout, expect_threshold,
+    recognizes_nothing,
 };

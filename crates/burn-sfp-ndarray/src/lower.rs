@@ -1,16 +1,16 @@
-//! The lower triangle of `A A^T`, in tiles: the work of both the Gram matrix and the Cholesky factor.
+//! The lower triangle of `A A^T`, computed in tiles; the Gram matrix and the Cholesky factor use it.
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use crate::gemm::{add_product, assign_product};
 
-/// Side of the tiles the threads share out. Fixed, so that results do not depend on the machine's threads.
+/// Side of the tiles that are distributed over the threads; fixed, so that results do not depend on their number.
 pub(crate) const TILE: usize = 256;
-/// Side below which a diagonal tile is computed as a full square.
+/// Side up to which a diagonal tile is computed as a full square.
 const LEAF: usize = 32;
 
-/// `dst += scale * a * a^T` on and below the diagonal; above it `dst` is neither read nor written.
+/// Computes `dst += scale * a * a^T` on and below the diagonal; above it `dst` is neither read nor written.
 ///
 /// `dst` `[K, K]`, `a` `[K, N]`, any strides. Each tile is computed by one thread.
 pub(crate) fn add_product_lower(mut dst: ArrayViewMut2<f64>, scale: f64, a: ArrayView2<f64>) {
@@ -37,13 +37,13 @@ pub(crate) fn add_product_lower(mut dst: ArrayViewMut2<f64>, scale: f64, a: Arra
     });
 }
 
-/// As [`add_product_lower`], on the calling thread, by halving.
+/// Computes the same as [`add_product_lower`] on the calling thread, recursively by halves.
 fn add_diagonal(mut dst: ArrayViewMut2<f64>, scale: f64, a: ArrayView2<f64>) {
     let n = a.nrows();
     if n <= LEAF {
         let mut square = [0.0; LEAF * LEAF];
         let Ok(mut square) = ArrayViewMut2::from_shape((n, n), &mut square[..n * n]) else {
-            return; // unreachable: n * n numbers make an n x n view
+            return; // unreachable: n * n elements form an n x n view
         };
         assign_product(square.view_mut(), a, a.reversed_axes());
         for i in 0..n {
@@ -67,7 +67,7 @@ mod tests {
     use ndarray::Array2;
 
     #[test]
-    fn every_element_below_and_none_above() {
+    fn only_elements_on_and_below_the_diagonal_change() {
         for (k, n) in [(1, 1), (31, 3), (33, 2), (100, 7), (256, 5), (257, 5), (600, 40)] {
             let a = random_f64((k, n), k as u64);
             let start = random_f64((k, k), n as u64);

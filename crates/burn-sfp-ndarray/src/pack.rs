@@ -1,32 +1,27 @@
-//! Comparisons packed into bits.
+//! Comparisons of single precision values with bounds, packed into bits.
 
 use pulp::{Arch, Simd, WithSimd};
+
+use crate::Cuts;
 
 /// Bits in a word.
 const BITS: usize = u64::BITS as usize;
 
-/// What numbers are compared with.
-#[derive(Clone, Copy)]
-pub(crate) struct Cuts {
-    /// A bit is one when the number is above this.
-    pub(crate) above: f32,
-    /// Numbers from the first on and below the second are counted.
-    pub(crate) near: (f32, f32),
-}
-
-/// For each row of `classes` numbers as many words as it takes: bit j is `row[j] > cuts.above`, bits behind
-/// the last number are zero. Returns how many numbers are near.
-pub(crate) fn pack_rows(arch: Arch, numbers: &[f32], classes: usize, cuts: Cuts, words: &mut [u64]) -> usize {
+/// Compares rows of `classes` values each and packs the results into `classes.div_ceil(64)` words per row.
+///
+/// Bit j of a row is `row[j] > cuts.above`; bits after the last value are zero. Returns how many values are near the
+/// threshold.
+pub(crate) fn pack_rows(arch: Arch, values: &[f32], classes: usize, cuts: Cuts, words: &mut [u64]) -> usize {
     match arch {
         #[cfg(target_arch = "x86_64")]
-        Arch::V4(simd) => simd.vectorize(masks::Rows { simd, numbers, classes, cuts, words }),
-        _ => arch.dispatch(Rows { numbers, classes, cuts, words }),
+        Arch::V4(simd) => simd.vectorize(masks::Rows { simd, values, classes, cuts, words }),
+        _ => arch.dispatch(Rows { values, classes, cuts, words }),
     }
 }
 
 /// The arguments of [`pack_rows`].
 struct Rows<'a> {
-    numbers: &'a [f32],
+    values: &'a [f32],
     classes: usize,
     cuts: Cuts,
     words: &'a mut [u64],
@@ -37,11 +32,11 @@ impl WithSimd for Rows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> usize {
-        let Self { numbers, classes, cuts, words } = self;
+        let Self { values, classes, cuts, words } = self;
         let mut count = 0;
-        for (values, word) in each_word(numbers, classes, words) {
+        for (values, word) in each_word(values, classes, words) {
             let found = match values.first_chunk::<BITS>() {
-                Some(values) => pack(values, cuts), // of constant length, so without a loop
+                Some(values) => pack(values, cuts), // a constant length, which is compiled without a loop
                 None => pack(values, cuts),
             };
             *word = found.0;
@@ -51,22 +46,22 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-/// Every word with its up to 64 numbers.
+/// Iterates over the words, each with the up to 64 values that it packs.
 #[inline(always)]
 fn each_word<'a>(
-    numbers: &'a [f32],
+    values: &'a [f32],
     classes: usize,
     words: &'a mut [u64],
 ) -> impl Iterator<Item = (&'a [f32], &'a mut u64)> {
-    let rows = numbers.chunks_exact(classes.max(1));
+    let rows = values.chunks_exact(classes.max(1));
     let words = words.chunks_exact_mut(classes.div_ceil(BITS).max(1));
     rows.zip(words).flat_map(|(row, words)| row.chunks(BITS).zip(words))
 }
 
-/// Bit i is `values[i] > cuts.above`, for at most 64 values; and how many values are near.
+/// Packs at most 64 values: bit i is `values[i] > cuts.above`. Also returns how many values are near the threshold.
 #[inline(always)]
 fn pack(values: &[f32], cuts: Cuts) -> (u64, u32) {
-    /// Moves bit 0 of byte i to bit 56 + i.
+    /// Multiplication by this constant moves bit 0 of byte i to bit 56 + i.
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let mut bytes = [0_u8; BITS];
     let mut count = 0;
@@ -80,7 +75,7 @@ fn pack(values: &[f32], cuts: Cuts) -> (u64, u32) {
     (word, count)
 }
 
-/// Instructions whose comparisons yield bits.
+/// The same for instruction sets whose comparisons yield bit masks.
 #[cfg(target_arch = "x86_64")]
 mod masks {
     use pulp::x86::V4;
@@ -91,7 +86,7 @@ mod masks {
     /// The arguments of [`super::pack_rows`].
     pub(super) struct Rows<'a> {
         pub(super) simd: V4,
-        pub(super) numbers: &'a [f32],
+        pub(super) values: &'a [f32],
         pub(super) classes: usize,
         pub(super) cuts: Cuts,
         pub(super) words: &'a mut [u64],
@@ -102,11 +97,11 @@ mod masks {
 
         #[inline(always)]
         fn call(self) -> usize {
-            let Self { simd, numbers, classes, cuts, words } = self;
+            let Self { simd, values, classes, cuts, words } = self;
             let mut count = 0;
-            for (values, word) in each_word(numbers, classes, words) {
+            for (values, word) in each_word(values, classes, words) {
                 let found = match values.first_chunk::<BITS>() {
-                    Some(values) => pack(simd, values, cuts), // of constant length, so without a loop
+                    Some(values) => pack(simd, values, cuts), // a constant length, which is compiled without a loop
                     None => pack(simd, values, cuts),
                 };
                 *word = found.0;
@@ -116,7 +111,7 @@ mod masks {
         }
     }
 
-    /// As [`super::pack`].
+    /// Packs at most 64 values as [`super::pack`] does.
     #[inline(always)]
     fn pack(simd: V4, values: &[f32], cuts: Cuts) -> (u64, u32) {
         const LANES: usize = V4::F32_LANES;
@@ -135,7 +130,7 @@ mod masks {
         }
         if !rest.is_empty() {
             let (bits, near) = compare(simd.partial_load_f32s(rest));
-            // Lanes without a number hold zero.
+            // Lanes without a value hold zero.
             let live = (1_u16 << rest.len()) - 1;
             word |= u64::from(bits & live) << (LANES * vectors.len());
             count += (near & live).count_ones();
@@ -153,15 +148,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_instruction_set_says_the_same(classes in 0_usize..200, above in -0.9_f32..0.9, width in 0.0_f32..0.5, seed: u64) {
-            let numbers = random_f32((3, classes), seed);
+        fn every_instruction_set_gives_the_same_bits(classes in 0_usize..200, above in -0.9_f32..0.9, width in 0.0_f32..0.5, seed: u64) {
+            let values = random_f32((3, classes), seed);
             let near = (above - width, above + width);
             for arch in instruction_sets() {
                 let mut words = vec![u64::MAX; 3 * classes.div_ceil(BITS)];
                 let count =
-                    pack_rows(arch, numbers.as_slice().unwrap(), classes, Cuts { above, near }, &mut words);
-                prop_assert_eq!(count, numbers.iter().filter(|&&p| near.0 <= p && p < near.1).count());
-                for (row, words) in numbers.rows().into_iter().zip(words.chunks(classes.div_ceil(BITS).max(1))) {
+                    pack_rows(arch, values.as_slice().unwrap(), classes, Cuts { above, near }, &mut words);
+                prop_assert_eq!(count, values.iter().filter(|&&p| near.0 <= p && p < near.1).count());
+                for (row, words) in values.rows().into_iter().zip(words.chunks(classes.div_ceil(BITS).max(1))) {
                     for (j, word) in (0..BITS * words.len()).map(|j| (j, words[j / BITS])) {
                         prop_assert_eq!(word >> (j % BITS) & 1 == 1, j < classes && row[j] > above);
                     }

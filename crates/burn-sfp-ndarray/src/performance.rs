@@ -1,4 +1,4 @@
-//! Performance matrices of the filters of a layer, and everything that follows from them, fused.
+//! Performance matrices of the filters of a layer, and their Boolean matrices and clusters in one fused pass.
 //!
 //! The performance matrix of filter f, `[C, C]` with row = label shown and column = output unit, is
 //!
@@ -6,51 +6,50 @@
 //! P_f[i][j] = sum_s Abar[i, f, s] * R[f, s, j]
 //! ```
 //!
-//! with the class means `Abar` `[C, F, S]` and the readout `R` `[F, S, C]` (Tzach et al. 2025, Phys. Rev. E
-//! 111, 065307; METHOD section 2). Each filter is one product `[C, S] x [S, C]` in single precision, read
-//! from both arrays where they lie. Filters run in parallel, each on one thread from start to end, so the
-//! number of threads changes no bit, and no array of all the filters' matrices is ever made.
+//! with the class means `Abar` `[C, F, S]` and the readout `R` `[F, S, C]` (`docs/method.md`, section 2; Tzach et al.
+//! 2025, Phys. Rev. E 111, 065307). Each filter is one product `[C, S] x [S, C]` in single precision, computed from views
+//! of both arrays. The filters run in parallel, each on one thread from start to end. So the number of threads does not
+//! change any bit, and the matrices of all filters are never in memory at once.
 
 use ndarray::{Array2, ArrayView3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
-use crate::boolean::{check_threshold, larger, largest};
-use crate::error::expect_len;
+use crate::boolean::{larger, largest};
 use crate::gemm::assign_product;
-use crate::{BooleanMatrix, FilterClusters, KernelError, clusters};
+use crate::{BooleanMatrix, FilterClusters, KernelError, clusters, expect_readout, expect_threshold};
 
-/// Numbers of a performance matrix made at a time: 256 KiB, a part of the second-level cache.
+/// Elements of a performance matrix that are computed together: 256 KiB, a part of the second-level cache.
 const BLOCK: usize = 1 << 16;
-/// Fewest rows made at a time; the product packs the readout once for each time.
+/// Fewest rows that are computed together; every product packs the readout once.
 const ROWS: usize = 64;
 
-/// What a filter recognises and how strongly.
+/// The labels that a filter recognizes, its noise and the largest element of its performance matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FilterPerformance {
     /// The clusters in the order they were opened, each a list of labels in ascending order; none for a
     /// silent filter.
     pub clusters: Vec<Vec<usize>>,
-    /// `n_f`: the ones of the Boolean matrix outside the blocks of the clusters.
+    /// `n_f`: the number of elements of the Boolean matrix that are 1 outside the blocks of the clusters.
     pub noise: usize,
-    /// The ones outside the blocks in the columns of the labels of any cluster.
+    /// The part of [`noise`](Self::noise) in the columns of labels that belong to a cluster.
     pub column_noise: usize,
     /// The largest element of the performance matrix; NaN when any element is NaN.
     pub max: f64,
-    /// Elements of the performance matrix that another device's rounding may put on the other side of the
-    /// threshold: `|P_f[i][j] / max P_f - threshold| <= NEAR`, with [`NEAR`](crate::NEAR) = 1e-5. Only counted
-    /// where the largest element is positive and finite, else 0.
+    /// The number of elements that the rounding of another device may move to the other side of the threshold:
+    /// `|P_f[i][j] / max P_f - threshold| <= NEAR`, with [`NEAR`](crate::NEAR) = 1e-5. It is 0 when the largest element
+    /// is not positive or not finite.
     pub near: usize,
 }
 
-/// The Boolean matrix of every filter: `B_f[i][j] = P_f[i][j] / max P_f > threshold`.
+/// Computes the Boolean matrix of every filter: `B_f[i][j] = P_f[i][j] / max P_f > threshold`.
 ///
 /// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
 /// * `readout`: `[F, S, C]`; any strides;
-/// * `threshold`: the paper's is 0.3.
+/// * `threshold`: 0.3 in the paper.
 ///
-/// The rules for the threshold and for non-finite elements are those of
-/// [`BooleanMatrix::from_performance`]. Source: METHOD sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E 111,
-/// 065307).
+/// The rules for the threshold and for elements that are not finite are those of
+/// [`BooleanMatrix::from_performance`]. Source: `docs/method.md`, sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E
+/// 111, 065307).
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Threshold`] when the threshold is not
@@ -75,7 +74,7 @@ pub fn boolean_matrices(
     threshold: f64,
 ) -> Result<Vec<BooleanMatrix>, KernelError> {
     check(means, readout)?;
-    check_threshold(threshold)?;
+    expect_threshold(threshold)?;
     let (classes, filters, _) = means.dim();
     Ok((0..filters)
         .into_par_iter()
@@ -91,14 +90,14 @@ pub fn boolean_matrices(
         .collect())
 }
 
-/// The performance matrix `[C, C]` of one filter, to look at or to plot.
+/// Computes the performance matrix `[C, C]` of one filter, for inspection or plots.
 ///
 /// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
 /// * `readout`: `[F, S, C]`; any strides;
 /// * `filter`: below F.
 ///
-/// The units are those of the readout's output (logits). Source: METHOD section 2 (Tzach et al. 2025, Phys.
-/// Rev. E 111, 065307).
+/// The units are those of the readout's output (logits). Source: `docs/method.md`, section 2 (Tzach et al. 2025,
+/// Phys. Rev. E 111, 065307).
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Filter`] when there is no such filter.
@@ -131,14 +130,14 @@ pub fn performance_matrix(
     Ok(performance)
 }
 
-/// Clusters, noise and largest element of every filter: performance matrix, Boolean matrix and clusters in
-/// one pass, filter by filter.
+/// Computes clusters, noise and largest element of every filter: performance matrix, Boolean matrix and clusters in
+/// one pass over the filters.
 ///
 /// * `means`: `[C, F, S]`, the mean activation of each label; any strides;
 /// * `readout`: `[F, S, C]`; any strides;
-/// * `threshold`: the paper's is 0.3.
+/// * `threshold`: 0.3 in the paper.
 ///
-/// Source: METHOD sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
+/// Source: `docs/method.md`, sections 2 and 3 (Tzach et al. 2025, Phys. Rev. E 111, 065307).
 ///
 /// # Errors
 /// [`KernelError::Shape`] when the lengths disagree, [`KernelError::Threshold`] when the threshold is not
@@ -164,7 +163,7 @@ pub fn filter_performances(
     threshold: f64,
 ) -> Result<Vec<FilterPerformance>, KernelError> {
     check(means, readout)?;
-    check_threshold(threshold)?;
+    expect_threshold(threshold)?;
     let (classes, filters, _) = means.dim();
     Ok((0..filters)
         .into_par_iter()
@@ -180,17 +179,14 @@ pub fn filter_performances(
         .collect())
 }
 
-/// `means` `[C, F, S]` and `readout` `[F, S, C]` agree.
+/// Checks that `means` `[C, F, S]` and `readout` `[F, S, C]` agree.
 fn check(means: ArrayView3<f32>, readout: ArrayView3<f32>) -> Result<(), KernelError> {
-    let (classes, filters, positions) = means.dim();
-    expect_len("filters of the readout", filters, readout.dim().0)?;
-    expect_len("positions of the readout", positions, readout.dim().1)?;
-    expect_len("classes of the readout", classes, readout.dim().2)
+    expect_readout(means.dim().into(), readout.dim().into())
 }
 
-/// `P_f = Abar[:, f, :] R[f, :, :]` into a row-major buffer of C * C numbers; returns its largest element.
+/// Writes `P_f = Abar[:, f, :] R[f, :, :]` to a row-major buffer of C * C elements and returns the largest of them.
 ///
-/// Some rows at a time, so that they are searched for the largest element before they leave the cache.
+/// The rows are computed in blocks, so that they are searched for the largest element while they are in the cache.
 fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into: &mut [f32]) -> f32 {
     let classes = means.dim().0;
     let means = means.index_axis_move(Axis(1), filter);
@@ -240,7 +236,7 @@ mod tests {
                     for (index, &value) in expected.indexed_iter() {
                         assert!((f64::from(found[index]) - value).abs() < 1e-5);
                     }
-                    // The steps on their own say the same as the fused pass.
+                    // The separate steps give the same results as the fused pass.
                     let alone = BooleanMatrix::from_performance(found.view(), threshold).unwrap();
                     assert_eq!(boolean[filter], alone);
                     let max = found.iter().map(|&p| f64::from(p)).reduce(f64::max).unwrap_or(0.0);
@@ -267,7 +263,7 @@ mod tests {
             in_pool(threads, || {
                 let boolean = boolean_matrices(means.view(), readout.view(), 0.3).unwrap();
                 let fused = filter_performances(means.view(), readout.view(), 0.3).unwrap();
-                // Debug prints shortest round-trip numbers, and NaN equals NaN in print.
+                // `Debug` prints values so that they parse back to the same bits, and NaN equals NaN in print.
                 (format!("{boolean:?}"), format!("{fused:?}"))
             })
         };
@@ -276,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_filter_is_silent_and_spoils_no_other() {
+    fn a_filter_with_nan_is_silent_and_affects_no_other() {
         for positions in [1, 2, 5] {
             let mut means = Array3::ones((3, 3, positions));
             means[[1, 1, 0]] = f32::NAN;

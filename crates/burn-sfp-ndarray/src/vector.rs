@@ -1,21 +1,21 @@
-//! What the vectorised kernels share: the instruction set found at run time, and aligned memory.
+//! Helpers of the vectorized kernels: the size of vectors of the instruction set, and aligned memory.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Bytes of a cache line, which is also the widest vector: a vector that crosses two lines takes two reads.
+/// Bytes of a cache line, which is also the widest vector; a vector that crosses two lines takes two reads.
 const LINE: usize = 64;
 
-/// Lanes and registers of the vectors of an instruction set.
+/// The size and number of the vector registers of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Vectors {
-    /// Single precision numbers in a vector.
+    /// Single precision elements of a vector.
     pub(crate) lanes: usize,
-    /// Vectors that fit into registers.
+    /// Number of vector registers.
     pub(crate) registers: usize,
 }
 
 impl Vectors {
-    /// Those of `arch`.
+    /// Returns the sizes for `arch`.
     pub(crate) fn of(arch: Arch) -> Self {
         struct Ask;
         impl WithSimd for Ask {
@@ -29,14 +29,14 @@ impl Vectors {
     }
 }
 
-/// `a * b + c`, fused where the instruction set can.
+/// Returns `a * b + c`, fused if the instruction set supports it.
 #[inline(always)]
 pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    // A fused operation in software would take a hundred times as long.
+    // A fused operation emulated in software takes a hundred times as long.
     if S::IS_SCALAR { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_f32s(a, b, c) }
 }
 
-/// Numbers that start at a cache line.
+/// A buffer whose elements start at a cache line.
 pub(crate) struct Aligned {
     memory: Vec<f32>,
     start: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// `length` zeros.
+    /// Creates a buffer of `length` zeros.
     pub(crate) fn zeros(length: usize) -> Self {
         let memory = vec![0.0_f32; length + LINE / size_of::<f32>()];
         let start = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
@@ -60,7 +60,7 @@ impl Aligned {
     }
 }
 
-/// Every instruction set this machine has, the plain one first.
+/// Returns every instruction set of this machine, starting with the scalar one.
 #[cfg(test)]
 pub(crate) fn instruction_sets() -> Vec<Arch> {
     let mut all = vec![Arch::Scalar];
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_starts_at_a_line() {
+    fn memory_starts_at_a_cache_line() {
         for length in [0, 1, 100] {
             let mut memory = Aligned::zeros(length);
             assert_eq!(memory.as_slice().as_ptr().align_offset(LINE), 0);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_set_has_one_lane() {
+    fn the_scalar_set_has_one_lane() {
         assert_eq!(Vectors::of(Arch::Scalar).lanes, 1);
         for arch in instruction_sets() {
             assert!(Vectors::of(arch).lanes.is_power_of_two() && Vectors::of(arch).registers >= 16);

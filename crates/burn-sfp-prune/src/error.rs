@@ -1,6 +1,8 @@
-//! Everything that can go wrong in planning and rewriting.
+//! [`PruneError`]: everything that can go wrong in planning, rewriting and fine-tuning.
 
-use burn_sfp_core::SfpError;
+use burn_sfp_core::{DataError, SfpError};
+use burn_sfp_graph::{GraphError, place};
+use burn_sfp_nn::{ConfigError, NnError};
 
 /// An error of planning, rewriting or fine-tuning. Each message says what was found, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -8,68 +10,88 @@ use burn_sfp_core::SfpError;
 pub enum PruneError {
     /// The analysis failed.
     #[error(transparent)]
-    Analysis(#[from] SfpError),
-    /// A layer that a policy names is not in the model.
-    #[error("the model has no layer `{path}`; its layers are: {}", available.join(", "))]
-    UnknownLayer {
-        /// The path asked for.
-        path: String,
-        /// Paths that exist.
+    Analysis(SfpError),
+    /// The model could not be captured, or the smaller module does not run the planned graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A layer refused what it was given.
+    #[error(transparent)]
+    Layer(#[from] NnError),
+    /// A policy or a stop rule failed with an error of its own; see [`PruneError::policy`].
+    #[error("{policy}: {source}")]
+    Policy {
+        /// Name of the policy or of the stop rule.
+        policy: String,
+        /// Its error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The condition of [`Planner::exclude_where`](crate::Planner::exclude_where) is met by no layer.
+    #[error("the condition of `exclude_where` is met by none of the model's layers: {}", available.join(", "))]
+    NothingExcluded {
+        /// The paths of all layers.
         available: Vec<String>,
     },
-    /// A policy needs the labels of a layer that was not analysed.
+    /// The kernels of a layer cannot be read because its weight is not a float tensor.
+    #[error("the kernels of layer `{path}` cannot be read: its weight `{parameter}` holds no float values")]
+    NoFloatWeight {
+        /// Module path of the layer.
+        path: String,
+        /// Module path of the weight.
+        parameter: String,
+    },
+    /// A policy needs the analysis of a layer that was not analysed.
     #[error(
         "policy {policy} prunes the connections of `{path}` and needs the analysis of `{needed}`, which is missing: analyse that layer too"
     )]
-    NotAnalysed {
-        /// Policy.
+    NotAnalyzed {
+        /// Name of the policy.
         policy: String,
-        /// Layer to prune.
+        /// Module path of the layer to prune.
         path: String,
-        /// Layer whose analysis is missing.
+        /// Module path of the layer whose analysis is missing.
         needed: String,
     },
-    /// A layer was named whose channels have to stay.
+    /// A policy was told to prune a layer that has to stay as it is.
     #[error("layer `{path}` cannot be pruned: {reason}")]
     NotPrunable {
-        /// Layer.
+        /// Module path of the layer.
         path: String,
-        /// Why.
+        /// Why it has to stay.
         reason: String,
     },
     /// The plan would leave a layer without filters.
     #[error("{asked} would leave layer `{path}` none of its {filters} filters: ask for less, or exclude the layer")]
     WouldEmpty {
-        /// Layer.
+        /// Module path of the layer.
         path: String,
-        /// Its filters.
+        /// Number of its filters.
         filters: usize,
         /// What was asked for.
         asked: String,
     },
-    /// A plain field has to follow, and a module mapper reaches parameters only.
+    /// A plain field of a layer has to change with the shapes, and the model gives no access to it.
     #[error(
         "layer `{path}` ({container}) keeps `{field}` in a plain field, which has to change from {before} to {after}: add \
          `Shrink` to the derives of the model and of each struct down to this layer, and to its `impl SfpModule` (or \
          `GraphModule`) the line `fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {{ Some(self) }}`"
     )]
     NeedsShrink {
-        /// Layer.
+        /// Module path of the layer.
         path: String,
-        /// Its type.
+        /// Type of the layer.
         container: String,
-        /// Field.
+        /// Name of the field.
         field: String,
-        /// Value before.
+        /// Its value in the original.
         before: f64,
-        /// Value after.
+        /// Its value in the smaller model.
         after: f64,
     },
-    /// The forward pass computes a number from a width, and nothing can make up for its change.
+    /// The forward pass computes a factor from a width, and no parameter can compensate for its change.
     #[error(
-        "operation {operation} ({name}){}: its number changes from {before} to {after} with the width, and no layer that \
-         only it reads could take the ratio in: keep the number in a field of the module instead of computing it from \
-         `dims()`",
+        "operation {operation} ({name}){}: its factor changes from {before} to {after} with the width, and no layer whose \
+         output only it reads can compensate for that: keep the number in a field of the module instead of computing it \
+         from `dims()`",
         place(layer)
     )]
     NumberChanges {
@@ -77,74 +99,89 @@ pub enum PruneError {
         operation: usize,
         /// Name of the operation.
         name: String,
-        /// The layer whose output it works on.
+        /// The layer whose output it reads.
         layer: Option<String>,
-        /// The number in the original.
+        /// The factor in the original.
         before: f64,
-        /// The number in the smaller model.
+        /// The factor in the smaller model.
         after: f64,
     },
-    /// A policy looks at what filters recognise, and there is no analysis.
+    /// A policy ranks by what filters recognise, and there is no analysis.
     #[error("policy {policy} needs an analysis: use `Pruner`, or hand the analysis to `Planner::plan`")]
     NeedsAnalysis {
-        /// Policy.
+        /// Name of the policy.
         policy: String,
     },
     /// A ratio or another setting is out of range.
-    #[error("{name} is {found}, but must be {expected}")]
-    Config {
-        /// Name of the setting.
-        name: &'static str,
-        /// Value found.
-        found: String,
-        /// What is allowed.
-        expected: &'static str,
-    },
-    /// The plan was made for another model.
-    #[error("the plan was made for another model: {what}; make a plan from this model's own analysis")]
-    OtherModel {
-        /// First difference.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The plan or the analysis was made for another model.
+    #[error(
+        "this is another model than that of the plan or the analysis: {what}; make a plan from this model's own analysis"
+    )]
+    ModelMismatch {
+        /// The first difference.
         what: String,
     },
     /// The plan contradicts itself (a hand-edited or damaged file).
     #[error("the plan is not consistent: {0}; make it again")]
-    BrokenPlan(String),
-    /// The model carries connection masks already.
+    InvalidPlan(String),
+    /// A parameter already carries a connection mask.
     #[error("parameter `{path}` carries a connection mask already: call `materialize()` on the model first")]
     AlreadyMasked {
-        /// Parameter.
+        /// Module path of the parameter.
         path: String,
     },
     /// A policy returned something that does not fit the network.
     #[error("policy {policy} returned a ranking that does not fit layer `{path}`: {what}")]
     BadRanking {
-        /// Policy.
+        /// Name of the policy.
         policy: String,
-        /// Layer.
+        /// Module path of the layer.
         path: String,
-        /// What is wrong.
+        /// What does not fit.
         what: String,
     },
     /// The training data could not be read.
-    #[error("training batch {batch} could not be read: {message}")]
+    #[error("training batch {batch} could not be read: {source}")]
     Data {
         /// Position of the batch.
         batch: usize,
-        /// What the source said.
-        message: String,
+        /// The error of the data source.
+        source: DataError,
     },
     /// Training diverged.
     #[error("the loss became {loss} at step {step}: lower the learning rate (it was {learning_rate})")]
     Diverged {
-        /// Optimiser step.
+        /// The optimiser step.
         step: usize,
-        /// The loss found.
+        /// The loss of that step.
         loss: f64,
-        /// Learning rate of that step.
+        /// The learning rate of that step.
         learning_rate: f64,
     },
 }
 
-fn place(layer: &Option<String>) -> String {
-    layer.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
+impl PruneError {
+    /// Wraps the error of a policy or of a stop rule: any error type, or a message.
+    ///
+    /// ```
+    /// use burn_sfp_prune::PruneError;
+    /// let parsed = "none".parse::<f64>().map_err(|error| PruneError::policy("my policy", error));
+    /// assert_eq!(parsed.unwrap_err().to_string(), "my policy: invalid float literal");
+    /// ```
+    pub fn policy(name: impl Into<String>, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Policy { policy: name.into(), source: error.into() }
+    }
+}
+
+impl From<SfpError> for PruneError {
+    fn from(error: SfpError) -> Self {
+        match error {
+            SfpError::Graph(error) => Self::Graph(error),
+            SfpError::Layer(error) => Self::Layer(error),
+            SfpError::Config(error) => Self::Config(error),
+            error => Self::Analysis(error),
+        }
+    }
 }

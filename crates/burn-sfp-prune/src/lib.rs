@@ -1,30 +1,32 @@
-//! Pruning of Burn modules by what their filters recognise.
+//! Prunes Burn modules by what their filters recognise.
 //!
 //! | stage | where |
 //! | --- | --- |
-//! | channels that leave together | [`group`] |
-//! | what is worth keeping | [`RankingPolicy`] and its implementations |
-//! | how much goes | [`Budget`] |
+//! | channels that are removed together | [`group`] |
+//! | what is worth keeping: scores and keep masks | [`RankingPolicy`] and its implementations |
+//! | when enough is removed | [`StopRule`], [`Budget`] |
 //! | the plan: plain data, closed under the groups | [`Planner`], [`PrunePlan`] |
 //! | the smaller module | [`PrunePlan::apply`], [`ConnectionMask`] |
-//! | removed connections that are not computed any more | [`sparsify`], [`densify`] |
-//! | normalisations that layers take in, for inference | [`fold_batch_norms`] |
+//! | layers that skip removed connections | [`sparsify`], [`densify`] |
+//! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
 //! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
-//! | all in one call | [`Pruner`] |
+//! | everything in one call | [`Pruner`] |
 //!
 //! # Example
 //! ```
 //! use burn::prelude::*;
 //! use burn::nn::{Linear, LinearConfig};
-//! use burn_sfp_core::{SfpModule, TensorCalibration};
+//! use burn_sfp_graph::GraphModule;
+//! use burn_sfp_core::TensorCalibration;
 //! use burn_sfp_prune::{Pruner, SfpRanking};
 //!
 //! #[derive(Module, Debug)]
 //! struct Mlp { hidden: Linear, classifier: Linear }
 //!
-//! impl SfpModule for Mlp {
-//!     type Input = Tensor<2>;
-//!     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+//! impl GraphModule for Mlp {
+//!     type Inputs = Tensor<2>;
+//!     type Outputs = Tensor<2>;
+//!     fn run(&self, x: Tensor<2>) -> Tensor<2> {
 //!         self.classifier.forward(burn::tensor::activation::relu(self.hidden.forward(x)))
 //!     }
 //! }
@@ -56,23 +58,27 @@ mod policy;
 mod pruner;
 mod remaining;
 mod rewrite;
+mod score;
+mod select;
 mod sparse;
+mod summary;
 
-pub use budget::Budget;
+pub use budget::{Budget, RemovalOrder, RemovalState, StopRule};
 pub use error::PruneError;
-pub use finetune::{FineTuneConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
+pub use finetune::{FineTuneConfig, OptimizerConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
 pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
-pub use group::Blocks;
+pub use group::GroupCut;
 pub use mask::ConnectionMask;
 pub use plan::{
-    AxisCut, Fold, FoldTarget, KeptWhole, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PlanSummary, PrunePlan, Scale,
-    Totals,
+    AxisCut, CorrectedBias, CorrectionTarget, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PrunePlan, Scale, Totals,
+    Uncounted, Unpruned,
 };
-pub use planner::{FoldMeans, Planner};
+pub use planner::{BiasCorrection, Planner};
 pub use policy::{
     Afcc, Connections, Kernels, Magnitude, MagnitudeConnections, Norm, PolicyContext, RandomAfcc, Ranking,
     RankingPolicy, SfpRanking,
 };
 pub use pruner::{Pruned, Pruner};
-pub use rewrite::Smaller;
-pub use sparse::{ChosenForm, CostModel, Sparse, SparseConfig, SparseForm, SparseLayer, densify, sparsify};
+pub use rewrite::PrunedModule;
+pub use sparse::{ChosenFormat, CostModel, Sparse, SparseConfig, SparseFormat, SparseLayer, densify, sparsify};
+pub use summary::PlanSummary;

@@ -1,13 +1,19 @@
-//! [`ConnectionMask`]: removed connections as zeros that stay zero, whatever the optimiser does.
+//! Keep masks over the connections of a weight, and [`ConnectionMask`], which holds removed connections at zero whatever the
+//! optimiser does.
 
-use burn::module::{Module, Param, Reparameterization};
-use burn::tensor::{Tensor, TensorData};
+use std::collections::HashMap;
 
-/// Makes a weight's effective value `base * mask`, one bit for each pair of the weight's first two axes.
+use burn::module::{Module, Param, Reparameterization, Reparameterizer};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
+use burn_sfp_nn::{Marker, NnLayer};
+
+/// Makes a weight's effective value `base * mask`, with one element of the mask for each pair of indices of the weight's first two
+/// axes.
 ///
-/// Attached to a parameter as a Burn reparameterisation, so it follows the module through training, records and
-/// devices; `Module::materialize` folds it. The mask itself is not trained, and the gradient of a removed connection
-/// is zero.
+/// Attached to a parameter as a Burn reparameterisation, it follows the module through training, records and devices;
+/// `Module::materialize` folds it into the weight. The mask itself is not trained, and the gradient of a removed connection is
+/// zero.
 ///
 /// ```
 /// use burn::module::Reparameterization;
@@ -17,22 +23,26 @@ use burn::tensor::{Tensor, TensorData};
 /// let mask = ConnectionMask::new(2, 2, vec![true, false, true, true], &Device::flex());
 /// let weight = Tensor::<3>::ones([2, 2, 1], &Device::flex());
 /// assert_eq!(mask.apply(weight).into_data().iter::<f32>().collect::<Vec<_>>(), [1.0, 0.0, 1.0, 1.0]);
+/// assert_eq!(mask.values().dims(), [2, 2]);
 /// ```
 #[derive(Module, Debug)]
 pub struct ConnectionMask {
     mask: Param<Tensor<2>>,
+    marker: Marker,
 }
 
 impl ConnectionMask {
-    /// A mask for a weight whose first axes have these lengths; missing bits count as removed.
-    pub fn new(first: usize, second: usize, mut keep: Vec<bool>, device: &burn::tensor::Device) -> Self {
+    /// Returns a mask for a weight whose first two axes have the lengths `first` and `second`. `keep` says for each pair of their
+    /// indices, row by row, whether it stays; pairs for which it has no element are removed.
+    pub fn new(first: usize, second: usize, mut keep: Vec<bool>, device: &Device) -> Self {
         keep.resize(first * second, false);
         let values: Vec<f32> = keep.into_iter().map(|keep| f32::from(u8::from(keep))).collect();
         let mask = Tensor::from_data(TensorData::new(values, [first, second]), device);
-        Self { mask: Param::from_tensor(mask).set_require_grad(false) }
+        let mask = Param::from_tensor(mask).set_require_grad(false);
+        Self { mask, marker: Marker::new(NnLayer::ConnectionMask) }
     }
 
-    /// The mask, 1 for what stays.
+    /// Returns the mask, of shape `[first, second]`: 1 for what stays, 0 for what is removed.
     pub fn values(&self) -> Tensor<2> {
         self.mask.val()
     }
@@ -48,4 +58,62 @@ impl Reparameterization for ConnectionMask {
         shape[..2.min(D)].copy_from_slice(&[first, second][..2.min(D)]);
         base * mask.reshape(shape)
     }
+}
+
+/// Which pairs of indices of a weight's first two axes stay, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeepMask {
+    /// Lengths of the two axes.
+    pub shape: [usize; 2],
+    /// Whether each pair stays, row by row.
+    pub keep: Vec<bool>,
+}
+
+impl KeepMask {
+    /// Returns the mask as a module on the device.
+    pub fn on(&self, device: &Device) -> ConnectionMask {
+        ConnectionMask::new(self.shape[0], self.shape[1], self.keep.clone(), device)
+    }
+}
+
+/// Keep masks by the path of the weight.
+pub(crate) type KeepMasks = HashMap<String, KeepMask>;
+
+/// Returns the keep masks that a model carries.
+pub(crate) fn masks_of<M: Module>(model: &M) -> KeepMasks {
+    struct Read(KeepMasks);
+    impl ParamVisitor for Read {
+        fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
+            let path = path.join();
+            let weight = path.strip_suffix(".mask").and_then(|path| path.strip_suffix(ConnectionMask::NAME));
+            if let Some(weight) = weight
+                && let [first, second] = param.lazy_shape().to_vec()[..]
+            {
+                let keep = param.val().into_data().convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect();
+                let mask = KeepMask { shape: [first, second], keep };
+                self.0.insert(weight.trim_end_matches('.').to_string(), mask);
+            }
+        }
+    }
+    let mut read = Read(KeepMasks::new());
+    visit_params(model, &mut read);
+    read.0
+}
+
+/// Attaches masks to the weights of a model, as reparameterisations.
+pub(crate) fn attach<M: Module>(model: M, masks: &KeepMasks) -> M {
+    struct Attach<'a>(&'a KeepMasks);
+    impl Reparameterizer for Attach<'_> {
+        type Reparam = ConnectionMask;
+
+        fn reparameterize<const D: usize>(
+            &mut self,
+            path: &str,
+            param: Param<Tensor<D>>,
+        ) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
+            let mask = self.0.get(path).map(|mask| mask.on(&param.lazy_device()));
+            (param, mask)
+        }
+    }
+    model.apply_reparameterization(Attach(masks))
 }

@@ -1,24 +1,26 @@
-//! [`PrunePlan`]: which channels and connections stay, as plain data that is saved, loaded and applied.
+//! [`PrunePlan`]: which channels and connections stay, as plain data that can be saved, loaded and applied.
 
-use std::fmt;
 use std::path::Path;
 
+use burn_sfp_core::SfpError;
 use burn_sfp_core::file::{read_json, write_json};
-use burn_sfp_core::network::{ChannelId, LayerKind};
-use burn_sfp_core::{FieldEdit, ParameterShape, SfpError};
+use burn_sfp_graph::ParameterShape;
+use burn_sfp_graph::{ChannelId, LayerKind};
+use burn_sfp_nn::FieldEdit;
 use serde::{Deserialize, Serialize};
 
 use crate::PruneError;
 
-/// Version of the file format.
-pub const PLAN_VERSION: u32 = 2;
+/// The version of the file format.
+pub const PLAN_VERSION: u32 = 3;
 
-/// The indices of one axis that stay.
+/// The indices of one axis of a parameter that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AxisCut {
     /// The axis.
     pub axis: usize,
-    /// Its length before.
+    /// Its length in the original.
     pub length: usize,
     /// Indices that stay, ascending.
     pub keep: Vec<usize>,
@@ -26,6 +28,7 @@ pub struct AxisCut {
 
 /// How a parameter shrinks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ParameterCut {
     /// Module path.
     pub path: String,
@@ -33,56 +36,60 @@ pub struct ParameterCut {
     pub axes: Vec<AxisCut>,
 }
 
-/// Connections of a layer that go although both of their ends stay. Indices are those before the cuts.
+/// The removed connections of a layer between filters and inputs that stay. Indices are those before the cuts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Mask {
     /// Module path of the layer.
     pub layer: String,
     /// Module path of its weight.
     pub parameter: String,
-    /// The weight's axis that counts outputs; the other of the first two counts inputs.
+    /// The axis of the weight's outputs; the other one of the first two is that of its inputs.
     pub output_axis: usize,
-    /// Inputs before the cuts.
+    /// Number of inputs before the cuts.
     pub inputs: usize,
-    /// For each output the inputs that stay connected, ascending.
+    /// For each output, the inputs that stay connected, ascending.
     pub keep: Vec<Vec<u32>>,
 }
 
-/// Where the mean of what was removed goes.
+/// The parameter that is corrected for removed inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FoldTarget {
-    /// Added to this bias.
+#[non_exhaustive]
+pub enum CorrectionTarget {
+    /// The correction is added to this bias.
     Bias(String),
-    /// Subtracted from this running mean: a layer without bias that a batch normalisation follows directly.
+    /// The correction is subtracted from this running mean: that of a batch normalisation directly behind a layer without bias.
     RunningMean(String),
 }
 
-/// Mean activations or constants of removed inputs that a layer's bias takes over.
+/// A correction of a layer's bias by the mean activations or constants of removed inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fold {
+#[non_exhaustive]
+pub struct CorrectedBias {
     /// Module path of the layer.
     pub layer: String,
     /// Module path of its weight.
     pub weight: String,
-    /// The weight's axis that counts outputs.
+    /// The axis of the weight's outputs.
     pub output_axis: usize,
-    /// Where it goes.
-    pub target: FoldTarget,
-    /// Inputs and their mean activation or constant, in the order of the index.
+    /// The parameter that is corrected.
+    pub target: CorrectionTarget,
+    /// Indices of inputs, each with its mean activation or constant, ascending.
     pub inputs: Vec<(usize, f32)>,
-    /// For each element of the kernel the share of output positions at which it lies inside the input, not in the
-    /// zero padding. All 1 where the fold is exact.
+    /// For each element of the kernel, the share of output positions at which it lies inside the input and not in the zero
+    /// padding. All 1 if the correction is exact.
     pub coverage: Vec<f32>,
-    /// Whether these are the constants that silenced filters leave behind, which is exact, and not means over samples.
+    /// Whether the values are constants that silenced filters leave behind, which is exact, and not means over samples.
     pub constants: bool,
-    /// Whether only removed connections count (those of the mask and of removed inputs), or all of each input.
+    /// Whether only removed connections count (those of the mask and of removed inputs) or all connections of each input.
     pub removed_connections_only: bool,
 }
 
-/// A parameter that is multiplied by a number, because the smaller module divides by another one (attention that is scaled
-/// by the width of its heads).
+/// A parameter that is multiplied by a factor, because the smaller module computes another factor from its shapes (attention that
+/// is scaled by the width of its heads, for example).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Scale {
     /// Module path.
     pub path: String,
@@ -90,92 +97,108 @@ pub struct Scale {
     pub factor: f64,
 }
 
-/// What happens to one layer.
+/// The sizes of one layer before and after pruning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerPlan {
     /// Module path.
     pub path: String,
-    /// Kind of layer.
+    /// The kind of layer.
     pub kind: LayerKind,
     /// Module path of its weight.
     pub weight: String,
-    /// Module path of its bias, where it has one.
+    /// Module path of its bias; `None` if it has none.
     pub bias: Option<String>,
-    /// Filters (outputs).
+    /// Number of filters (outputs).
     pub filters_before: usize,
-    /// Filters that stay.
+    /// Number of filters that stay.
     pub filters_after: usize,
-    /// Pairs of output and input: kernels of a convolution, weights of a linear layer.
+    /// Number of connections (pairs of output and input): kernels of a convolution, weights of a linear layer.
     pub connections_before: u64,
-    /// Pairs that stay.
+    /// Number of connections that stay.
     pub connections_after: u64,
-    /// Numbers in weight and bias.
+    /// Elements of the weight and the bias.
     pub parameters_before: u64,
-    /// Numbers in weight and bias of the smaller layer, masked ones included.
+    /// Elements of the weight and the bias of the smaller layer, masked ones included.
     pub parameters_after: u64,
-    /// Multiply-adds a sample.
+    /// Multiply-adds of one sample.
     pub macs_before: u64,
-    /// Multiply-adds a sample of the smaller layer, masked ones included.
+    /// Multiply-adds of one sample in the smaller layer, masked ones included.
     pub macs_after: u64,
 }
 
-/// All layers together.
+/// The sizes of the whole model before and after pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Totals {
-    /// Pairs of output and input of all layers.
+    /// Number of connections of all layers.
     pub connections_before: u64,
-    /// Pairs that stay.
+    /// Number of connections that stay.
     pub connections_after: u64,
-    /// Numbers in all trainable parameters, normalisations included.
+    /// Elements of all trainable parameters, those of normalisations included.
     pub parameters_before: u64,
-    /// Numbers in those of the smaller model, masked ones included.
+    /// Elements of all trainable parameters of the smaller model, masked ones included.
     pub parameters_after: u64,
-    /// Multiply-adds a sample, products between computed tensors (attention) included.
+    /// Multiply-adds of one sample, products between computed tensors (attention) included.
     pub macs_before: u64,
-    /// Multiply-adds a sample of the smaller model, masked ones included.
+    /// Multiply-adds of one sample in the smaller model, masked ones included.
     pub macs_after: u64,
 }
 
-/// A layer that kept its filters because they could not be followed or have to stay.
+/// A layer that keeps all its filters because they could not be followed, have to stay or are excluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptWhole {
+#[non_exhaustive]
+pub struct Unpruned {
     /// Module path.
     pub path: String,
-    /// Why.
+    /// Why it keeps them.
     pub reason: String,
 }
 
-/// What to remove from a model, closed under the network's dependencies.
+/// An operation whose multiply-adds are not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Uncounted {
+    /// Name of the operation.
+    pub name: String,
+    /// Module path of the layer whose output it reads; `None` if there is none.
+    pub after: Option<String>,
+}
+
+/// A pruning plan: what is removed from a model, closed under the network's dependencies.
 ///
-/// Made by [`Planner::plan`](crate::Planner::plan), carried out by [`apply`](PrunePlan::apply). It knows the paths and
-/// shapes of the model that it was made for and refuses another.
+/// [`Planner::plan`](crate::Planner::plan) makes it, [`apply`](PrunePlan::apply) carries it out. It holds the paths and shapes of
+/// the model that it was made for and refuses another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PrunePlan {
-    /// Version of the format.
+    /// The version of the file format.
     pub version: u32,
     /// Name of the policy.
     pub policy: String,
     /// Paths and shapes of the model's parameters.
     pub model: Vec<ParameterShape>,
-    /// The channel sets that leave, as numbered by the captured network.
+    /// The channel sets that are removed, by their ids in the captured network.
     pub channels: Vec<ChannelId>,
-    /// Parameters that shrink.
+    /// The parameters that shrink.
     pub cuts: Vec<ParameterCut>,
-    /// Connections that go between filters that stay.
+    /// The removed connections between filters that stay.
     pub masks: Vec<Mask>,
-    /// Mean activations that biases take over.
-    pub folds: Vec<Fold>,
-    /// Plain fields that follow.
+    /// The corrections of biases for removed inputs.
+    pub bias_corrections: Vec<CorrectedBias>,
+    /// The plain fields that change with the shapes.
     pub fields: Vec<FieldEdit>,
-    /// Parameters that take a factor in.
+    /// The parameters that are multiplied by a factor.
     pub scales: Vec<Scale>,
-    /// Layer by layer, in the order in which they run.
+    /// The layers, in the order in which they run.
     pub layers: Vec<LayerPlan>,
-    /// Layers that were left whole, and why.
-    pub kept_whole: Vec<KeptWhole>,
-    /// Paths of the parameters and flags of the layers that the plan touches: what fine-tuning trains.
+    /// The layers that keep all their filters, and why.
+    pub unpruned: Vec<Unpruned>,
+    /// The operations whose multiply-adds are not known. They are missing from all counts of MACs.
+    pub uncounted: Vec<Uncounted>,
+    /// The paths of what fine-tuning trains: parameters and flags of the layers that the plan changes.
     pub trainable: Vec<String>,
-    /// Numbers in all trainable parameters of the model (running statistics are not counted).
+    /// Elements of all trainable parameters of the model; running statistics are not counted.
     pub parameters_before: u64,
     /// The same of the smaller model.
     pub parameters_after: u64,
@@ -186,18 +209,18 @@ pub struct PrunePlan {
 }
 
 impl PrunePlan {
-    /// Writes the plan as JSON; the file appears whole or not at all.
+    /// Writes the plan to a JSON file, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`SfpError::File`] where it cannot be written.
+    /// [`SfpError::File`] if it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PruneError> {
         Ok(write_json(path.as_ref(), self)?)
     }
 
-    /// Reads a plan.
+    /// Reads a plan from a file.
     ///
     /// # Errors
-    /// [`SfpError::File`] where the file is missing, truncated, foreign or of another version.
+    /// [`SfpError::File`] if the file is missing, truncated, foreign or of another version.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, PruneError> {
         let path = path.as_ref();
         let plan: Self = read_json(path, "a pruning plan")?;
@@ -214,12 +237,12 @@ impl PrunePlan {
         Ok(plan)
     }
 
-    /// What happens to a layer.
+    /// Returns the entry of a layer by its module path.
     pub fn layer(&self, path: &str) -> Option<&LayerPlan> {
         self.layers.iter().find(|layer| layer.path == path)
     }
 
-    /// All layers together.
+    /// Returns the sizes of the whole model.
     pub fn totals(&self) -> Totals {
         let sum = |of: fn(&LayerPlan) -> u64| self.layers.iter().map(of).sum();
         Totals {
@@ -230,47 +253,5 @@ impl PrunePlan {
             macs_before: self.macs_before,
             macs_after: self.macs_after,
         }
-    }
-
-    /// A table: for each layer filters, connections, parameters and MACs, before and after.
-    pub fn summary(&self) -> PlanSummary<'_> {
-        PlanSummary(self)
-    }
-}
-
-/// Prints a plan as a table.
-#[derive(Clone, Copy, Debug)]
-pub struct PlanSummary<'a>(&'a PrunePlan);
-
-impl fmt::Display for PlanSummary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plan = self.0;
-        let pair = |before: u64, after: u64| format!("{before} -> {after}");
-        writeln!(f, "{:<24} {:>14} {:>20} {:>22} {:>26}", "layer", "filters", "connections", "parameters", "MACs")?;
-        for layer in &plan.layers {
-            writeln!(
-                f,
-                "{:<24} {:>14} {:>20} {:>22} {:>26}",
-                layer.path,
-                pair(layer.filters_before as u64, layer.filters_after as u64),
-                pair(layer.connections_before, layer.connections_after),
-                pair(layer.parameters_before, layer.parameters_after),
-                pair(layer.macs_before, layer.macs_after)
-            )?;
-        }
-        let all = plan.totals();
-        writeln!(
-            f,
-            "{:<24} {:>14} {:>20} {:>22} {:>26}",
-            "all",
-            "",
-            pair(all.connections_before, all.connections_after),
-            pair(all.parameters_before, all.parameters_after),
-            pair(all.macs_before, all.macs_after)
-        )?;
-        for kept in &plan.kept_whole {
-            writeln!(f, "{} keeps its filters: {}", kept.path, kept.reason)?;
-        }
-        Ok(())
     }
 }

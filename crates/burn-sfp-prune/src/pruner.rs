@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, Progress, SfpError, SfpModule, Silent, analyze_network};
+use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, NoProgress, Progress, SfpError, SfpModule, analyze_network};
+use burn_sfp_graph::Network;
 
-use crate::group::Blocks;
-use crate::plan::PlanSummary;
-use crate::rewrite::{Smaller, carry_out};
+use crate::group::GroupCut;
+use crate::rewrite::{PrunedModule, carry_out};
 use crate::{
-    Afcc, Budget, FoldMeans, Planner, PruneError, PrunePlan, RankingPolicy, Sparse, SparseConfig, SparseLayer, sparsify,
+    Afcc, BiasCorrection, Budget, PlanSummary, Planner, PolicyContext, PruneError, PrunePlan, RankingPolicy, Sparse,
+    SparseConfig, SparseLayer, StopRule, sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -21,30 +22,31 @@ pub struct Pruner<'a, C: ?Sized> {
     progress: &'a dyn Progress,
 }
 
-/// A pruned model and how it came about.
+/// A pruned model, and the analysis and the plan that it was made from.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Pruned<M> {
     /// The smaller model, of the user's own type.
     pub model: M,
     /// What was removed.
     pub plan: PrunePlan,
-    /// What became of layers that lack connections, where [`Pruner::sparse`] asked for it.
+    /// The formats of layers that lack connections; empty unless [`Pruner::sparse`] was called.
     pub sparse: Vec<SparseLayer>,
     /// What the filters recognise.
     pub analysis: Analysis,
-    /// Seconds for making the plan and for rewriting.
+    /// Seconds spent on making the plan and on rewriting.
     pub seconds: (f64, f64),
 }
 
 impl<M> Pruned<M> {
-    /// A table: for each layer filters, connections, parameters and MACs, before and after.
+    /// Returns the plan as a table: filters, connections, parameters and MACs of each layer, before and after.
     pub fn summary(&self) -> PlanSummary<'_> {
         self.plan.summary()
     }
 }
 
 impl<'a, C: ?Sized> Pruner<'a, C> {
-    /// Prunes with AFCC over these labelled batches, until other settings are made.
+    /// Creates a pruner that ranks by [`Afcc`] over these labelled batches.
     pub fn new(calibration: &'a C) -> Self {
         Self {
             calibration,
@@ -52,53 +54,71 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             config: AnalyzeConfig::new(),
             planner: Planner::new(),
             sparse: None,
-            progress: &Silent,
+            progress: &NoProgress,
         }
     }
 
-    /// What is worth keeping.
+    /// Sets the policy, which decides what is worth keeping.
     pub fn policy(mut self, policy: impl RankingPolicy + 'a) -> Self {
         self.policy = Box::new(policy);
         self
     }
 
-    /// The share of each layer's scored filters that goes; short for [`Budget::PerLayer`].
+    /// Sets the share of each layer's scored filters that is removed; short for [`Budget::PerLayer`].
     pub fn ratio(self, ratio: f64) -> Self {
         self.budget(Budget::PerLayer(ratio))
     }
 
-    /// How many of the scored filters go.
-    pub fn budget(mut self, budget: Budget) -> Self {
-        self.planner = self.planner.budget(budget);
+    /// Sets how many of the scored filters are removed; see [`Planner::budget`].
+    pub fn budget(mut self, rule: impl StopRule + 'static) -> Self {
+        self.planner = self.planner.budget(rule);
         self
     }
 
-    /// Which mean activations are folded into biases.
-    pub fn fold(mut self, fold: FoldMeans) -> Self {
-        self.planner = self.planner.fold(fold);
+    /// Sets what is added to biases in place of removed inputs.
+    pub fn bias_correction(mut self, correction: BiasCorrection) -> Self {
+        self.planner = self.planner.bias_correction(correction);
         self
     }
 
-    /// Which coordinate of filters goes where they have two; see [`Planner::blocks`].
-    pub fn blocks(mut self, blocks: Blocks) -> Self {
-        self.planner = self.planner.blocks(blocks);
+    /// Sets whether filters without a connection left on one side are kept.
+    pub fn keep_empty(mut self, keep: bool) -> Self {
+        self.planner = self.planner.keep_empty(keep);
         self
     }
 
-    /// Removed connections are not computed any more, as by [`sparsify`], with the first calibration batch as example. Layers of
-    /// the types in [`burn_sfp_core::nn`] take part.
+    /// Sets which coordinate is cut in layers whose filters have two; see [`Planner::group_cut`].
+    pub fn group_cut(mut self, cut: GroupCut) -> Self {
+        self.planner = self.planner.group_cut(cut);
+        self
+    }
+
+    /// Leaves the layers at these module paths alone; see [`Planner::exclude`].
+    pub fn exclude<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
+        self.planner = self.planner.exclude(paths);
+        self
+    }
+
+    /// Leaves the layers whose module path meets a condition alone; see [`Planner::exclude_where`].
+    pub fn exclude_where(mut self, condition: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.planner = self.planner.exclude_where(condition);
+        self
+    }
+
+    /// Makes layers skip removed connections, as [`sparsify`] does with the first calibration batch as example. Applies to the
+    /// sparse layers of [`burn_sfp_nn`].
     pub fn sparse(mut self, sparse: SparseConfig) -> Self {
         self.sparse = Some(sparse);
         self
     }
 
-    /// Settings of the analysis.
+    /// Sets the settings of the analysis.
     pub fn config(mut self, config: AnalyzeConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// Shows progress.
+    /// Sets where progress is reported.
     pub fn progress(mut self, progress: &'a dyn Progress) -> Self {
         self.progress = progress;
         self
@@ -106,24 +126,37 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
 
     /// Analyses the model, plans and rewrites. The model itself is not changed.
     ///
+    /// If the module returns more than its logits, all outputs are kept: the policy ranks the layers of the logits, and the plan is
+    /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
+    ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::plan`], [`PrunePlan::apply`] and [`sparsify`], and [`SfpError::NotAsPlanned`] where a number
-    /// stored in the module does not follow its shapes.
+    /// Those of [`analyze_network`], [`Planner::plan`], [`PrunePlan::apply`] and [`sparsify`], and
+    /// [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if a size or factor in the module does not follow
+    /// its shapes.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
-        C: Calibration<M::Input>,
+        C: Calibration<M::Inputs>,
     {
         let (network, analysis) = analyze_network(model, self.calibration, &self.config, self.progress)?;
-        let started = Instant::now();
-        let plan = self.planner.plan(&network, &analysis, &self.policy)?;
-        let planning = started.elapsed().as_secs_f64();
-        let started = Instant::now();
         // The batch that the network was captured on.
         let first = match self.calibration.batches().next() {
             None => return Err(SfpError::NoSamples.into()),
-            Some(batch) => batch.map_err(|message| SfpError::Data { batch: 0, message })?,
+            Some(batch) => batch.map_err(|source| SfpError::Data { batch: 0, source })?,
         };
-        let Smaller { model, plan } = carry_out(&network, plan, model, &first.input)?;
+        let started = Instant::now();
+        let (network, plan) = if model.returns_logits_only() {
+            let plan = self.planner.plan(&network, &analysis, &self.policy)?;
+            (network, plan)
+        } else {
+            let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+            let ranking = self.policy.rank(&context)?;
+            let whole = Network::capture(model, &first.input)?;
+            let plan = self.planner.plan_ranked(&whole, Some(&analysis), &self.policy.name(), ranking)?;
+            (whole, plan)
+        };
+        let planning = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let PrunedModule { model, plan } = carry_out(&network, plan, model, &first.input)?;
         let Sparse { model, layers } = match &self.sparse {
             Some(config) => sparsify(&model, &first.input, config)?,
             None => Sparse { model, layers: Vec::new() },

@@ -1,47 +1,49 @@
-//! How much of every axis of every parameter is left while channels are chosen: none may lose all.
+//! [`Remaining`]: how much of every axis of every parameter is left while channels are chosen. No axis may lose all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use burn_sfp_core::network::{ChannelId, Network};
+use burn_sfp_graph::{ChannelId, Network};
+use fixedbitset::FixedBitSet;
 
-/// Counts what is left. A channel set may be all of one axis and only a part of another (a group of a grouped convolution
-/// that reads several layers side by side), so that it is not enough to leave something of every group of layers.
+/// Counts what is left of every axis. A channel set may be all of one axis and only a part of another (a group of a grouped
+/// convolution that consumes several layers side by side), so it is not enough to keep a channel of every group of layers.
 pub(crate) struct Remaining {
-    /// For each axis that carries channels the indices left.
+    /// The number of indices left on each axis that carries channels.
     left: Vec<usize>,
-    gone: Vec<BTreeSet<usize>>,
-    /// `(axis, index)`: where an atom stands.
-    stands: BTreeMap<ChannelId, Vec<(usize, usize)>>,
+    /// The indices removed from each axis.
+    removed: Vec<FixedBitSet>,
+    /// The places of each atom, as `(axis, index)`.
+    places: BTreeMap<ChannelId, Vec<(usize, usize)>>,
 }
 
 impl Remaining {
     pub fn of(network: &Network) -> Self {
         let flow = network.flow();
-        let mut all = Self { left: Vec::new(), gone: Vec::new(), stands: BTreeMap::new() };
+        let mut all = Self { left: Vec::new(), removed: Vec::new(), places: BTreeMap::new() };
         for axis in (0..network.parameters().len()).flat_map(|parameter| flow.parameter(parameter)) {
             for (index, &channel) in axis.channels.iter().enumerate() {
                 for atom in flow.atoms(channel) {
-                    all.stands.entry(atom).or_default().push((all.left.len(), index));
+                    all.places.entry(atom).or_default().push((all.left.len(), index));
                 }
             }
             all.left.push(axis.channels.len());
-            all.gone.push(BTreeSet::new());
+            all.removed.push(FixedBitSet::with_capacity(axis.channels.len()));
         }
         all
     }
 
-    /// Takes an atom away, unless an axis would lose its last index.
+    /// Removes an atom and returns true, or returns false if an axis would lose its last index.
     pub fn take(&mut self, atom: ChannelId) -> bool {
-        let Some(stands) = self.stands.get(&atom) else { return true };
+        let Some(places) = self.places.get(&atom) else { return true };
         let mut fresh: BTreeMap<usize, usize> = BTreeMap::new();
-        for (axis, index) in stands {
-            *fresh.entry(*axis).or_default() += usize::from(!self.gone[*axis].contains(index));
+        for &(axis, index) in places {
+            *fresh.entry(axis).or_default() += usize::from(!self.removed[axis].contains(index));
         }
         if fresh.iter().any(|(&axis, &count)| count > 0 && count == self.left[axis]) {
             return false;
         }
-        for (axis, index) in stands {
-            self.gone[*axis].insert(*index);
+        for &(axis, index) in places {
+            self.removed[axis].insert(index);
         }
         for (axis, count) in fresh {
             self.left[axis] -= count;
@@ -52,17 +54,17 @@ impl Remaining {
 
 #[cfg(test)]
 mod tests {
-    use crate::group::Blocks;
+    use crate::group::GroupCut;
     use crate::{Budget, Planner, PolicyContext, PruneError, Ranking, RankingPolicy};
     use burn::module::{Module, Param};
     use burn::nn::conv::{Conv1d, Conv1dConfig};
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::{Device, Tensor};
-    use burn_sfp_core::{GraphModule, Shrink};
+    use burn_sfp_graph::GraphModule;
+    use burn_sfp_nn::Shrink;
 
-    /// The first of two groups reads all rows of `narrow` and a part of `wide`.
+    /// The first of two groups consumes all rows of `narrow` and a part of `wide`.
     #[derive(Module, Debug, Shrink)]
-    #[shrink(crate = burn_sfp_core)]
     struct SideBySide {
         narrow: Param<Tensor<2>>,
         wide: Conv1d,
@@ -109,10 +111,10 @@ mod tests {
             grouped: conv(12, 2).with_groups(2).init(&device),
             last: LinearConfig::new(2, 2).init(&device),
         };
-        for blocks in [Blocks::Whole, Blocks::Inside] {
+        for cut in [GroupCut::WholeGroups, GroupCut::WithinGroups] {
             for ratio in [0.5, 0.8] {
                 for budget in [Budget::PerLayer(ratio), Budget::Global(ratio)] {
-                    let planner = Planner::new().blocks(blocks).budget(budget);
+                    let planner = Planner::new().group_cut(cut).budget(budget);
                     let smaller = planner.prune(&model, &Tensor::zeros([1, 2, 4], &device), &NotNarrow).unwrap();
                     assert!(smaller.plan.layers.iter().all(|layer| layer.filters_after > 0));
                     assert!(smaller.model.wide.weight.dims()[1] > 0);

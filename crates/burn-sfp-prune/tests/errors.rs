@@ -6,7 +6,8 @@ mod small;
 use std::fs;
 
 use burn::module::Module;
-use burn_sfp_core::{AnalyzeConfig, Batch, SfpError, Silent};
+use burn_sfp_core::{AnalyzeConfig, Batch, NoProgress, SfpError};
+use burn_sfp_graph::GraphError;
 use burn_sfp_prune::{
     Afcc, Budget, Connections, FineTuneConfig, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy,
     Schedule, SfpRanking, fine_tune,
@@ -59,32 +60,30 @@ fn a_layer_that_cannot_be_pruned() {
 fn an_unknown_layer() {
     let texts = ["`third`", "first, second, fc"];
     let error = refused(Planner::new(), &Afcc::new().layers(["third"]), &plain(), &texts);
-    assert!(matches!(error, PruneError::UnknownLayer { .. }));
+    assert!(matches!(error, PruneError::Graph(GraphError::UnknownLayer { .. })));
 }
 
 #[test]
 fn a_producer_that_was_not_analysed() {
     let config = plain().with_layers(["first"]);
     let error = refused(Planner::new(), &Afcc::new().layers(["fc"]), &config, &["afcc", "`fc`", "`second`", "analyse"]);
-    assert!(matches!(error, PruneError::NotAnalysed { .. }));
+    assert!(matches!(error, PruneError::NotAnalyzed { .. }));
     let error = refused(Planner::new(), &Afcc::new().shared_labels(0), &plain(), &["shared labels is 0", "at least 1"]);
     assert!(matches!(error, PruneError::Config { .. }));
 }
 
 #[test]
 fn ratios_out_of_range() {
-    for ratio in [1.0, 1.5] {
+    for ratio in [1.0, 1.5, -0.1, f64::NAN, f64::INFINITY] {
+        let found = format!("ratio is {ratio}");
+        let texts = [found.as_str(), "at least 0 and below 1"];
         for budget in [Budget::PerLayer(ratio), Budget::Global(ratio)] {
-            let asked = format!("a ratio of {ratio}");
-            let texts = [asked.as_str(), "`first`", "8 filters", "ask for less"];
-            let error = refused(Planner::new().budget(budget), &SfpRanking::new(), &plain(), &texts);
-            assert!(matches!(error, PruneError::WouldEmpty { filters: FILTERS, .. }));
+            // Also if the policy only makes keep masks over connections.
+            for policy in [&SfpRanking::new() as &dyn RankingPolicy, &Afcc::new()] {
+                let error = refused(Planner::new().budget(budget), policy, &plain(), &texts);
+                assert!(matches!(error, PruneError::Config { .. }));
+            }
         }
-    }
-    for ratio in [-0.1, f64::NAN, f64::INFINITY] {
-        let error =
-            refused(Planner::new().budget(Budget::PerLayer(ratio)), &SfpRanking::new(), &plain(), &["ratio is"]);
-        assert!(matches!(error, PruneError::Config { .. }));
     }
 }
 
@@ -107,7 +106,7 @@ fn policies_that_do_not_fit() {
         ranking.filters.insert(path.into(), scores);
         Says(ranking)
     };
-    let verdict = |outputs, inputs, keep: bool| {
+    let masks_of = |outputs, inputs, keep: bool| {
         let mut ranking = Ranking::default();
         ranking.connections.insert("second".into(), Connections::from_fn(outputs, inputs, |_, _| keep));
         Says(ranking)
@@ -117,14 +116,15 @@ fn policies_that_do_not_fit() {
     for (policy, text) in [
         (scores("second", vec![1.0; 3]), "3 scores for 8 filters"),
         (scores("second", nan), "the score of filter 5 is NaN"),
-        (verdict(2, 3, true), "(2, 3) for (8, 8)"),
+        (masks_of(2, 3, true), "(2, 3) for (8, 8)"),
     ] {
         let error = refused(Planner::new(), &policy, &plain(), &["policy says", "`second`", text]);
         assert!(matches!(error, PruneError::BadRanking { .. }));
     }
     let error = refused(Planner::new(), &scores("third", vec![]), &plain(), &["`third`"]);
-    assert!(matches!(error, PruneError::UnknownLayer { .. }));
-    let error = refused(Planner::new(), &verdict(FILTERS, FILTERS, false), &plain(), &["policy says", "none of its 8"]);
+    assert!(matches!(error, PruneError::Graph(GraphError::UnknownLayer { .. })));
+    let error =
+        refused(Planner::new(), &masks_of(FILTERS, FILTERS, false), &plain(), &["policy says", "none of its 8"]);
     assert!(matches!(error, PruneError::WouldEmpty { .. }));
 }
 
@@ -132,16 +132,16 @@ fn policies_that_do_not_fit() {
 fn a_plan_for_another_model() {
     let made = plan(&Small::new(1, false), Planner::new(), &SfpRanking::new());
     let error = rejected(&made, &Small::with_filters(1, false, 6), &["`first.weight`", "[6, 2, 3, 3]", "[8, 2, 3, 3]"]);
-    assert!(matches!(error, PruneError::OtherModel { .. }));
+    assert!(matches!(error, PruneError::ModelMismatch { .. }));
     let mut renamed = made.clone();
     renamed.model[0].path = "stem.weight".into();
     let error = rejected(&renamed, &Small::new(1, false), &["no parameter `stem.weight`", "another model"]);
-    assert!(matches!(error, PruneError::OtherModel { .. }));
+    assert!(matches!(error, PruneError::ModelMismatch { .. }));
     // Planning with the analysis of another model.
     let (network, _) = analysed(&Small::new(1, false), &plain());
     let (_, analysis) = analysed(&Small::with_filters(1, false, 6), &plain());
     let error = Planner::new().plan(&network, &analysis, &SfpRanking::new()).unwrap_err();
-    assert!(matches!(error, PruneError::OtherModel { .. }));
+    assert!(matches!(error, PruneError::ModelMismatch { .. }));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_plan_edited_by_hand() {
     let model = Small::new(1, false);
     let cut = plan(&model, Planner::new(), &SfpRanking::new());
     let masked = plan(&model, Planner::new().keep_empty(true), &Afcc::new());
-    assert!(!cut.cuts.is_empty() && !cut.folds.is_empty() && !masked.masks.is_empty());
+    assert!(!cut.cuts.is_empty() && !cut.bias_corrections.is_empty() && !masked.masks.is_empty());
     type Edit = fn(&mut PrunePlan);
     let edits: [(&PrunePlan, Edit); 13] = [
         (&cut, |plan| plan.cuts[0].axes[0].keep.push(999)),
@@ -162,9 +162,9 @@ fn a_plan_edited_by_hand() {
             plan.cuts[0].axes.push(axis);
         }),
         (&cut, |plan| plan.cuts.push(plan.cuts[0].clone())),
-        (&cut, |plan| plan.folds[0].inputs[0].0 = 999),
-        (&cut, |plan| plan.folds[0].coverage.clear()),
-        (&cut, |plan| plan.folds[0].weight = "nowhere".into()),
+        (&cut, |plan| plan.bias_corrections[0].inputs[0].0 = 999),
+        (&cut, |plan| plan.bias_corrections[0].coverage.clear()),
+        (&cut, |plan| plan.bias_corrections[0].weight = "nowhere".into()),
         (&masked, |plan| plan.masks[0].keep[0].push(999)),
         (&masked, |plan| plan.masks[0].keep.truncate(1)),
         (&masked, |plan| plan.masks[0].output_axis = 3),
@@ -173,7 +173,7 @@ fn a_plan_edited_by_hand() {
         let mut broken = plan.clone();
         edit(&mut broken);
         let error = rejected(&broken, &model, &["not consistent", "make it again"]);
-        assert!(matches!(error, PruneError::BrokenPlan(_)));
+        assert!(matches!(error, PruneError::InvalidPlan(_)));
     }
 }
 
@@ -199,7 +199,7 @@ fn plan_files_that_are_none() {
     }
     made.version = 99;
     made.save(&path).unwrap();
-    unreadable(&["version 99", "version 2", "plan again"]);
+    unreadable(&["version 99", "version 3", "plan again"]);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn training_that_fails() {
     let (input, labels) = images(12);
     let train = |labels: &[usize], config: &FineTuneConfig| {
         let batches = |_| (0..20).map(|_| Ok(Batch { input: input.clone(), labels: labels.to_vec() }));
-        let error = fine_tune(smaller.clone(), &made, batches, 240, config, &Silent).unwrap_err();
+        let error = fine_tune(smaller.clone(), &made, batches, 240, config, &NoProgress).unwrap_err();
         assert_eq!((bytes(&model), bytes(&smaller)), before, "a model changed");
         error
     };
@@ -243,7 +243,7 @@ fn training_that_fails() {
         |_| std::iter::once(Err("no disk".into())),
         8,
         &FineTuneConfig::new(),
-        &Silent,
+        &NoProgress,
     );
     assert!(matches!(holds(error.unwrap_err(), &["no disk"]), PruneError::Data { batch: 0, .. }));
     assert_eq!((bytes(&model), bytes(&smaller)), before, "a model changed");

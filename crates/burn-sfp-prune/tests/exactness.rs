@@ -2,22 +2,25 @@
 //! with the removed channels at zero (or at their means), 500 networks a run.
 
 mod common;
+#[path = "common/inspect.rs"]
+mod inspect;
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{Analysis, AnalyzeConfig, Silent, TensorCalibration, analyze_network};
+use burn_sfp_core::{Analysis, AnalyzeConfig, NoProgress, TensorCalibration, analyze_network};
+use burn_sfp_graph::Network;
 use burn_sfp_prune::{
-    Budget, Connections, FoldMeans, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy,
+    BiasCorrection, Budget, Connections, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy,
 };
 use common::{CLASSES, Net, difference, specs};
+use inspect::{edited, trained};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Random scores, and random verdicts on the connections of some layers.
+/// Random scores, and random masks on the connections of some layers.
 struct Random {
     seed: u64,
     connections: bool,
@@ -47,7 +50,7 @@ impl RankingPolicy for Random {
 fn analysed(net: &Net, device: &Device) -> (Network, Analysis) {
     let samples = 2 * CLASSES;
     let data = TensorCalibration::new(net.input(samples, device), (0..samples).map(|k| k % CLASSES).collect(), samples);
-    analyze_network(net, &data, &AnalyzeConfig::new(), &Silent).unwrap()
+    analyze_network(net, &data, &AnalyzeConfig::new(), &NoProgress).unwrap()
 }
 
 /// For each layer the inputs that the plan cuts from its weight.
@@ -68,35 +71,15 @@ fn cut_inputs(plan: &PrunePlan) -> BTreeMap<String, Vec<usize>> {
 
 /// The original with the plan's masks multiplied into its weights.
 fn masked(net: &Net, plan: &PrunePlan) -> Net {
-    struct Apply<'a>(Vec<String>, &'a PrunePlan);
-    impl ModuleMapper for Apply<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
+    edited(net, |path, shape, values| {
+        let Some(mask) = plan.masks.iter().find(|mask| mask.parameter == path) else { return };
+        let kernel: usize = shape[2..].iter().product();
+        for (k, value) in values.iter_mut().enumerate() {
+            let (a, b) = (k / kernel / shape[1], k / kernel % shape[1]);
+            let (output, input) = if mask.output_axis == 0 { (a, b) } else { (b, a) };
+            *value *= f32::from(u8::from(mask.keep[output].contains(&(input as u32))));
         }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let path = self.0.join(".");
-            let Some(mask) = self.1.masks.iter().find(|mask| mask.parameter == path) else { return param };
-            param.map(|tensor| {
-                let dims = tensor.dims();
-                let (first, second) = (dims[0], dims[1]);
-                let bits: Vec<f32> = (0..first * second)
-                    .map(|k| {
-                        let (a, b) = (k / second, k % second);
-                        let (output, input) = if mask.output_axis == 0 { (a, b) } else { (b, a) };
-                        f32::from(u8::from(mask.keep[output].contains(&(input as u32))))
-                    })
-                    .collect();
-                let mut shape = [1; D];
-                shape[0] = first;
-                shape[1] = second;
-                tensor.clone() * Tensor::<D>::from_data(TensorData::new(bits, shape), &tensor.device())
-            })
-        }
-    }
-    net.valid().map(&mut Apply(Vec::new(), plan))
+    })
 }
 
 /// The original's output with the removed inputs of every layer held at `value(layer, input)`.
@@ -131,9 +114,9 @@ proptest! {
         let (network, analysis) = analysed(&net, &device);
         let budget = if global { Budget::Global(ratio) } else { Budget::PerLayer(ratio) };
         let policy = Random { seed: policy_seed, connections };
-        let planner = Planner::new().budget(budget).fold(FoldMeans::Off);
+        let planner = Planner::new().budget(budget).bias_correction(BiasCorrection::Off);
         let plan = match planner.plan(&network, &analysis, &policy) {
-            // Random verdicts may disconnect a whole layer.
+            // Random masks may disconnect a whole layer.
             Err(PruneError::WouldEmpty { .. }) if connections => return Ok(()),
             plan => plan.unwrap(),
         };
@@ -145,7 +128,7 @@ proptest! {
         prop_assert_eq!(smaller.clone().materialize().logits_of(x.clone()).into_data(), got.into_data());
         prop_assert_eq!(net.valid().logits_of(x).into_data(), before.into_data());
         // The plan said what came out.
-        prop_assert_eq!(stored(&smaller.materialize()), plan.parameters_after);
+        prop_assert_eq!(trained(&smaller.materialize()), plan.parameters_after);
         for layer in &plan.layers {
             prop_assert!(layer.filters_after > 0 && layer.macs_after <= layer.macs_before);
         }
@@ -180,25 +163,4 @@ impl Net {
     fn logits_of(&self, x: Tensor<4>) -> Tensor<2> {
         burn_sfp_core::SfpModule::logits(self, x)
     }
-}
-
-/// Numbers in all parameters but running statistics.
-fn stored(net: &Net) -> u64 {
-    struct Count(Vec<String>, u64);
-    impl burn::module::ModuleVisitor for Count {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if !self.0.iter().any(|name| name.starts_with("running")) {
-                self.1 += param.lazy_shape().num_elements() as u64;
-            }
-        }
-    }
-    let mut count = Count(Vec::new(), 0);
-    net.visit(&mut count);
-    count.1
 }

@@ -5,13 +5,13 @@ use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::nn::HeadAttention;
-use burn_sfp_core::{GraphModule, Shrink};
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::Network;
+use burn_sfp_nn::HeadAttention;
+use burn_sfp_nn::Shrink;
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner};
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Stream {
     embed: Linear,
     first: RmsNorm,
@@ -49,7 +49,7 @@ impl GraphModule for Stream {
     type Outputs = Tensor<3>;
     fn run(&self, x: Tensor<3>) -> Tensor<3> {
         let x = self.embed.forward(x);
-        let x = x.clone() + self.attention.forward(self.first.forward(x));
+        let x = x.clone() + self.attention.self_attention(self.first.forward(x));
         let x = x.clone() + self.down.forward(silu(self.up.forward(self.second.forward(x))));
         self.head.forward(self.last.forward(x))
     }
@@ -63,15 +63,15 @@ fn a_residual_stream_with_rms_normalisation_shrinks_exactly() {
     let device = Device::flex();
     let model = Stream::new(&device);
     let x = Tensor::<3>::random([2, 6, 5], Distribution::Normal(0.0, 1.0), &device);
-    for blocks in [Blocks::Inside, Blocks::Whole] {
-        let planner = Planner::new().budget(Budget::PerLayer(0.5)).blocks(blocks);
+    for blocks in [GroupCut::WithinGroups, GroupCut::WholeGroups] {
+        let planner = Planner::new().budget(Budget::PerLayer(0.5)).group_cut(blocks);
         let smaller = planner.prune(&model, &x, &Magnitude::l2()).unwrap();
         assert_eq!(smaller.model.embed.weight.dims(), [5, 6]);
         assert_eq!(smaller.model.up.weight.dims(), [6, 10]);
         assert!((smaller.model.last.epsilon - 0.2).abs() < 1e-12);
-        let heads = if blocks == Blocks::Whole { 2 } else { 3 };
-        assert_eq!(smaller.model.attention.heads, heads);
-        assert!(smaller.plan.kept_whole.iter().all(|kept| kept.path == "head"), "{:?}", smaller.plan.kept_whole);
+        let heads = if blocks == GroupCut::WholeGroups { 2 } else { 3 };
+        assert_eq!(smaller.model.attention.n_heads, heads);
+        assert!(smaller.plan.unpruned.iter().all(|kept| kept.path == "head"), "{:?}", smaller.plan.unpruned);
         let expected = smaller.plan.zeroed(&model).unwrap().run(x.clone());
         let off = (smaller.model.run(x.clone()) - expected).abs().max().into_scalar::<f32>();
         assert!(off < 1e-5, "{off}");
@@ -104,6 +104,6 @@ fn burns_attention_is_left_whole_and_says_what_to_do() {
     let network = Network::capture(&model, &Tensor::zeros([1, 3, 5], &device)).unwrap();
     for layer in network.layers().iter().filter(|layer| layer.path != "head") {
         let reason = layer.not_prunable.clone().unwrap_or_default();
-        assert!(reason.contains("core::nn::HeadAttention"), "{}: {reason}", layer.path);
+        assert!(reason.contains("`HeadAttention` of burn-sfp-nn"), "{}: {reason}", layer.path);
     }
 }

@@ -1,19 +1,23 @@
 //! Plans and records on disk, training of pruned models, and the policies against their definitions.
 
+#[path = "common/inspect.rs"]
+mod inspect;
 #[path = "common/small.rs"]
 mod small;
 
 use std::collections::BTreeSet;
 
+use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn::module::Module;
-use burn::tensor::Tensor;
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{Analysis, AnalyzeConfig, Batch, Silent, TensorCalibration};
+use burn::optim::AdamWConfig;
+use burn_sfp_core::{Analysis, AnalyzeConfig, Batch, NoProgress, TensorCalibration};
+use burn_sfp_graph::Network;
 use burn_sfp_prune::{
-    Afcc, Budget, Connections, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PolicyContext, PrunePlan,
-    Pruner, RandomAfcc, Ranking, RankingPolicy, SfpRanking, fine_tune,
+    Afcc, Budget, Connections, FineTuneConfig, Magnitude, MagnitudeConnections, OptimizerConfig, Planner,
+    PolicyContext, PrunePlan, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking, fine_tune,
 };
-use small::{CLASSES, FILTERS, SIDE, Small, analysed, bytes, images, parameters};
+use inspect::{bytes as parameters, values};
+use small::{CLASSES, FILTERS, SIDE, Small, analysed, bytes, images};
 
 fn rank(policy: &dyn RankingPolicy, network: &Network, analysis: &Analysis) -> Ranking {
     policy.rank(&PolicyContext { network, analysis: Some(analysis) }).unwrap()
@@ -45,7 +49,7 @@ fn saved_plans_and_records_make_the_pruned_model() {
         (folder.path().join("plan.json"), folder.path().join("masked.bpk"), folder.path().join("folded.bpk"));
     let model = Small::new(1, false);
     let made = plan(&model, Planner::new().budget(Budget::PerLayer(0.3)), &Both);
-    assert!(!made.cuts.is_empty() && !made.masks.is_empty() && !made.folds.is_empty());
+    assert!(!made.cuts.is_empty() && !made.masks.is_empty() && !made.bias_corrections.is_empty());
     let smaller = made.apply(&model).unwrap();
     made.save(&plan_path).unwrap();
     smaller.clone().save_file(&record).unwrap();
@@ -69,11 +73,7 @@ fn trained(smaller: &Small, plan: &PrunePlan) -> Small {
     let (input, labels) = images(12);
     let config = FineTuneConfig { weight_decay: 0.1, ..FineTuneConfig::new().with_learning_rate(0.05) };
     let batches = |_| (0..20).map(|_| Ok(Batch { input: input.clone(), labels: labels.clone() }));
-    fine_tune(smaller.clone(), plan, batches, 240, &config, &Silent).unwrap()
-}
-
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
+    fine_tune(smaller.clone(), plan, batches, 240, &config, &NoProgress).unwrap()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn removed_connections_stay_zero_in_training() {
     let tuned = trained(&smaller, &made);
     assert_ne!(bytes(&tuned), bytes(&smaller));
     for tuned in [tuned.clone(), tuned.materialize()] {
-        let (second, fc) = (numbers(tuned.second.weight.val()), numbers(tuned.fc.weight.val()));
+        let (second, fc) = (values(tuned.second.weight.val()), values(tuned.fc.weight.val()));
         assert_eq!(made.masks.len(), 2);
         let mut removed = 0;
         for mask in &made.masks {
@@ -107,6 +107,22 @@ fn removed_connections_stay_zero_in_training() {
             fc.iter().filter(|weight| **weight == 0.0).count() + second.iter().filter(|w| **w == 0.0).count() / 9;
         assert_eq!(zeros, removed);
     }
+}
+
+#[test]
+fn removed_connections_stay_zero_with_other_optimizers_and_schedules() {
+    let model = Small::new(1, false);
+    let made = plan(&model, Planner::new().keep_empty(true), &Afcc::new().layers(["second"]));
+    let smaller = made.apply(&model).unwrap();
+    let (input, labels) = images(12);
+    let batches = |_| (0..20).map(|_| Ok(Batch { input: input.clone(), labels: labels.clone() }));
+    let config = FineTuneConfig::new()
+        .with_optimizer(OptimizerConfig::AdamW(AdamWConfig::new()))
+        .with_schedule(Schedule::PerStep(LinearLrSchedulerConfig::new(0.05, 0.001, 20).into()));
+    let tuned = fine_tune(smaller.clone(), &made, batches, 240, &config, &NoProgress).unwrap();
+    let (before, after) = (values(smaller.second.weight.val()), values(tuned.second.weight.val()));
+    assert_ne!(before, after);
+    assert!(before.contains(&0.0) && before.iter().zip(&after).all(|(old, new)| *old != 0.0 || *new == 0.0));
 }
 
 #[test]
@@ -165,12 +181,12 @@ fn afcc_keeps_what_shares_labels() {
         let (network, analysis) = analysed(&Small::new(seed, skip), &AnalyzeConfig::new());
         let (first, second) = (sets(&analysis, "first"), sets(&analysis, "second"));
         for k in 1..=2 {
-            let verdicts = rank(&Afcc::new().shared_labels(k), &network, &analysis).connections;
-            assert_eq!(verdicts.keys().collect::<Vec<_>>(), ["fc", "second"]);
+            let masks = rank(&Afcc::new().shared_labels(k), &network, &analysis).connections;
+            assert_eq!(masks.keys().collect::<Vec<_>>(), ["fc", "second"]);
             assert_eq!((first.len(), second.len()), (FILTERS, FILTERS));
             for (b, own) in second.iter().enumerate() {
                 for (a, labels) in first.iter().enumerate() {
-                    assert_eq!(verdicts["second"].keeps(b, a), labels.intersection(own).count() >= k);
+                    assert_eq!(masks["second"].keeps(b, a), labels.intersection(own).count() >= k);
                 }
             }
             for label in 0..CLASSES {
@@ -178,7 +194,7 @@ fn afcc_keeps_what_shares_labels() {
                     let a = input / (SIDE * SIDE);
                     // Over a skip a channel carries the labels of both layers.
                     let carries = second[a].contains(&label) || (skip && first[a].contains(&label));
-                    assert_eq!(verdicts["fc"].keeps(label, input), carries);
+                    assert_eq!(masks["fc"].keeps(label, input), carries);
                 }
             }
         }
@@ -188,11 +204,11 @@ fn afcc_keeps_what_shares_labels() {
 #[test]
 fn random_afcc_follows_its_seed() {
     let (network, analysis) = analysed(&Small::new(1, false), &AnalyzeConfig::new());
-    let verdicts = |seed| rank(&RandomAfcc::new(seed), &network, &analysis).connections;
-    assert_eq!(verdicts(7), verdicts(7));
-    assert_ne!(verdicts(7), verdicts(8));
+    let masks = |seed| rank(&RandomAfcc::new(seed), &network, &analysis).connections;
+    assert_eq!(masks(7), masks(7));
+    assert_ne!(masks(7), masks(8));
     let only = rank(&RandomAfcc::new(7).layers(["fc"]), &network, &analysis).connections;
-    assert_eq!(only["fc"], verdicts(7)["fc"]);
+    assert_eq!(only["fc"], masks(7)["fc"]);
 }
 
 #[test]
@@ -201,10 +217,10 @@ fn magnitude_connections_like_a_plan_keep_as_many() {
         let (network, analysis) = analysed(&Small::new(1, false), &AnalyzeConfig::new());
         let made = planner.plan(&network, &analysis, &Afcc::new()).unwrap();
         for control in [MagnitudeConnections::l1().like(&made), MagnitudeConnections::l2().like(&made)] {
-            let verdicts = rank(&control, &network, &analysis).connections;
-            assert!(!verdicts.is_empty());
-            for (path, verdict) in verdicts {
-                assert_eq!(verdict.kept() as u64, made.layer(&path).unwrap().connections_after, "{path}");
+            let masks = rank(&control, &network, &analysis).connections;
+            assert!(!masks.is_empty());
+            for (path, mask) in masks {
+                assert_eq!(mask.kept() as u64, made.layer(&path).unwrap().connections_after, "{path}");
             }
         }
     }
@@ -215,8 +231,7 @@ fn sfp_ranking_is_its_formula() {
     let model = Small::new(1, false);
     let (network, analysis) = analysed(&model, &AnalyzeConfig::new());
     let scores = rank(&SfpRanking::new(), &network, &analysis).filters;
-    for (path, weight) in [("first", numbers(model.first.weight.val())), ("second", numbers(model.second.weight.val()))]
-    {
+    for (path, weight) in [("first", values(model.first.weight.val())), ("second", values(model.second.weight.val()))] {
         let filters = &analysis.layer(path).unwrap().performance;
         let labels = sets(&analysis, path);
         let norms: Vec<f64> =

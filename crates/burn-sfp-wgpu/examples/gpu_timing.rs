@@ -1,8 +1,8 @@
-//! Kernel-sparse against dense convolution on one wgpu device: 3x3, padding 1, 512 to 512 channels.
+//! Measures the sparse convolution and Burn's dense convolution on one wgpu device: 3x3, padding 1, 512 to 512 channels.
 //!
-//! `cargo run --release -p burn-sfp-wgpu --example gpu_timing`. Every time is that of a call and of the reading of its
-//! whole output, the least of several. Burn's dense convolution is the one that this build's features choose
-//! (without autotuning: its direct kernel).
+//! `cargo run --release -p burn-sfp-wgpu --example gpu_timing`. Every time is the shortest of several, each for a call and
+//! the reading of its whole output. The features of the build choose Burn's dense convolution (without autotuning, its
+//! direct kernel).
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
-use burn_sfp_wgpu::{ConvGeometry, DevicePattern};
+use burn_sfp_wgpu::{ConvGeometry, DevicePattern, KernelPattern};
 use burn_sfp_wgpu::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,10 +19,10 @@ const CHANNELS: usize = 512;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let geometry = ConvGeometry { stride: [1, 1], padding: [[1, 1]; 2], dilation: [1, 1], groups: 1 };
+    let geometry = ConvGeometry { padding: [[1, 1]; 2], ..ConvGeometry::default() };
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let weight = random::<4>(&mut rng, [CHANNELS, CHANNELS, 3, 3], &device);
-    println!("map batch  gone   dense ms  sparse ms  ratio   grad input ms  grad values ms");
+    println!("map batch pruned  dense ms  sparse ms  ratio   grad input ms  grad values ms");
     for side in [4, 8] {
         for batch in [1, 64] {
             let shape = [batch, CHANNELS, side, side];
@@ -33,15 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let y = conv2d(x.clone(), weight.clone(), None, options);
                 look(y)
             });
-            for gone in [0.75, 0.9, 0.95] {
-                let (mut offsets, mut inputs) = (vec![0_u32], Vec::new());
-                for _ in 0..CHANNELS {
-                    inputs.extend((0..CHANNELS as u32).filter(|_| rng.random_range(0.0..1.0) >= gone));
-                    offsets.push(inputs.len() as u32);
-                }
+            for pruned in [0.75, 0.9, 0.95] {
+                let pattern = KernelPattern::from_fn(CHANNELS, CHANNELS, |_, _| rng.random_range(0.0..1.0) >= pruned);
                 let cube = primitive(x.clone());
-                let pattern = DevicePattern::upload(&cube.device, CHANNELS, 1, &offsets, &inputs)?;
-                let values = primitive(random::<3>(&mut rng, [inputs.len(), 3, 3], &device));
+                let pattern = DevicePattern::upload(&cube.device, &pattern, 1)?;
+                let values = primitive(random::<3>(&mut rng, [pattern.kernels(), 3, 3], &device));
                 let sparse = least(repeats, || {
                     read::<4>(sparse_conv2d(cube.clone(), values.clone(), None, &pattern, &geometry).unwrap())
                 });
@@ -55,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 });
                 println!(
                     "{side}x{side} {batch:5}  {:.0} % {dense:10.2} {sparse:10.2} {:6.1} {input:15.2} {kernels:15.2}",
-                    100.0 * gone,
+                    100.0 * pruned,
                     dense / sparse
                 );
             }
@@ -73,17 +69,17 @@ fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
     tensor.try_into_primitive::<CubeBackend>().expect("a tensor of the wgpu device")
 }
 
-/// Reads all of a tensor, so that all of it has been computed.
+/// Reads a whole tensor, so that all of it is computed; see [`look`].
 fn read<const D: usize>(tensor: CubeTensor) -> usize {
     look(Tensor::<D>::from_primitive::<CubeBackend>(tensor))
 }
 
-/// Looks at every byte: data may be fetched from the device only when it is looked at.
+/// Returns the number of nonzero bytes; it reads every byte, since data may be copied from the device only on access.
 fn look<const D: usize>(tensor: Tensor<D>) -> usize {
     tensor.into_data().as_bytes().iter().filter(|&&byte| byte != 0).count()
 }
 
-/// The least time of a call in milliseconds, after two that do not count.
+/// Returns the shortest time of a call in milliseconds, after two calls that are not measured.
 fn least(repeats: usize, mut call: impl FnMut() -> usize) -> f64 {
     let time = |_| {
         let start = Instant::now();

@@ -1,40 +1,44 @@
-//! Class sums: the one sweep over the samples that the performance matrices need.
+//! Class sums: the sums of the activations of each class label.
 //!
-//! The single-filter performance matrix is linear in the activations, so it needs only the mean activation of
-//! each label (Tzach et al. 2025, Phys. Rev. E 111, 065307; METHOD section 2). The host sorts the samples by
-//! label; a thread owns one column (f, s), or four neighbours, of one label and adds that label's samples in
-//! their order in the batch, in a register, then writes once. Every activation is read once, no two threads
-//! write one number, and the result is the same bit for bit from run to run.
+//! The single-filter performance matrix is linear in the activations, so it needs only the mean activation of each label
+//! (`docs/method.md`, section 2; Tzach et al. 2025, Phys. Rev. E 111, 065307). The host groups the samples by label. A
+//! thread owns one column (f, s), or four neighbouring columns, of one label; it adds that label's samples in a register,
+//! in their order in the batch, and writes the sum once. Every activation is read once, no two threads write the same
+//! element, and the result has the same bits from run to run.
+
+use std::ops::Range;
 
 use burn_backend::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::GpuError;
-use crate::device::{buffer, checked, contiguous, elements, empty, float_type, grid, guarded, slice, units, upload};
-use crate::error::{dims, expect_f32, expect_len, same_device};
+use burn_sfp_kernels::{KernelError, SamplesByLabel, expect_labels, expect_len};
 
-/// Threads below which a thread takes one column instead of four.
+use crate::GpuError;
+use crate::device::{Buffer, RowMajor, checked, float_type, grid, guarded, threads};
+use crate::error::{dims, expect_f32, same_device};
+
+/// Fewest threads, with four columns each, at which a thread owns four columns instead of one.
 const ENOUGH_THREADS: usize = 1 << 15;
 
 /// Adds a batch of activations to the sums of their labels: `sums[labels[n], f, s] += acts[n, f, s]`.
 ///
-/// * `acts`: `[N, F, S]`, the layer's output for N samples, F filters, S positions; f32, f16 or bf16 (where the
-///   device reads it), any strides (row-major is fastest, others are copied first);
+/// * `acts`: `[N, F, S]`, the layer's output for N samples, F filters, S positions; f32, f16 or bf16 (if the
+///   device supports it), any strides (row-major is fastest, others are copied first);
 /// * `labels`: N labels below `classes`;
-/// * `sums`: `[C, F, S]` in f32, the running sums, or `None` for zeros. Overwritten in place when nothing else
-///   refers to them.
+/// * `sums`: `[C, F, S]` in f32, the running sums, or `None` for zeros; overwritten in place when nothing else refers
+///   to their memory;
+/// * result: the new sums, `[C, F, S]` in f32, row-major.
 ///
-/// Gives the new sums, `[C, F, S]` in f32, row-major. A label's samples of this batch are added in f32 first, and
-/// their sum to the running sum then. Source: Tzach et al. 2025, Phys. Rev. E 111, 065307 (METHOD section 2, the
-/// class means before division by the number of samples). Non-finite activations go into the sums as they are.
+/// The samples of a label in this batch are added in f32, and the result is added to the running sum. These are the
+/// class means of `docs/method.md`, section 2, before the division by the number of samples (Tzach et al. 2025, Phys.
+/// Rev. E 111, 065307). Infinite activations and NaN are added like any other value.
 ///
 /// # Errors
-/// [`GpuError::Shape`], [`GpuError::Label`], [`GpuError::Dtype`] and [`GpuError::OtherDevice`] for wrong
-/// arguments, before anything is launched; [`GpuError::OutOfMemory`] and [`GpuError::Device`] when the runtime
-/// refuses an allocation or the kernel. The kernel itself runs later: a device lost while it runs shows at the
-/// read of the sums.
+/// [`GpuError::Argument`], [`GpuError::Dtype`] and [`GpuError::OtherDevice`] for wrong arguments, before anything is
+/// launched; [`GpuError::OutOfMemory`] and [`GpuError::Device`] when the runtime rejects an allocation or the kernel.
+/// The kernel runs later: a device that is lost while it runs is reported when the sums are read.
 ///
 /// # Example
 /// ```
@@ -61,120 +65,104 @@ pub fn class_sums(
     classes: usize,
     sums: Option<CubeTensor>,
 ) -> Result<CubeTensor, GpuError> {
-    class_sums_by(acts, labels, classes, sums, None)
-}
-
-/// [`class_sums`] with a given number of columns a thread, 1 or 4.
-fn class_sums_by(
-    acts: CubeTensor,
-    labels: &[usize],
-    classes: usize,
-    sums: Option<CubeTensor>,
-    columns: Option<usize>,
-) -> Result<CubeTensor, GpuError> {
     let [samples, filters, positions] = dims("axes of the activations", &acts)?;
     let element = float_type("activations", &acts)?;
-    expect_len("labels, one a sample", samples, labels.len())?;
-    if let Some((index, &label)) = labels.iter().enumerate().find(|(_, l)| **l >= classes) {
-        return Err(GpuError::Label { index, label, classes });
-    }
+    expect_labels(labels, samples, classes)?;
+    let shape = [classes, filters, positions];
     if let Some(sums) = &sums {
-        let shape: [usize; 3] = dims("axes of the sums", sums)?;
-        expect_len("classes of the sums", classes, shape[0])?;
-        expect_len("filters of the sums", filters, shape[1])?;
-        expect_len("positions of the sums", positions, shape[2])?;
+        let found: [usize; 3] = dims("axes of the sums", sums)?;
+        expect_len("classes of the sums", classes, found[0])?;
+        expect_len("filters of the sums", filters, found[1])?;
+        expect_len("positions of the sums", positions, found[2])?;
         expect_f32("sums", sums)?;
         same_device("sums", &acts, sums)?;
     }
+    guarded(|| add(acts, labels, shape, sums, element))
+}
+
+/// Adds the batch on the device, once the arguments are checked.
+fn add(
+    acts: CubeTensor,
+    labels: &[usize],
+    shape: [usize; 3],
+    sums: Option<CubeTensor>,
+    element: ElemType,
+) -> Result<CubeTensor, GpuError> {
+    let [classes, filters, positions] = shape;
     let plane = filters * positions;
-    guarded(|| {
-        let fresh = sums.is_none();
-        let sums = match sums.map(contiguous) {
-            None => empty(&acts, [classes, filters, positions], DType::F32)?,
-            Some(sums) if plane == 0 || samples == 0 || sums.can_mut() => sums,
-            Some(sums) => sums.copy(),
-        };
-        if plane == 0 {
-            return checked(sums);
-        }
-        // Labels and samples are 32-bit numbers on the device.
-        let most = u32::MAX as usize;
-        if let Some(found) = [classes, samples].into_iter().find(|&count| count > most) {
-            return Err(GpuError::Shape { what: "classes and samples at most", expected: most, found });
-        }
-        let groups = Groups::new(labels, classes, fresh);
-        if groups.count == 0 {
-            return checked(sums);
-        }
-        let acts = contiguous(acts);
-        let client = &acts.client;
-        let width = match columns {
-            Some(width) => width,
-            None if plane.is_multiple_of(4) && plane / 4 * groups.count >= ENOUGH_THREADS => 4,
-            None => 1,
-        };
-        let columns = plane / width;
-        let cube = units(client, 256);
-        let order = upload(client, &groups.order);
-        let bounds = upload(client, &groups.bounds);
-        // SAFETY: a thread's column is below `columns`, `order` holds samples and `bounds` labels and ranges of `order`.
-        unsafe {
-            class_sums_kernel::launch_unchecked(
-                client,
-                grid(client, columns.div_ceil(cube as usize), groups.count),
-                CubeDim::new_1d(cube),
-                acts.required_address_type().max(AddressType::from_len(elements(&sums))),
-                width,
-                buffer(&acts),
-                slice(&order, groups.order.len()),
-                slice(&bounds, groups.bounds.len()),
-                buffer(&sums),
-                columns,
-                groups.count,
-                fresh,
-                element,
-            );
-        }
-        checked(sums)
-    })
-}
-
-/// The samples sorted by label.
-struct Groups {
-    /// Every label's samples in ascending order, label after label.
-    order: Vec<u32>,
-    /// For every group: label, start and end in `order`.
-    bounds: Vec<u32>,
-    count: usize,
-}
-
-impl Groups {
-    /// Of every label, or of those that have samples.
-    fn new(labels: &[usize], classes: usize, every: bool) -> Self {
-        let mut order: Vec<u32> = (0..labels.len() as u32).collect();
-        order.sort_by_key(|&sample| labels[sample as usize]); // stable
-        let mut bounds = Vec::new();
-        let mut start = 0;
-        let mut push = |label: usize, start: usize, end: usize| {
-            bounds.extend([label as u32, start as u32, end as u32]);
-        };
-        if every {
-            for label in 0..classes {
-                let length = order[start..].iter().take_while(|&&sample| labels[sample as usize] == label).count();
-                push(label, start, start + length);
-                start += length;
-            }
-        } else {
-            for group in order.chunk_by(|&a, &b| labels[a as usize] == labels[b as usize]) {
-                push(labels[group[0] as usize], start, start + group.len());
-                start += group.len();
-            }
-        }
-        let count = bounds.len() / 3;
-        Self { order, bounds, count }
+    let fresh = sums.is_none();
+    let sums = match sums {
+        None => RowMajor::uninitialized(&acts, shape, DType::F32)?,
+        Some(sums) if plane == 0 || labels.is_empty() => RowMajor::new(sums)?,
+        Some(sums) => RowMajor::new(sums)?.exclusive()?,
+    };
+    if plane == 0 {
+        return checked(sums);
     }
+    // Labels and samples are 32-bit integers on the device.
+    let most = u32::MAX as usize;
+    if let Some(found) = [classes, labels.len()].into_iter().find(|&count| count > most) {
+        let what = "classes or samples, at most 2^32 - 1 on the device";
+        return Err(KernelError::Shape { what, expected: most, found }.into());
+    }
+    let grouped = SamplesByLabel::new(labels);
+    let bounds = bounds(&grouped, classes, fresh);
+    let groups = bounds.len() / 3;
+    if groups == 0 {
+        return checked(sums);
+    }
+    let acts = RowMajor::new(acts)?;
+    let client = &acts.client;
+    let width = if plane.is_multiple_of(4) && plane / 4 * groups >= ENOUGH_THREADS { 4 } else { 1 };
+    let columns = plane / width;
+    let cube = threads(client, 256);
+    let order: Vec<u32> = grouped.order().iter().map(|&sample| sample as u32).collect();
+    // SAFETY: the kernel uses columns below `columns` = F * S / width, samples of `order`, which are below N, and labels
+    // of `bounds`, which are below C. So it reads `acts`, N * F * S elements, and writes `sums`, C * F * S elements, within
+    // their lengths. The ranges of `bounds` are ranges of `order`.
+    unsafe {
+        class_sums_kernel::launch_unchecked(
+            client,
+            grid(client, columns.div_ceil(cube as usize), groups),
+            CubeDim::new_1d(cube),
+            acts.required_address_type().max(AddressType::from_len(sums.elements())),
+            width,
+            acts.arg(),
+            Buffer::upload(client, &order).arg(),
+            Buffer::upload(client, &bounds).arg(),
+            sums.arg(),
+            columns,
+            groups,
+            fresh,
+            element,
+        );
+    }
+    checked(sums)
 }
 
+/// Returns label, start and end in [`SamplesByLabel::order`] of every group: of all labels below `classes` with `all`,
+/// else of the labels that have samples.
+fn bounds(grouped: &SamplesByLabel, classes: usize, all: bool) -> Vec<u32> {
+    let group = |label: usize, range: &Range<usize>| [label as u32, range.start as u32, range.end as u32];
+    let mut ranges = grouped.ranges().iter();
+    if !all {
+        return ranges.flat_map(|(label, range)| group(*label, range)).collect();
+    }
+    let mut next = ranges.next();
+    let mut bounds = Vec::with_capacity(3 * classes);
+    for label in 0..classes {
+        match next {
+            Some((found, range)) if *found == label => {
+                bounds.extend(group(label, range));
+                next = ranges.next();
+            }
+            _ => bounds.extend(group(label, &(0..0))),
+        }
+    }
+    bounds
+}
+
+/// Adds the samples of a label to one column (or vector of columns) per thread and step.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn class_sums_kernel<E: Numeric, N: Size>(
     acts: &[Vector<E, N>],
@@ -194,7 +182,7 @@ fn class_sums_kernel<E: Numeric, N: Size>(
             let mut next = bounds[3 * group + 1] as usize;
             let end = bounds[3 * group + 2] as usize;
             let mut sum = Vector::<f32, N>::new(0.0f32);
-            // Four loads under way at once, added in order.
+            // Four loads are in flight at once; the values are added in order.
             while next + 4 <= end {
                 let a = acts[order[next] as usize * columns + column];
                 let b = acts[order[next + 1] as usize * columns + column];

@@ -1,32 +1,32 @@
-//! GPU kernels of `burn-sfp`, written with CubeCL: one source for wgpu, Vulkan, CUDA and every other CubeCL
-//! runtime of Burn.
+//! GPU kernels of `burn-sfp`, written with CubeCL: one source for wgpu, Vulkan, CUDA and every other CubeCL runtime of
+//! Burn.
 //!
-//! | job | function | source |
+//! | task | items | source |
 //! | --- | --- | --- |
-//! | add a batch's activations to the sums of their labels | [`class_sums`] | METHOD 2 |
-//! | largest element and Boolean matrix of every filter | [`filter_performances`] | METHOD 2, 3 |
-//! | a convolution of which most kernels are gone, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`] over a [`DevicePattern`] | METHOD 4 |
+//! | add a batch of activations to the sums of their labels | [`class_sums`] | section 2 |
+//! | compute largest element and Boolean matrix of every filter | [`filter_performances`], [`PackedPerformances`] | sections 2, 3 |
+//! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`DevicePattern`], [`KernelPattern`], [`ConvGeometry`] | section 4 |
 //!
-//! METHOD is the project's summary of Y. Tzach et al., "Advanced deep architecture pruning using single-filter
-//! performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
+//! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
+//! architecture pruning using single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
 //!
-//! The kernels take and give [`CubeTensor`]s, which are what Burn's tensors are on those runtimes. None uses an
-//! atomic operation: every number is added up in a fixed order, so the same device gives the same bits from run
-//! to run. Sums are in single precision, where the CPU's (`burn-sfp-ndarray`) are in double precision.
+//! The kernels take and return [`CubeTensor`]s, the primitives of Burn's tensors on these runtimes. They use no atomic
+//! operations: every element is summed in a fixed order, so a device gives the same bits from run to run. Sums are in
+//! single precision; those of the CPU kernels (`burn-sfp-ndarray`) are in double precision.
 //!
-//! # Errors and when they show
-//! Wrong arguments are reported as [`GpuError`] before anything is launched. A kernel is launched and the
-//! function returns; the device works later. A function does wait for the runtime to accept its allocations and
-//! kernels, and reports what it refuses ([`GpuError::OutOfMemory`], [`GpuError::Device`]); panics of the runtime
-//! become the same errors (the panic hook still prints them). A device lost while it works shows in the next
-//! function that reads: here [`filter_performances`], elsewhere the reading of a tensor's data.
+//! # Errors and when they are reported
+//! Wrong arguments are reported as [`GpuError`] before anything is launched. A function launches its kernels and returns;
+//! the device works later. The function waits until the runtime has accepted its allocations and kernels, and reports
+//! those that it rejects ([`GpuError::OutOfMemory`], [`GpuError::Device`]). Panics of the runtime become the same errors;
+//! the panic hook still prints them. A device that is lost while it works is reported by the next function that reads:
+//! [`filter_performances`], or the reading of a tensor's data.
 //!
 //! # Features
 //! * `vulkan`: SPIR-V instead of WGSL for wgpu's Vulkan devices;
 //! * `cuda`: the CUDA runtime.
 //!
 //! # Example
-//! From a batch of activations to what each filter recognises:
+//! From a batch of activations to the labels that each filter recognizes:
 //! ```
 //! use burn::tensor::Tensor;
 //! use burn_cubecl::CubeBackend;
@@ -44,7 +44,7 @@
 //! let counts = Tensor::<3>::from_data([[[1.0]], [[2.0]], [[1.0]]], &device);
 //! let means = Tensor::<3>::from_primitive::<CubeBackend>(sums) / counts;
 //!
-//! // The readout: filter 0 speaks for labels 0 and 1, filter 1 for label 2. [F, S, C]
+//! // The readout [F, S, C]: filter 0 adds to the outputs of labels 0 and 1, filter 1 to that of label 2.
 //! let readout = Tensor::<3>::from_data([[[1.0, 1.0, -1.0]], [[-1.0, -1.0, 1.0]]], &device);
 //! let means = means.try_into_primitive::<CubeBackend>().unwrap();
 //! let readout = readout.try_into_primitive::<CubeBackend>().unwrap();
@@ -63,7 +63,8 @@ mod sparse;
 
 pub use burn_cubecl::CubeDevice;
 pub use burn_cubecl::tensor::CubeTensor;
+pub use burn_sfp_kernels::{ConvGeometry, KernelError, KernelPattern};
 pub use class_sums::class_sums;
 pub use error::GpuError;
 pub use performance::{PackedPerformances, filter_performances};
-pub use sparse::{ConvGeometry, DevicePattern, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
+pub use sparse::{DevicePattern, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};

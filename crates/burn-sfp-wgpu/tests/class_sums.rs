@@ -1,15 +1,15 @@
-//! Class sums against a loop in double precision.
+//! Tests of the class sums against a loop in double precision.
 
 mod common;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_backend::ops::FloatTensorOps;
 use burn_cubecl::CubeBackend;
-use burn_sfp_wgpu::{GpuError, class_sums};
+use burn_sfp_wgpu::{GpuError, KernelError, class_sums};
 use common::{assert_close, bits, cube, cube_device, device, download, random, rng, tensor, upload};
 use rand::RngExt;
 
-/// Sums and sums of absolute values.
+/// Returns each sum and the sum of the absolute values of its terms.
 fn reference(acts: &[f32], [n, f, s]: [usize; 3], labels: &[usize], start: &[f32]) -> Vec<(f64, f64)> {
     let mut sums: Vec<(f64, f64)> = start.iter().map(|&v| (f64::from(v), f64::from(v.abs()))).collect();
     for sample in 0..n {
@@ -39,7 +39,7 @@ fn matches_the_plain_loop() {
         (4, [9, 300, 4], 2),
         (5, [0, 3, 4], 2),
         (6, [5, 0, 4], 2),
-        (7, [40, 512, 16], 20), // enough columns for four a thread
+        (7, [40, 512, 16], 20), // enough columns for four per thread
     ] {
         let [n, f, s] = shape;
         let acts = random(n * f * s, seed);
@@ -50,7 +50,7 @@ fn matches_the_plain_loop() {
         assert_close(&found, &reference(&acts, shape, &labels, &zeros), &format!("{shape:?}"));
         assert_eq!(bits(&found), bits(&download::<3>(run())), "{shape:?} twice");
 
-        // Running sums, owned by nobody else and by somebody else.
+        // Running sums that nothing else refers to, and running sums that are shared.
         let start = random(classes * f * s, !seed);
         let expected = reference(&acts, shape, &labels, &start);
         let sums = upload(&start, [classes, f, s], &device);
@@ -86,7 +86,7 @@ fn half_precision_is_summed_in_single() {
     let values = random(n * f * s, 5);
     let data = TensorData::new(values, [n, f, s]);
     for dtype in [DType::F16, DType::BF16] {
-        // Converted on the host: the device may not even have the type.
+        // Converted on the host, since the device may not support the type.
         let half = data.clone().convert_dtype(dtype);
         let values = half.clone().convert::<f32>().try_to_vec::<f32>().unwrap();
         let acts = CubeBackend::float_from_data(half, &cube_device(&device));
@@ -101,7 +101,7 @@ fn half_precision_is_summed_in_single() {
 }
 
 #[test]
-fn non_finite_activations_stay() {
+fn non_finite_activations_are_kept() {
     let Some(device) = device() else { return };
     let acts = [1.0, f32::INFINITY, 2.0, 1.0, 3.0, f32::NAN];
     let sums = download::<3>(class_sums(upload(&acts, [2, 1, 3], &device), &[0, 0], 2, None).unwrap());
@@ -115,22 +115,31 @@ fn errors() {
     let Some(device) = device() else { return };
     let acts = || upload(&[1.0; 24], [3, 2, 4], &device);
     let label = class_sums(acts(), &[0, 2, 7], 2, None).unwrap_err();
-    assert_eq!(label, GpuError::Label { index: 1, label: 2, classes: 2 });
-    assert!(matches!(class_sums(acts(), &[0, 1], 2, None), Err(GpuError::Shape { expected: 3, found: 2, .. })));
+    assert_eq!(label, KernelError::Label { index: 1, label: 2, classes: 2 }.into());
+    assert!(matches!(
+        class_sums(acts(), &[0, 1], 2, None),
+        Err(GpuError::Argument(KernelError::Shape { expected: 3, found: 2, .. }))
+    ));
     for wrong in [[1, 2, 4], [2, 3, 4], [2, 2, 5]] {
         let sums = upload(&vec![0.0; wrong.iter().product()], wrong, &device);
-        assert!(matches!(class_sums(acts(), &[0, 1, 1], 2, Some(sums)), Err(GpuError::Shape { .. })));
+        assert!(matches!(
+            class_sums(acts(), &[0, 1, 1], 2, Some(sums)),
+            Err(GpuError::Argument(KernelError::Shape { .. }))
+        ));
     }
     let flat = upload(&[1.0; 24], [24], &device);
-    assert!(matches!(class_sums(flat, &[0], 2, None), Err(GpuError::Shape { expected: 3, found: 1, .. })));
+    assert!(matches!(
+        class_sums(flat, &[0], 2, None),
+        Err(GpuError::Argument(KernelError::Shape { expected: 3, found: 1, .. }))
+    ));
     let int = Tensor::<3, burn::tensor::Int>::zeros([3, 2, 4], &device);
     let int = int.try_into_primitive::<CubeBackend>().unwrap();
     assert!(matches!(class_sums(int, &[0, 1, 1], 2, None), Err(GpuError::Dtype { .. })));
-    assert!(matches!(class_sums(acts(), &[0, 0, 0], 0, None), Err(GpuError::Label { .. })));
+    assert!(matches!(class_sums(acts(), &[0, 0, 0], 0, None), Err(GpuError::Argument(KernelError::Label { .. }))));
 }
 
 #[test]
-fn too_little_memory_is_an_error_and_the_device_lives_on() {
+fn lack_of_memory_is_an_error_and_the_device_remains_usable() {
     let Some(device) = device() else { return };
     let acts = || upload(&[1.0; 1 << 14], [1, 1 << 7, 1 << 7], &device);
     let error = class_sums(acts(), &[5], 1 << 24, None).unwrap_err(); // a terabyte

@@ -1,14 +1,14 @@
-//! Largest elements and Boolean matrices against double precision and against the kernels of the CPU.
+//! Tests of largest elements and Boolean matrices against double precision and against the CPU kernels.
 
 mod common;
 
 use burn_sfp_ndarray::boolean_matrices;
-use burn_sfp_wgpu::{GpuError, PackedPerformances, filter_performances};
+use burn_sfp_wgpu::{GpuError, KernelError, PackedPerformances, filter_performances};
 use common::{bits, cube, device, random, tensor, upload};
 use ndarray::ArrayView3;
 use proptest::prelude::*;
 
-/// `[C, F, S]` and `[F, S, C]`.
+/// Computes the filters for means `[C, F, S]` and a readout `[F, S, C]`.
 fn run(
     device: &burn::tensor::Device,
     means: &[f32],
@@ -21,7 +21,7 @@ fn run(
     filter_performances(means, readout, threshold, chunk).unwrap()
 }
 
-/// Compares with the definition in double precision, and with the CPU's bits; gives the number of ones.
+/// Compares with the definition in double precision and with the CPU's bits; returns the number of elements that are 1.
 fn compare(found: &PackedPerformances, means: &[f32], readout: &[f32], [c, f, s]: [usize; 3], threshold: f64) -> usize {
     let row_words = c.div_ceil(32);
     assert_eq!((found.max.len(), found.near.len(), found.words.len()), (f, f, f * c * row_words));
@@ -51,7 +51,7 @@ fn compare(found: &PackedPerformances, means: &[f32], readout: &[f32], [c, f, s]
         if max <= 1e-5 * size {
             continue; // rounding decides whether it is silent
         }
-        // What rounding of the sums can move an element by.
+        // The distance by which rounding of the sums may move an element.
         let rounding = 1e-6 * size / max;
         let within = |p: f64, band: f64| (p / max - threshold).abs() <= band;
         let slack = |p: f64| within(p, 1e-5 + rounding);
@@ -130,7 +130,7 @@ fn any_strides() {
 #[test]
 fn the_comparison_is_strict_and_near_counts() {
     let Some(device) = device() else { return };
-    // P = [4, 1; 1 + ulp, 1 + 2e-5] and the cut at 1: exactly on it, just above it, above it.
+    // P = [4, 1; 1 + ulp, 0.25 + ulp] and the cut at 1: P[0][1] is exactly on it, P[1][0] just above it.
     let readout = [4.0, 1.0];
     let means = [1.0, 0.25_f32.next_up()];
     let found = run(&device, &means, &readout, [2, 1, 1], 0.25, None);
@@ -140,7 +140,7 @@ fn the_comparison_is_strict_and_near_counts() {
 }
 
 #[test]
-fn nothing_is_recognised_without_a_positive_finite_maximum() {
+fn nothing_is_recognized_without_a_positive_finite_maximum() {
     let Some(device) = device() else { return };
     let (c, f) = (5, 7);
     let values = [0.0, -0.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1.0];
@@ -179,12 +179,14 @@ fn errors() {
     for (wrong, expected, found) in [([2, 2, 4], 3, 2), ([3, 1, 4], 2, 1), ([3, 2, 5], 4, 5)] {
         let readout = upload(&vec![0.0; wrong.iter().product()], wrong, &device);
         let error = filter_performances(means(), readout, 0.3, None).unwrap_err();
-        assert!(matches!(error, GpuError::Shape { expected: e, found: f, .. } if e == expected && f == found));
+        assert!(
+            matches!(error, GpuError::Argument(KernelError::Shape { expected: e, found: f, .. }) if e == expected && f == found)
+        );
     }
     let readout = || upload(&[0.0; 24], [3, 2, 4], &device);
     for threshold in [f64::NAN, f64::INFINITY] {
         let error = filter_performances(means(), readout(), threshold, None);
-        assert!(matches!(error, Err(GpuError::Threshold { .. })));
+        assert!(matches!(error, Err(GpuError::Argument(KernelError::Threshold { .. }))));
     }
     let half = cube(tensor(&[0.0; 24], [3, 2, 4], &device).cast(burn::tensor::DType::F16));
     assert!(matches!(filter_performances(means(), half, 0.3, None), Err(GpuError::Dtype { .. })));

@@ -1,9 +1,15 @@
-//! What every filter of a trained Burn network recognises, and a smaller network by it.
+//! Measures what each filter of a trained Burn network recognises, and makes the network smaller by it.
 //!
-//! - [`core`]: the analysis (single-filter performance) over Burn modules.
-//! - [`nn`]: layers in the place of Burn's, that can lose heads, connections, or a normalisation's work.
-//! - [`prune`]: policies, plans, rewriting, fine-tuning.
-//! - [`prelude`]: what most users need.
+//! The method is single-filter performance (Y. Tzach et al., "Advanced deep architecture pruning using single-filter performance",
+//! Physical Review E 111, 065307, 2025, arXiv 2501.12880).
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`prelude`] | what most users need |
+//! | [`core`] | the analysis: calibration data, readouts, performance matrices |
+//! | [`prune`] | policies, plans, rewriting, fine-tuning |
+//! | [`graph`] | the captured network: layers, channels, multiply-adds, latency |
+//! | [`nn`] | layers that can lose heads or connections; all that a deployed model needs |
 //!
 //! # Example
 //! ```
@@ -14,9 +20,10 @@
 //! #[derive(Module, Debug)]
 //! struct Mlp { hidden: Linear, classifier: Linear }
 //!
-//! impl SfpModule for Mlp {
-//!     type Input = Tensor<2>;
-//!     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+//! impl GraphModule for Mlp {
+//!     type Inputs = Tensor<2>;
+//!     type Outputs = Tensor<2>;
+//!     fn run(&self, x: Tensor<2>) -> Tensor<2> {
 //!         self.classifier.forward(burn::tensor::activation::relu(self.hidden.forward(x)))
 //!     }
 //! }
@@ -34,24 +41,38 @@
 //! let smaller: Mlp = pruned.model;
 //! # Ok::<(), PruneError>(())
 //! ```
+//!
+//! # Features
+//! | feature | device |
+//! | --- | --- |
+//! | `flex` (default) | `Device::flex()`, Burn's current CPU backend |
+//! | `ndarray` (default) | `Device::ndarray()`, Burn's older CPU backend |
+//! | `wgpu` | GPUs, through wgpu |
+//! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
+//! | `cuda` | NVIDIA's GPUs, through CUDA |
 
 pub use burn_sfp_core as core;
-pub use burn_sfp_core::nn;
+pub use burn_sfp_graph as graph;
+pub use burn_sfp_nn as nn;
 pub use burn_sfp_prune as prune;
 
-/// What most users need.
+/// The types and functions that most users need, for `use burn_sfp::prelude::*`.
 pub mod prelude {
-    pub use burn_sfp_core::latency::{LatencyConfig, LatencyTable};
-    pub use burn_sfp_core::nn::{FoldBatchNorm, HeadAttention, SparseConv2d, SparseLinear};
     pub use burn_sfp_core::{
-        Analysis, AnalyzeConfig, Batch, BatchIter, Calibration, FnCalibration, GradientConfig, GraphModule, Grid,
-        InputMapper, LoaderCalibration, ModuleInput, Progress, Readout, Scope, SfpError, SfpModule, Shrink, Silent,
-        TensorCalibration, analyze, analyze_network,
+        Analysis, Analyze, AnalyzeConfig, Batch, BatchIter, Calibration, DataError, FnCalibration, GradientConfig,
+        Grid, LoaderCalibration, NoProgress, Progress, Readout, SfpError, SfpModule, TensorCalibration, analyze,
+        analyze_network,
+    };
+    pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
+    pub use burn_sfp_graph::{GraphError, GraphModule, InputMapper, ModuleInput, Network};
+    pub use burn_sfp_nn::{
+        FoldBatchNorm, FoldBatchNormConfig, HeadAttention, HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope,
+        Shrink, SparseConv2d, SparseConv2dConfig, SparseLinear, SparseLinearConfig,
     };
     pub use burn_sfp_prune::{
-        Afcc, Blocks, Budget, Connections, FineTuneConfig, FoldMeans, Magnitude, MagnitudeConnections, Planner,
-        PolicyContext, PruneError, PrunePlan, Pruned, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking,
-        Smaller, Sparse, SparseConfig, SparseForm, SplitModule, densify, fine_tune, fine_tune_split, fold_batch_norms,
-        sparsify,
+        Afcc, BiasCorrection, Budget, Connections, FineTuneConfig, GroupCut, Magnitude, MagnitudeConnections,
+        OptimizerConfig, Planner, PolicyContext, PruneError, PrunePlan, Pruned, PrunedModule, Pruner, RandomAfcc,
+        Ranking, RankingPolicy, RemovalState, Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat, SplitModule,
+        StopRule, densify, fine_tune, fine_tune_split, fold_batch_norms, sparsify,
     };
 }

@@ -6,7 +6,7 @@ use burn::nn::pool::{MaxPool1d, MaxPool1dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig1d};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 /// Configuration of an [`Audio`].
 #[derive(Config, Debug)]
@@ -80,10 +80,11 @@ pub struct Audio {
     pub head: Linear,
 }
 
-impl SfpModule for Audio {
-    type Input = Tensor<3>;
+impl GraphModule for Audio {
+    type Inputs = Tensor<3>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, sound: Tensor<3>) -> Tensor<2> {
+    fn run(&self, sound: Tensor<3>) -> Tensor<2> {
         let mut x = sound;
         for (index, group) in self.groups.iter().enumerate() {
             if index > 0 {
@@ -141,13 +142,7 @@ mod tests {
 
     #[test]
     fn tiny_runs() {
-        let device = Device::flex();
-        let model = AudioConfig::tiny().init(&device);
-        for samples in [1, 3] {
-            let sound = Tensor::random([samples, 1, 512], burn::tensor::Distribution::Default, &device);
-            let logits = model.logits(sound);
-            assert_eq!(logits.dims(), [samples, 10]);
-            assert!(logits.is_finite().all().into_scalar::<bool>());
-        }
+        let model = AudioConfig::tiny().init(&Device::flex());
+        crate::testing::runs(|x| model.run(x), [1, 1, 512], [1, 10]);
     }
 }

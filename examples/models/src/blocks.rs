@@ -1,9 +1,9 @@
 //! What many of the networks are made of.
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNormConfig, PaddingConfig2d};
+use burn::nn::{BatchNormConfig, LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::prelude::*;
-use burn_sfp::core::nn::FoldBatchNorm;
+use burn_sfp::nn::FoldBatchNorm;
 use burn_sfp::prelude::Shrink;
 
 /// A convolution without bias, padded by half its kernel, and batch normalisation.
@@ -57,6 +57,11 @@ pub fn conv(channels: [usize; 2], kernel: usize, stride: usize, groups: usize, d
 /// The same number of zeros on all four sides.
 pub fn padding(size: usize) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(size, size, size, size)
+}
+
+/// A layer normalisation with the epsilon of most vision models, 1e-6.
+pub fn layer_norm(width: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(width).with_epsilon(1e-6).init(device)
 }
 
 /// Mean over all positions: `[samples, channels, height, width]` to `[samples, channels]`.

@@ -2,11 +2,11 @@
 
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Initializer, LayerNorm, Linear, LinearConfig};
 use burn::prelude::*;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
-use crate::blocks::{global_mean, padding};
+use crate::blocks::{global_mean, layer_norm, padding};
 use crate::mixer::Mlp;
 
 /// Configuration of a [`ConvNext`].
@@ -49,16 +49,12 @@ impl ConvNextConfig {
         let (first, last) = (self.widths[0], self.widths[self.widths.len() - 1]);
         ConvNext {
             stem: Conv2dConfig::new([self.channels, first], [4, 4]).with_stride([4, 4]).init(device),
-            stem_norm: norm(first, device),
+            stem_norm: layer_norm(first, device),
             stages: stages.collect(),
-            norm: norm(last, device),
+            norm: layer_norm(last, device),
             head: LinearConfig::new(last, self.classes).init(device),
         }
     }
-}
-
-fn norm(width: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(1e-6).init(device)
 }
 
 /// Normalises the channels of every position of `[samples, channels, height, width]`.
@@ -83,10 +79,11 @@ pub struct ConvNext {
     pub head: Linear,
 }
 
-impl SfpModule for ConvNext {
-    type Input = Tensor<4>;
+impl GraphModule for ConvNext {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = normalise(&self.stem_norm, self.stem.forward(images));
         for stage in &self.stages {
             x = stage.forward(x);
@@ -131,7 +128,7 @@ pub struct Downsample {
 impl Downsample {
     fn new(input: usize, output: usize, device: &Device) -> Self {
         let conv = Conv2dConfig::new([input, output], [2, 2]).with_stride([2, 2]);
-        Self { norm: norm(input, device), conv: conv.init(device) }
+        Self { norm: layer_norm(input, device), conv: conv.init(device) }
     }
 
     /// `[samples, input, height, width]` to `[samples, output, height / 2, width / 2]`.
@@ -158,7 +155,7 @@ impl Block {
         let depthwise = Conv2dConfig::new([width, width], [7, 7]).with_groups(width).with_padding(padding(3));
         Self {
             depthwise: depthwise.init(device),
-            norm: norm(width, device),
+            norm: layer_norm(width, device),
             mlp: Mlp::new(width, 4 * width, device),
             layer_scale: Initializer::Constant { value: layer_scale }.init([width], device),
         }
@@ -183,13 +180,7 @@ mod tests {
 
     #[test]
     fn tiny_runs() {
-        let device = Device::flex();
-        let model = ConvNextConfig::tiny().init(&device);
-        for samples in [1, 3] {
-            let images = Tensor::random([samples, 3, 32, 32], burn::tensor::Distribution::Default, &device);
-            let logits = model.logits(images);
-            assert_eq!(logits.dims(), [samples, 10]);
-            assert!(logits.is_finite().all().into_scalar::<bool>());
-        }
+        let model = ConvNextConfig::tiny().init(&Device::flex());
+        crate::testing::runs(|x| model.run(x), [1, 3, 32, 32], [1, 10]);
     }
 }

@@ -5,7 +5,7 @@ use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{ConvNorm, conv, global_mean, padding};
 
@@ -82,10 +82,11 @@ pub struct DenseNet {
     pub classifier: Linear,
 }
 
-impl SfpModule for DenseNet {
-    type Input = Tensor<4>;
+impl GraphModule for DenseNet {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.pool.forward(relu(self.stem.forward(images)));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         self.classifier.forward(global_mean(relu(self.last_norm.forward(x))))

@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::{sigmoid, silu};
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{ConvNorm, global_mean, scale};
 
@@ -89,10 +89,11 @@ pub struct EfficientNet {
     pub classifier: Linear,
 }
 
-impl SfpModule for EfficientNet {
-    type Input = Tensor<4>;
+impl GraphModule for EfficientNet {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = silu(self.stem.forward(images));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let x = global_mean(silu(self.last.forward(x)));

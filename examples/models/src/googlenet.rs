@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{ConvNorm, global_mean, padding, scale};
 
@@ -94,10 +94,11 @@ pub struct GoogLeNet {
     pub classifier: Linear,
 }
 
-impl SfpModule for GoogLeNet {
-    type Input = Tensor<4>;
+impl GraphModule for GoogLeNet {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.pools[0].forward(relu(self.stem.forward(images)));
         let x = relu(self.second.forward(relu(self.reduce.forward(x))));
         let x = self

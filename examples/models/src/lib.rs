@@ -29,6 +29,8 @@ pub mod report;
 pub mod resnet;
 pub mod shufflenet;
 pub mod size;
+#[cfg(test)]
+mod testing;
 pub mod two_streams;
 pub mod unet;
 pub mod vgg;

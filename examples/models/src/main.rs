@@ -1,7 +1,7 @@
 //! Lists the networks with their sizes, or prunes each of them.
 
 use burn::tensor::Device;
-use burn_sfp::prelude::Blocks;
+use burn_sfp::prelude::GroupCut;
 use clap::{CommandFactory, Parser};
 use models::report::{listed, pruned};
 
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let device = Device::flex();
     if let Some(ratio) = args.prune {
-        print!("{}", pruned(ratio, if args.whole { Blocks::Whole } else { Blocks::Inside }, &device)?);
+        print!("{}", pruned(ratio, if args.whole { GroupCut::WholeGroups } else { GroupCut::WithinGroups }, &device)?);
     } else if args.list {
         println!("{}", listed(&device));
     } else {

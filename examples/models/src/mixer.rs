@@ -1,10 +1,12 @@
 //! MLP-Mixer ("MLP-Mixer: An all-MLP Architecture for Vision", Tolstikhin et al. 2021, arXiv 2105.01601).
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNorm, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::gelu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
+
+use crate::blocks::layer_norm;
 
 /// Configuration of a [`Mixer`].
 #[derive(Config, Debug)]
@@ -46,23 +48,19 @@ impl MixerConfig {
     pub fn init(&self, device: &Device) -> Mixer {
         let tokens = (self.side / self.patch).pow(2);
         let block = |_| Block {
-            token_norm: norm(self.width, device),
+            token_norm: layer_norm(self.width, device),
             tokens: Mlp::new(tokens, self.token_hidden, device),
-            channel_norm: norm(self.width, device),
+            channel_norm: layer_norm(self.width, device),
             channels: Mlp::new(self.width, self.channel_hidden, device),
         };
         let patch = [self.patch, self.patch];
         Mixer {
             patches: Conv2dConfig::new([self.channels, self.width], patch).with_stride(patch).init(device),
             blocks: (0..self.depth).map(block).collect(),
-            norm: norm(self.width, device),
+            norm: layer_norm(self.width, device),
             head: LinearConfig::new(self.width, self.classes).init(device),
         }
     }
-}
-
-fn norm(width: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(1e-6).init(device)
 }
 
 /// Patches as tokens; two-layer perceptrons, by turns over the tokens and over the channels.
@@ -80,10 +78,11 @@ pub struct Mixer {
     pub head: Linear,
 }
 
-impl SfpModule for Mixer {
-    type Input = Tensor<4>;
+impl GraphModule for Mixer {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = self.patches.forward(images).flatten::<3>(2, 3).swap_dims(1, 2);
         for block in &self.blocks {
             x = block.forward(x);
@@ -154,13 +153,7 @@ mod tests {
 
     #[test]
     fn tiny_runs() {
-        let device = Device::flex();
-        let model = MixerConfig::tiny().init(&device);
-        for samples in [1, 3] {
-            let images = Tensor::random([samples, 3, 16, 16], burn::tensor::Distribution::Default, &device);
-            let logits = model.logits(images);
-            assert_eq!(logits.dims(), [samples, 10]);
-            assert!(logits.is_finite().all().into_scalar::<bool>());
-        }
+        let model = MixerConfig::tiny().init(&Device::flex());
+        crate::testing::runs(|x| model.run(x), [1, 3, 16, 16], [1, 10]);
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{ConvNorm, global_mean, scale};
 
@@ -82,10 +82,11 @@ pub struct MobileNetV2 {
     pub classifier: Linear,
 }
 
-impl SfpModule for MobileNetV2 {
-    type Input = Tensor<4>;
+impl GraphModule for MobileNetV2 {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = relu6(self.stem.forward(images));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let x = global_mean(relu6(self.last.forward(x)));

@@ -4,7 +4,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{conv, global_mean, scale};
 
@@ -75,10 +75,11 @@ pub struct PreActResNet {
     pub classifier: Linear,
 }
 
-impl SfpModule for PreActResNet {
-    type Input = Tensor<4>;
+impl GraphModule for PreActResNet {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.blocks.iter().fold(self.stem.forward(images), |x, block| block.forward(x));
         let x = match &self.last_norm {
             Some(norm) => relu(norm.forward(x)),

@@ -4,7 +4,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{ConvNorm, global_mean, padding, scale};
 
@@ -82,10 +82,11 @@ pub struct ShuffleNetV2 {
     pub classifier: Linear,
 }
 
-impl SfpModule for ShuffleNetV2 {
-    type Input = Tensor<4>;
+impl GraphModule for ShuffleNetV2 {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let x = self.pool.forward(relu(self.stem.forward(images)));
         let x = self.units.iter().fold(x, |x, unit| unit.forward(x));
         self.classifier.forward(global_mean(relu(self.last.forward(x))))

@@ -2,8 +2,8 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use burn_sfp::core::network::Network;
-use burn_sfp::prelude::{GraphModule, SfpError};
+use burn_sfp::graph::Network;
+use burn_sfp::prelude::{GraphError, GraphModule};
 
 /// Number of parameters. Running statistics, which Burn's own count includes, are none.
 ///
@@ -32,7 +32,7 @@ pub struct Macs {
 ///
 /// # Errors
 /// Where the forward pass fails on this input.
-pub fn macs<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Macs, SfpError> {
+pub fn macs<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<Macs, GraphError> {
     let network = Network::capture(model, input)?;
     let layers = network.layers().iter().map(|layer| layer.macs).sum();
     Ok(Macs { all: network.macs(), layers })

@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::{padding, scale};
 
@@ -87,10 +87,11 @@ pub struct Vgg {
     pub classifier: Linear,
 }
 
-impl SfpModule for Vgg {
-    type Input = Tensor<4>;
+impl GraphModule for Vgg {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let features = self.stages.iter().fold(images, |x, stage| {
             let x = stage.iter().fold(x, |x, conv| relu(conv.forward(x)));
             self.pool.forward(x)

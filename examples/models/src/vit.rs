@@ -3,12 +3,13 @@
 
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Initializer, LayerNorm, Linear, LinearConfig};
 use burn::prelude::*;
-use burn_sfp::prelude::{SfpModule, Shrink};
+use burn_sfp::prelude::{GraphModule, Shrink};
 
+use crate::blocks::layer_norm;
 use crate::mixer::Mlp;
-use burn_sfp::core::nn::{HeadAttention, HeadAttentionConfig};
+use burn_sfp::nn::{HeadAttention, HeadAttentionConfig};
 
 /// Configuration of a [`Vit`].
 #[derive(Config, Debug)]
@@ -52,9 +53,9 @@ impl VitConfig {
         let tokens = (self.side / self.patch).pow(2) + 1;
         let embedding = Initializer::Normal { mean: 0., std: 0.02 };
         let block = |_| Block {
-            attention_norm: norm(self.width, device),
-            attention: HeadAttentionConfig::new(self.width, self.heads).init(device),
-            mlp_norm: norm(self.width, device),
+            attention_norm: layer_norm(self.width, device),
+            attention: HeadAttentionConfig::new(self.width, self.heads).with_dropout(0.0).init(device),
+            mlp_norm: layer_norm(self.width, device),
             mlp: Mlp::new(self.width, self.hidden, device),
         };
         let patch = [self.patch, self.patch];
@@ -63,14 +64,10 @@ impl VitConfig {
             class_token: embedding.init([1, 1, self.width], device),
             positions: embedding.init([1, tokens, self.width], device),
             blocks: (0..self.depth).map(block).collect(),
-            norm: norm(self.width, device),
+            norm: layer_norm(self.width, device),
             head: LinearConfig::new(self.width, self.classes).init(device),
         }
     }
-}
-
-fn norm(width: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(1e-6).init(device)
 }
 
 /// Patches as tokens, a class token in front, pre-norm transformer blocks, a linear layer on the class token.
@@ -92,10 +89,11 @@ pub struct Vit {
     pub head: Linear,
 }
 
-impl SfpModule for Vit {
-    type Input = Tensor<4>;
+impl GraphModule for Vit {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let patches = self.patches.forward(images).flatten::<3>(2, 3).swap_dims(1, 2);
         let [samples, _, width] = patches.dims();
         let class = self.class_token.val().expand([samples, 1, width]);
@@ -128,7 +126,7 @@ pub struct Block {
 impl Block {
     /// `[samples, tokens, width]` to the same.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x));
+        let x = x.clone() + self.attention.self_attention(self.attention_norm.forward(x));
         x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
     }
 }
@@ -144,13 +142,7 @@ mod tests {
 
     #[test]
     fn tiny_runs() {
-        let device = Device::flex();
-        let model = VitConfig::tiny().init(&device);
-        for samples in [1, 3] {
-            let images = Tensor::random([samples, 3, 16, 16], burn::tensor::Distribution::Default, &device);
-            let logits = model.logits(images);
-            assert_eq!(logits.dims(), [samples, 10]);
-            assert!(logits.is_finite().all().into_scalar::<bool>());
-        }
+        let model = VitConfig::tiny().init(&Device::flex());
+        crate::testing::runs(|x| model.run(x), [1, 3, 16, 16], [1, 10]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp::core::UnitKind;
-use burn_sfp::core::network::Network;
+use burn_sfp::graph::Network;
 use burn_sfp::prelude::*;
 use models::cct::CctConfig;
 use models::mixer::MixerConfig;
@@ -28,16 +28,16 @@ fn images(samples: usize) -> (Tensor<4>, Vec<usize>) {
     (Tensor::from_data(TensorData::new(values, [samples, 3, 16, 16]), &Device::flex()), labels)
 }
 
-fn analysed<M: SfpModule<Input = Tensor<4>>>(model: &M, batch: usize, config: &AnalyzeConfig) -> (Network, Analysis) {
+fn analysed<M: SfpModule<Inputs = Tensor<4>>>(model: &M, batch: usize, config: &AnalyzeConfig) -> (Network, Analysis) {
     let (x, labels) = images(43);
-    analyze_network(model, &TensorCalibration::new(x, labels, batch), config, &Silent).unwrap()
+    analyze_network(model, &TensorCalibration::new(x, labels, batch), config, &NoProgress).unwrap()
 }
 
 fn vit() -> Vit {
     randomise(&VitConfig::tiny().init(&Device::flex()), 1)
 }
 
-fn any_batches<M: SfpModule<Input = Tensor<4>>>(model: M, tokens: usize, hidden: &str, heads: &[&str]) {
+fn any_batches<M: SfpModule<Inputs = Tensor<4>>>(model: M, tokens: usize, hidden: &str, heads: &[&str]) {
     let model = randomise(&model, 1);
     let config = AnalyzeConfig::new();
     let (network, whole) = analysed(&model, 43, &config);
@@ -104,7 +104,10 @@ fn whole_heads_go_by_what_they_recognise() {
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new());
     let ranking = SfpRanking::new().rank(&PolicyContext { network: &network, analysis: Some(&analysis) }).unwrap();
     for ratio in [0.34, 0.67] {
-        let planner = Planner::new().budget(Budget::PerLayer(ratio)).blocks(Blocks::Whole).fold(FoldMeans::Off);
+        let planner = Planner::new()
+            .budget(Budget::PerLayer(ratio))
+            .group_cut(GroupCut::WholeGroups)
+            .bias_correction(BiasCorrection::Off);
         let plan = planner.plan(&network, &analysis, &SfpRanking::new()).unwrap();
         for block in ["blocks.0", "blocks.1"] {
             let scores = &ranking.filters[&format!("{block}.attention")];
@@ -118,7 +121,7 @@ fn whole_heads_go_by_what_they_recognise() {
             }
         }
         let smaller = plan.apply(&model).unwrap();
-        assert_eq!(smaller.blocks[0].attention.heads, 3 - (ratio * 3.0) as usize);
+        assert_eq!(smaller.blocks[0].attention.n_heads, 3 - (ratio * 3.0) as usize);
         let (x, _) = images(5);
         let off = difference(smaller.logits(x.clone()), plan.zeroed(&model).unwrap().logits(x));
         assert!(off < 1e-5, "{off}");
@@ -126,10 +129,10 @@ fn whole_heads_go_by_what_they_recognise() {
     // In one call, with the means of removed heads in the biases of the layers behind them.
     let (x, labels) = images(43);
     let data = TensorCalibration::new(x, labels, 20);
-    let pruned = Pruner::new(&data).policy(SfpRanking::new()).blocks(Blocks::Whole).ratio(0.34);
+    let pruned = Pruner::new(&data).policy(SfpRanking::new()).group_cut(GroupCut::WholeGroups).ratio(0.34);
     let pruned = pruned.analyze_and_prune(&model).unwrap();
-    assert_eq!(pruned.model.blocks[1].attention.heads, 2);
-    assert!(pruned.plan.folds.iter().any(|fold| fold.layer == "blocks.1.attention.output"));
+    assert_eq!(pruned.model.blocks[1].attention.n_heads, 2);
+    assert!(pruned.plan.bias_corrections.iter().any(|fold| fold.layer == "blocks.1.attention.output"));
 }
 
 /// Scores under the paths of heads alone.
@@ -150,15 +153,16 @@ fn a_policy_of_ones_own_ranks_heads() {
     let network = Network::capture(&model, &images(2).0).unwrap();
     let scores = |path: &str, scores: &[f64]| (path.to_string(), scores.to_vec());
     let policy = OfHeads(BTreeMap::from([scores("blocks.0.attention", &[2.0, 0.5, 1.0])]));
-    let planner = Planner::new().blocks(Blocks::Whole).fold(FoldMeans::Off);
-    let plan = planner.budget(Budget::PerLayer(0.4)).plan(&network, None, &policy).unwrap();
+    let planner = Planner::new().group_cut(GroupCut::WholeGroups).bias_correction(BiasCorrection::Off);
+    let plan = planner.clone().budget(Budget::PerLayer(0.4)).plan(&network, None, &policy).unwrap();
     assert_eq!(kept_nodes(&plan, "blocks.0.attention.key"), nodes(0).chain(nodes(2)).collect::<Vec<_>>());
     assert_eq!(kept_nodes(&plan, "blocks.1.attention.key").len(), 24);
     assert!(plan.cuts.iter().all(|cut| cut.path.starts_with("blocks.0.attention.")));
 
     // Over all attentions, scores count over their attention's mean: 1/9 and 2/9 are the lowest.
     let both = [scores("blocks.0.attention", &[2.0, 4.0, 1.0]), scores("blocks.1.attention", &[10.0, 240.0, 20.0])];
-    let plan = planner.budget(Budget::Global(0.34)).plan(&network, None, &OfHeads(BTreeMap::from(both))).unwrap();
+    let policy = OfHeads(BTreeMap::from(both));
+    let plan = planner.clone().budget(Budget::Global(0.34)).plan(&network, None, &policy).unwrap();
     assert_eq!(kept_nodes(&plan, "blocks.0.attention.value").len(), 24);
     assert_eq!(kept_nodes(&plan, "blocks.1.attention.value"), nodes(1).collect::<Vec<_>>());
 
@@ -181,15 +185,15 @@ fn stream(analysis: &Analysis, paths: &[&str]) -> Sets {
     (0..all[0].len()).map(|k| all.iter().flat_map(|sets| sets[k].clone()).collect()).collect()
 }
 
-/// METHOD section 4, word for word; returns how many connections go.
-fn follows(verdict: &Connections, outputs: &Sets, inputs: &Sets, place: &str) -> usize {
-    assert_eq!(verdict.shape(), (outputs.len(), inputs.len()), "{place}");
+/// docs/method.md, section 4, literally; returns how many connections go.
+fn follows(mask: &Connections, outputs: &Sets, inputs: &Sets, place: &str) -> usize {
+    assert_eq!(mask.shape(), (outputs.len(), inputs.len()), "{place}");
     for (output, a) in outputs.iter().enumerate() {
         for (input, b) in inputs.iter().enumerate() {
-            assert_eq!(verdict.keeps(output, input), !a.is_disjoint(b), "{place}: {output} {input}");
+            assert_eq!(mask.keeps(output, input), !a.is_disjoint(b), "{place}: {output} {input}");
         }
     }
-    outputs.len() * inputs.len() - verdict.kept()
+    outputs.len() * inputs.len() - mask.kept()
 }
 
 fn one_each() -> Sets {
@@ -202,7 +206,7 @@ fn connections_in_a_transformer_follow_the_label_sets() {
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new().with_threshold(0.8));
     let context = PolicyContext { network: &network, analysis: Some(&analysis) };
     let ranking = Afcc::new().rank(&context).unwrap();
-    // The first convolution reads the images; every other layer has a verdict.
+    // The first convolution reads the images; every other layer has a mask.
     assert_eq!(ranking.connections.len(), network.layers().len() - 1);
     let mut gone = 0;
     let mut summands = vec!["patches"];
@@ -228,7 +232,7 @@ fn connections_in_a_transformer_follow_the_label_sets() {
 
     // Between the layers of a feed-forward part alone, carried out: the rest is as it was.
     let policy = Afcc::new().layers(["blocks.0.mlp.reduce"]);
-    let planner = Planner::new().fold(FoldMeans::Off).keep_empty(true);
+    let planner = Planner::new().bias_correction(BiasCorrection::Off).keep_empty(true);
     let plan = planner.plan(&network, &analysis, &policy).unwrap();
     assert_eq!((plan.masks.len(), plan.cuts.len()), (1, 0));
     let (outputs, inputs) = (labels(&analysis, "blocks.0.mlp.reduce"), labels(&analysis, "blocks.0.mlp.expand"));
@@ -242,7 +246,7 @@ fn connections_in_a_transformer_follow_the_label_sets() {
     assert!(off < 1e-5, "{off}");
 
     // All of them, with nodes that lost every connection removed.
-    let plan = Planner::new().fold(FoldMeans::Off).plan(&network, &analysis, &Afcc::new()).unwrap();
+    let plan = Planner::new().bias_correction(BiasCorrection::Off).plan(&network, &analysis, &Afcc::new()).unwrap();
     let off = difference(plan.apply(&model).unwrap().logits(x.clone()), plan.zeroed(&model).unwrap().logits(x));
     assert!(off < 1e-5, "{off}");
 }
@@ -278,7 +282,7 @@ fn connections_in_a_mixer_follow_the_label_sets_where_they_are_known() {
     let ranking = Afcc::new().rank(&context).unwrap();
     assert_eq!(ranking.connections.keys().collect::<Vec<_>>(), ["blocks.0.channels.reduce"]);
     let error = Afcc::new().layers([expand]).rank(&context).unwrap_err();
-    assert!(matches!(error, PruneError::NotAnalysed { .. }), "{error}");
+    assert!(matches!(error, PruneError::NotAnalyzed { .. }), "{error}");
 }
 
 #[test]

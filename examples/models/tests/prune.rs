@@ -2,7 +2,7 @@
 //! plan said, and its output is that of the original with the removed channels at zero.
 
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_sfp::core::network::Network;
+use burn_sfp::graph::Network;
 use burn_sfp::prelude::*;
 use models::random::randomise;
 use models::size::parameters;
@@ -64,11 +64,11 @@ impl Visit for Prune {
         }
         let before = model.valid().run(input.clone());
         let other = input.clone().slice_samples(0, SMALL_BATCH - 1);
-        for blocks in [Blocks::Inside, Blocks::Whole] {
+        for blocks in [GroupCut::WithinGroups, GroupCut::WholeGroups] {
             for ratio in [0.25, 0.5, 0.75] {
                 for budget in [Budget::PerLayer(ratio), Budget::Global(ratio)] {
                     let case = format!("{name}, {budget:?}, {blocks:?}");
-                    let planner = Planner::new().budget(budget).blocks(blocks);
+                    let planner = Planner::new().budget(budget).group_cut(blocks);
                     let smaller = planner
                         .prune(&model, &input, &Magnitude::l2())
                         .unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -104,13 +104,13 @@ struct Fold {
 impl Visit for Fold {
     fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
         let model = randomise(&model, 3);
-        let planner = Planner::new().budget(Budget::PerLayer(0.5)).fold(FoldMeans::Constants);
+        let planner = Planner::new().budget(Budget::PerLayer(0.5)).bias_correction(BiasCorrection::Constants);
         let smaller = planner.prune(&model, &input, &Magnitude::l2()).unwrap();
         let other = input.slice_samples(0, SMALL_BATCH - 1);
         let expected = smaller.plan.zeroed(&model).unwrap().run(other.clone());
         let off = difference(smaller.model.run(other), expected);
         assert!(off < 1e-4, "{}: {off}", entry.name);
-        if smaller.plan.folds.iter().any(|fold| fold.constants && !fold.inputs.is_empty()) {
+        if smaller.plan.bias_corrections.iter().any(|fold| fold.constants && !fold.inputs.is_empty()) {
             self.folded.push(entry.name);
         }
     }

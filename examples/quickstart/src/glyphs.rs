@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp::core::{Batch, BatchIter, Calibration};
+use burn_sfp::core::{Batch, BatchIter, Calibration, DataError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -92,7 +92,7 @@ pub struct GlyphSource {
 }
 
 impl Iterator for GlyphSource {
-    type Item = Result<Batch<Tensor<4>>, String>;
+    type Item = Result<Batch<Tensor<4>>, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.indices.is_empty() {

@@ -1,17 +1,16 @@
 //! Trains a small VGG on drawn letters, analyses and prunes it, fine-tunes it, and prints what that cost and gained.
 
-use std::error::Error;
 use std::time::Instant;
 
 use burn::prelude::*;
-use burn_sfp::core::latency::{LatencyConfig, LatencyTable};
+use burn_sfp::graph::latency::{LatencyConfig, LatencyTable};
 use burn_sfp::prelude::*;
 use clap::{Parser, ValueEnum};
 use quickstart::glyphs::GlyphSet;
 use quickstart::model::{Pixels, Vgg, VggConfig};
-use quickstart::progress::Bars;
 use quickstart::table::{Row, table};
 use quickstart::train::{TrainConfig, top1, train};
+use support::{Bars, DeviceName};
 
 /// Images to measure top-1 on: 100 of each letter.
 const TEST_SAMPLES: usize = 2400;
@@ -35,32 +34,14 @@ struct Args {
     #[arg(long, default_value_t = 6000)]
     samples: usize,
     /// Where to compute: flex on a CPU; ndarray, and wgpu without a GPU, are much slower: lower --samples there.
-    #[arg(long, value_enum, default_value_t = Backend::Flex)]
-    device: Backend,
+    #[arg(long, value_enum, default_value_t = DeviceName::Flex)]
+    device: DeviceName,
     /// What to keep.
     #[arg(long, value_enum, default_value_t = Policy::SfpRank)]
     policy: Policy,
     /// Share of each layer's filters that goes (afcc removes connections instead and has no ratio).
     #[arg(long, default_value_t = 0.5)]
     ratio: f64,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum Backend {
-    Flex,
-    Ndarray,
-    Wgpu,
-}
-
-impl Backend {
-    #[expect(deprecated, reason = "burn-ndarray ends with Burn 0.22, the release this is pinned to")]
-    fn device(self) -> Device {
-        match self {
-            Self::Flex => Device::flex(),
-            Self::Ndarray => Device::ndarray(),
-            Self::Wgpu => Device::wgpu(DeviceKind::DefaultDevice),
-        }
-    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -80,10 +61,10 @@ impl Policy {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), DataError> {
     let args = Args::parse();
     let started = Instant::now();
-    let device = args.device.device();
+    let device = args.device.device()?;
     device.seed(args.seed);
     let set = GlyphSet::new(args.seed);
     let test = set.test(TEST_SAMPLES, 100, &device);
@@ -123,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tuned = tuned.materialize();
     println!("fine-tuned in {:.1} s", clock.elapsed().as_secs_f64());
 
-    let measure = |name: &str, model: &Vgg, connections: u64, macs: u64| -> Result<Row, String> {
+    let measure = |name: &str, model: &Vgg, connections: u64, macs: u64| -> Result<Row, DataError> {
         Ok(Row {
             name: name.into(),
             top1: top1(model, &test)?,

@@ -5,7 +5,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::SfpModule;
+use burn_sfp::prelude::GraphModule;
 
 use crate::canvas::SIDE;
 use crate::font::CLASSES;
@@ -49,10 +49,11 @@ pub struct Vgg {
     pub classifier: Linear,
 }
 
-impl SfpModule for Vgg {
-    type Input = Tensor<4>;
+impl GraphModule for Vgg {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = images;
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x);
@@ -101,10 +102,11 @@ impl Pixels {
     }
 }
 
-impl SfpModule for Pixels {
-    type Input = Tensor<4>;
+impl GraphModule for Pixels {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         self.linear.forward(images.flatten(1, 3))
     }
 }
@@ -118,8 +120,8 @@ mod tests {
         let device = Device::flex();
         let images = Tensor::<4>::zeros([3, 1, SIDE, SIDE], &device);
         let vgg = VggConfig::new().with_widths(vec![4, 4, 8, 8]).init(&device);
-        assert_eq!(vgg.logits(images.clone()).dims(), [3, CLASSES]);
+        assert_eq!(vgg.run(images.clone()).dims(), [3, CLASSES]);
         assert_eq!(vgg.classifier.weight.dims(), [8 * 6 * 6, CLASSES]);
-        assert_eq!(Pixels::new(&device).logits(images).dims(), [3, CLASSES]);
+        assert_eq!(Pixels::new(&device).run(images).dims(), [3, CLASSES]);
     }
 }

@@ -6,7 +6,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::prelude::*;
-use burn_sfp::prelude::{Calibration, Progress, SfpModule};
+use burn_sfp::prelude::{Calibration, DataError, Progress, SfpModule};
 
 use crate::glyphs::GlyphSet;
 
@@ -33,13 +33,13 @@ pub struct TrainConfig {
 ///
 /// # Errors
 /// A loss that is not finite: the learning rate is too high.
-pub fn train<M: SfpModule<Input = Tensor<4>>>(
+pub fn train<M: SfpModule<Inputs = Tensor<4>>>(
     model: M,
     set: &GlyphSet,
     config: &TrainConfig,
     device: &Device,
     progress: &dyn Progress,
-) -> Result<M, String> {
+) -> Result<M, DataError> {
     let device = device.clone().autodiff();
     let loss = CrossEntropyLossConfig::new().init(&device);
     let mut optimizer = SgdConfig::new()
@@ -53,12 +53,12 @@ pub fn train<M: SfpModule<Input = Tensor<4>>>(
     for epoch in 0..config.epochs {
         progress.start(&format!("epoch {} of {}", epoch + 1, config.epochs), Some(config.samples));
         for batch in set.epoch(epoch, config.samples, config.batch_size, &device) {
-            let batch = batch?;
+            let batch = batch.map_err(|error| error.to_string())?;
             let samples = batch.labels.len();
             let error = loss.forward(model.logits(batch.input), targets(&batch.labels, &device));
             let value: f32 = error.clone().into_scalar();
             if !value.is_finite() {
-                return Err(format!("the loss is {value} in epoch {}: lower the learning rate", epoch + 1));
+                return Err(format!("the loss is {value} in epoch {}: lower the learning rate", epoch + 1).into());
             }
             let gradients = GradientsParams::from_grads(error.backward(), &model);
             let cosine = (std::f64::consts::PI * f64::from(step) / steps as f64).cos();
@@ -75,10 +75,10 @@ pub fn train<M: SfpModule<Input = Tensor<4>>>(
 ///
 /// # Errors
 /// A batch that cannot be read, or no samples at all.
-pub fn top1<M: SfpModule>(model: &M, data: &impl Calibration<M::Input>) -> Result<f64, String> {
+pub fn top1<M: SfpModule>(model: &M, data: &impl Calibration<M::Inputs>) -> Result<f64, DataError> {
     let (mut right, mut samples) = (0, 0);
     for batch in data.batches() {
-        let batch = batch?;
+        let batch = batch.map_err(|error| error.to_string())?;
         let predicted = model.logits(batch.input).argmax(1).into_data();
         right += predicted.iter::<i64>().zip(&batch.labels).filter(|(a, b)| *a == **b as i64).count();
         samples += batch.labels.len();
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::font::CLASSES;
     use crate::model::{Pixels, VggConfig};
-    use burn_sfp::prelude::Silent;
+    use burn_sfp::prelude::NoProgress;
 
     #[test]
     fn training_is_deterministic_and_learns() {
@@ -109,7 +109,7 @@ mod tests {
         let run = || {
             device.seed(1);
             let model = VggConfig::new().with_widths(vec![8, 8, 16, 16]).init(&device);
-            train(model, &set, &config, &device, &Silent).unwrap()
+            train(model, &set, &config, &device, &NoProgress).unwrap()
         };
         let (a, b) = (run(), run());
         let images = set.batch(0..10, &device).input;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn_sfp::core::SfpError;
+use burn_sfp::graph::GraphError;
 use burn_sfp::prune::PruneError;
 
 /// An error of the example. Each message says what was found, where, and what to do about it.
@@ -88,9 +89,15 @@ pub enum ExampleError {
         /// Tensors of another shape or type.
         misfits: Vec<String>,
     },
+    /// The device is none of this build.
+    #[error(transparent)]
+    Device(#[from] support::MissingBackend),
     /// The analysis failed.
     #[error(transparent)]
     Analysis(#[from] SfpError),
+    /// The model could not be captured.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// The plan, the rewriting or the fine-tuning failed.
     #[error(transparent)]
     Pruning(#[from] PruneError),

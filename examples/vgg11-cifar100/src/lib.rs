@@ -8,14 +8,12 @@
 //! | the command line | [`options`] |
 //! | the run from the weights to the report | [`run`] |
 //! | what the run writes and prints | [`report`] |
-//! | progress bars | [`progress`] |
 //! | everything that can go wrong | [`error`] |
 
 pub mod cifar;
 pub mod error;
 pub mod model;
 pub mod options;
-pub mod progress;
 pub mod report;
 pub mod run;
 pub mod weights;

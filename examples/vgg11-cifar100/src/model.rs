@@ -6,8 +6,8 @@ use burn::nn::conv::Conv2dConfig;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
-use burn_sfp::core::SfpModule;
-use burn_sfp::core::nn::SparseConv2d;
+use burn_sfp::graph::GraphModule;
+use burn_sfp::nn::SparseConv2d;
 
 /// Number of convolutions.
 pub const CONVOLUTIONS: usize = 10;
@@ -84,10 +84,11 @@ impl Vgg11 {
     }
 }
 
-impl SfpModule for Vgg11 {
-    type Input = Tensor<4>;
+impl GraphModule for Vgg11 {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
 
-    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
     }
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use burn::tensor::{Device, DeviceKind};
 use burn_sfp::core::{GradientConfig, Grid, Readout};
 use clap::{Parser, ValueEnum};
 use serde::{Serialize, Serializer};
+use support::DeviceName;
 
 use crate::model::CONVOLUTIONS;
 
@@ -78,30 +78,6 @@ pub struct Options {
     /// Folder for analysis.json, plan.json, report.json and pruned.bpk; it is created.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-}
-
-/// A device by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceName {
-    /// Burn's CPU backend.
-    Flex,
-    /// Burn's older CPU backend, much slower here.
-    Ndarray,
-    /// The default GPU through wgpu.
-    Wgpu,
-}
-
-impl DeviceName {
-    /// The device.
-    pub fn device(self) -> Device {
-        match self {
-            Self::Flex => Device::flex(),
-            #[allow(deprecated, reason = "offered for comparison as long as Burn has it")]
-            Self::Ndarray => Device::ndarray(),
-            Self::Wgpu => Device::wgpu(DeviceKind::DefaultDevice),
-        }
-    }
 }
 
 /// A policy by name.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::Sum;
 
 use burn_sfp::core::Seconds;
-use burn_sfp::core::latency::LatencyTable;
+use burn_sfp::graph::latency::LatencyTable;
 use burn_sfp::prune::PrunePlan;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};

@@ -6,19 +6,19 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_sfp::core::file::write_json;
-use burn_sfp::core::latency::{LatencyConfig, LatencyTable};
-use burn_sfp::core::network::Network;
-use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, SfpModule, analyze_network};
+use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, DataError, SfpModule, analyze_network};
+use burn_sfp::graph::Network;
+use burn_sfp::graph::latency::{LatencyConfig, LatencyTable};
 use burn_sfp::prune::{
     Afcc, Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PrunePlan, RandomAfcc, SfpRanking,
     SparseConfig, fine_tune, sparsify,
 };
+use support::Bars;
 
 use crate::cifar::{Cifar, CifarCalibration, SIDE, top1};
 use crate::error::ExampleError;
 use crate::model::Vgg11;
 use crate::options::{Options, PolicyName};
-use crate::progress::Bars;
 use crate::report::{LayerReport, Report, StageSeconds};
 use crate::weights;
 
@@ -28,7 +28,7 @@ use crate::weights;
 /// [`ExampleError`]: files, settings, analysis, plan or training.
 pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
     check(options)?;
-    let device = options.device.device();
+    let device = options.device.device()?;
     let bars = Bars::default();
     let (model, samples, test, train) = load(options, data, &device)?;
     std::fs::create_dir_all(&options.out)
@@ -170,7 +170,7 @@ fn tune(
         .with_epochs(options.finetune)
         .with_learning_rate(options.lr)
         .with_label_smoothing(options.label_smoothing);
-    let epoch = |epoch| -> Box<dyn Iterator<Item = Result<Batch<Tensor<4>>, String>>> {
+    let epoch = |epoch| -> Box<dyn Iterator<Item = Result<Batch<Tensor<4>>, DataError>>> {
         Box::new(train.epoch(epoch, options.seed, options.batch_size, !options.no_augment, device))
     };
     Ok(fine_tune(model, plan, epoch, train.len(), &config, bars)?)

@@ -1,4 +1,4 @@
-//! Saving and loading: readable JSON, and on request a safetensors file beside it for what merging needs.
+//! Saving and loading: readable JSON, and on request a safetensors file beside it with what merging needs.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use ndarray::{Array2, Array3};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-use super::{ANALYSIS_VERSION, Analysis, LayerState};
+use super::layer::{LayerAnalysis, LayerState};
+use super::result::{ANALYSIS_VERSION, Analysis};
 use crate::SfpError;
 use crate::file::{read_json, write_atomically, write_json};
 
@@ -20,7 +21,14 @@ impl Analysis {
         write_json(path.as_ref(), self)
     }
 
-    /// Writes the JSON file and, beside it with the extension `safetensors`, what merging needs.
+    /// Writes the JSON file and, beside it with the extension `safetensors`, the state that merging needs.
+    ///
+    /// ```
+    /// # use burn_sfp_core::{Analysis, SfpError};
+    /// fn merge_files(first: &str, second: &str, into: &str) -> Result<(), SfpError> {
+    ///     Analysis::load(first)?.merge(&Analysis::load(second)?)?.save_with_state(into)
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`SfpError::File`] where a file cannot be written, [`SfpError::Merge`] where no state was kept.
@@ -55,7 +63,7 @@ impl Analysis {
         self.save(path)
     }
 
-    /// Reads an analysis; where the state lies beside it, that too.
+    /// Reads an analysis, and its state where the file of [`save_with_state`](Self::save_with_state) is beside it.
     ///
     /// # Errors
     /// [`SfpError::File`] where a file is missing, truncated, foreign or of another version.
@@ -84,51 +92,39 @@ impl Analysis {
             .map_err(|error| SfpError::file(path, format!("not the state of an analysis, or truncated: {error}")))?;
         let tensors: HashMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
         for layer in &mut self.layers {
-            let find = |part: &str| tensors.get(&format!("{}/{part}", layer.path));
-            let wrong = |part: &str| {
-                SfpError::file(path, format!("`{}/{part}` is missing or has another shape: analyse again", layer.path))
-            };
-            let sums = find("sums")
-                .and_then(|view| Array3::from_shape_vec(shape3(view)?, doubles(view)?).ok())
-                .filter(|sums| sums.dim() == (layer.classes, layer.filters, layer.positions))
-                .ok_or_else(|| wrong("sums"))?;
-            let gram = match find("gram") {
-                None => None,
-                Some(view) => {
-                    let side = layer.filters * layer.positions;
-                    Some(
-                        doubles(view)
-                            .and_then(|all| Array2::from_shape_vec((side, side), all).ok())
-                            .ok_or_else(|| wrong("gram"))?,
-                    )
-                }
-            };
-            let readout = match find("readout") {
-                None => None,
-                Some(view) => {
-                    let shape = (layer.filters, layer.positions, layer.classes);
-                    let numbers = (view.dtype() == Dtype::F32).then(|| {
-                        view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>()
-                    });
-                    Some(
-                        numbers
-                            .and_then(|all| Array3::from_shape_vec(shape, all).ok())
-                            .ok_or_else(|| wrong("readout"))?,
-                    )
-                }
-            };
-            layer.state = Some(LayerState {
-                path: layer.path.clone(),
-                kind: layer.kind,
-                grid: layer.grid.clone(),
-                sums,
-                gram,
-                readout,
-                info: layer.readout.clone(),
+            let read = read_state(layer, &tensors).map_err(|part| {
+                let found = format!("`{}/{part}` is missing or has another shape: analyse again", layer.path);
+                SfpError::file(path, found)
             });
+            layer.state = Some(read?);
         }
         Ok(())
     }
+}
+
+/// The state of a layer from the tensors of its file; the error is the name of the part that is missing or has another shape.
+fn read_state(layer: &LayerAnalysis, tensors: &HashMap<String, TensorView<'_>>) -> Result<LayerState, &'static str> {
+    let find = |part: &str| tensors.get(&format!("{}/{part}", layer.path));
+    let &LayerAnalysis { classes, filters, positions, .. } = layer;
+    let features = filters * positions;
+    let sums = find("sums")
+        .and_then(|view| Array3::from_shape_vec(shape3(view)?, doubles(view)?).ok())
+        .filter(|sums| sums.dim() == (classes, filters, positions))
+        .ok_or("sums")?;
+    let gram = find("gram")
+        .map(|view| doubles(view).and_then(|all| Array2::from_shape_vec((features, features), all).ok()).ok_or("gram"));
+    let readout = find("readout").map(|view| {
+        floats(view).and_then(|all| Array3::from_shape_vec((filters, positions, classes), all).ok()).ok_or("readout")
+    });
+    Ok(LayerState {
+        path: layer.path.clone(),
+        kind: layer.kind,
+        grid: layer.grid.clone(),
+        sums,
+        gram: gram.transpose()?,
+        readout: readout.transpose()?,
+        info: layer.readout.clone(),
+    })
 }
 
 fn state_path(path: &Path) -> PathBuf {
@@ -145,4 +141,9 @@ fn shape3(view: &TensorView<'_>) -> Option<(usize, usize, usize)> {
 fn doubles(view: &TensorView<'_>) -> Option<Vec<f64>> {
     (view.dtype() == Dtype::F64)
         .then(|| view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
+}
+
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    (view.dtype() == Dtype::F32)
+        .then(|| view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }

@@ -1,22 +1,49 @@
-//! Two analyses of disjoint shares of the data become the analysis of all of it.
+//! Merging the analyses of disjoint shares of the data.
 
-use super::{Analysis, LayerState, ReadoutInfo, Seconds, finish_layer};
+use std::collections::BTreeMap;
+
+use ndarray::{Array2, Array3};
+
+use super::finish::finish_layer;
+use super::info::ReadoutInfo;
+use super::layer::{LayerAnalysis, LayerState};
+use super::result::{Analysis, Seconds};
 use crate::SfpError;
 
+/// Means over two shares of the samples.
+#[derive(Clone, Copy)]
+struct Shares {
+    ours: f64,
+    theirs: f64,
+    all: f64,
+}
+
+impl Shares {
+    fn mean(self, ours: f64, theirs: f64) -> f64 {
+        (ours * self.ours + theirs * self.theirs) / self.all
+    }
+}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, SfpError> {
+    Err(SfpError::Merge(message.into()))
+}
+
 impl Analysis {
-    /// Merges with the analysis of another share of the data, made with the same model and settings and with
-    /// [`AnalyzeConfig::with_state`](crate::AnalyzeConfig::with_state). Class sums and normal equations add up, so the
-    /// result is that of one analysis of all samples, to the rounding of a double-precision sum.
+    /// Merges this analysis with that of another share of the data; both made with the same model and settings and with
+    /// [`AnalyzeConfig::with_state`](crate::AnalyzeConfig::with_state). Class sums and normal equations add up, so the result is
+    /// that of one analysis of all samples, up to the rounding of a double-precision sum.
     ///
     /// ```
     /// # use burn::prelude::*;
     /// # use burn::nn::{Linear, LinearConfig};
-    /// # use burn_sfp_core::{AnalyzeConfig, SfpModule, TensorCalibration, analyze};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_core::{AnalyzeConfig, TensorCalibration, analyze};
     /// # #[derive(Module, Debug)]
     /// # struct Mlp { a: Linear, b: Linear }
-    /// # impl SfpModule for Mlp {
-    /// #     type Input = Tensor<2>;
-    /// #     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
     /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
     /// #     }
     /// # }
@@ -34,88 +61,124 @@ impl Analysis {
     /// # Errors
     /// [`SfpError::Merge`] where model, settings or readouts differ or the state was not kept.
     pub fn merge(&self, other: &Analysis) -> Result<Analysis, SfpError> {
-        let differ = |what: &str| Err(SfpError::Merge(what.to_string()));
-        if self.model != other.model {
-            return differ("they were made for models with other parameters");
-        }
-        if self.threshold != other.threshold || self.classes != other.classes {
-            return differ("their thresholds or numbers of classes differ");
-        }
-        let paths = |analysis: &Analysis| analysis.layers.iter().map(|layer| layer.path.clone()).collect::<Vec<_>>();
-        if paths(self) != paths(other) {
-            return differ("they cover different layers");
-        }
+        self.check_comparable(other)?;
         let counts: Vec<u64> = self.counts.iter().zip(&other.counts).map(|(a, b)| a + b).collect();
-        let samples: u64 = counts.iter().sum();
-        let weighted = |a: f64, b: f64| (a * self.samples as f64 + b * other.samples as f64) / samples as f64;
-        let top1 = weighted(self.top1, other.top1);
+        let all: u64 = counts.iter().sum();
+        let shares = Shares { ours: self.samples as f64, theirs: other.samples as f64, all: all as f64 };
+        let top1 = shares.mean(self.top1, other.top1);
         let mut layers = Vec::with_capacity(self.layers.len());
         for (ours, theirs) in self.layers.iter().zip(&other.layers) {
-            let (Some(a), Some(b)) = (&ours.state, &theirs.state) else {
-                return differ(&format!("layer `{}` kept no state; analyse with `with_state(true)`", ours.path));
-            };
-            if a.sums.dim() != b.sums.dim() || a.grid != b.grid {
-                return differ(&format!("layer `{}` was read on different grids", ours.path));
-            }
-            let (info, readout, gram) = match (&ours.readout, &theirs.readout) {
-                (ReadoutInfo::Classifier { .. }, ReadoutInfo::Classifier { .. }) => {
-                    if a.readout != b.readout {
-                        return differ(&format!("layer `{}`: the classifiers differ", ours.path));
-                    }
-                    (ReadoutInfo::Classifier { accuracy: top1 }, a.readout.clone(), None)
-                }
-                (ReadoutInfo::Ridge { strength: x, .. }, ReadoutInfo::Ridge { strength: y, .. }) if x == y => {
-                    let (Some(first), Some(second)) = (&a.gram, &b.gram) else {
-                        return differ(&format!("layer `{}` kept no normal equations", ours.path));
-                    };
-                    (ReadoutInfo::Ridge { strength: *x, accuracy: None }, None, Some(first + second))
-                }
-                _ if a.readout.is_some() && a.readout == b.readout => {
-                    let accuracy = match (ours.readout.accuracy(), theirs.readout.accuracy()) {
-                        (Some(x), Some(y)) => Some(weighted(x, y)),
-                        _ => None,
-                    };
-                    let mut info = match &ours.readout {
-                        // Handed over to the other share: it follows from this share's normal equations alone.
-                        fitted @ ReadoutInfo::Ridge { .. } => {
-                            ReadoutInfo::Given { from: Box::new(fitted.clone()), accuracy: None }
-                        }
-                        readout => readout.clone(),
-                    };
-                    if let ReadoutInfo::Given { accuracy: slot, .. } | ReadoutInfo::Gradient { accuracy: slot, .. } =
-                        &mut info
-                    {
-                        *slot = accuracy;
-                    }
-                    (info, a.readout.clone(), None)
-                }
-                _ => {
-                    return differ(&format!(
-                        "layer `{}` has readouts that differ; hand the first analysis's readouts over with `Readout::Given`",
-                        ours.path
-                    ));
-                }
-            };
-            let state = LayerState {
-                path: ours.path.clone(),
-                kind: ours.kind,
-                grid: a.grid.clone(),
-                sums: &a.sums + &b.sums,
-                gram,
-                readout,
-                info,
-            };
+            let state = merge_states(ours, theirs, top1, shares)?;
             layers.push(finish_layer(state, &counts, self.threshold, true, None, &mut Seconds::default())?.0);
         }
-        let mut input_means = self.input_means.clone();
-        for (path, ours) in &mut input_means {
-            let Some(theirs) = other.input_means.get(path) else {
-                return differ(&format!("one of them has no input means of layer `{path}`"));
-            };
-            for (a, b) in ours.iter_mut().zip(theirs) {
-                *a = weighted(f64::from(*a), f64::from(*b)) as f32;
-            }
-        }
+        let input_means = merge_input_means(&self.input_means, &other.input_means, shares)?;
         Ok(Analysis::new(self.threshold, counts, top1, layers, input_means, self.model.clone(), Seconds::default()))
     }
+
+    fn check_comparable(&self, other: &Analysis) -> Result<(), SfpError> {
+        if self.model != other.model {
+            return refuse("they were made for models with other parameters");
+        }
+        if self.threshold != other.threshold || self.classes != other.classes {
+            return refuse("their thresholds or numbers of classes differ");
+        }
+        if !self.layers.iter().map(|layer| &layer.path).eq(other.layers.iter().map(|layer| &layer.path)) {
+            return refuse("they cover different layers");
+        }
+        Ok(())
+    }
+}
+
+/// Adds the sums of two shares and determines the readout of both together.
+fn merge_states(
+    ours: &LayerAnalysis,
+    theirs: &LayerAnalysis,
+    top1: f64,
+    shares: Shares,
+) -> Result<LayerState, SfpError> {
+    let (Some(a), Some(b)) = (&ours.state, &theirs.state) else {
+        return refuse(format!("layer `{}` kept no state; analyse with `with_state(true)`", ours.path));
+    };
+    if a.sums.dim() != b.sums.dim() || a.grid != b.grid {
+        return refuse(format!("layer `{}` was read on different grids", ours.path));
+    }
+    let accuracy = ours.readout.accuracy().zip(theirs.readout.accuracy()).map(|(x, y)| shares.mean(x, y));
+    let merged = merge_readouts(ours, a, b, &theirs.readout, top1, accuracy)?;
+    Ok(LayerState {
+        path: ours.path.clone(),
+        kind: ours.kind,
+        grid: a.grid.clone(),
+        sums: &a.sums + &b.sums,
+        gram: merged.gram,
+        readout: merged.readout,
+        info: merged.info,
+    })
+}
+
+/// A readout that is common to two shares, or the normal equations that it follows from.
+struct MergedReadout {
+    info: ReadoutInfo,
+    readout: Option<Array3<f32>>,
+    gram: Option<Array2<f64>>,
+}
+
+fn merge_readouts(
+    ours: &LayerAnalysis,
+    a: &LayerState,
+    b: &LayerState,
+    theirs: &ReadoutInfo,
+    top1: f64,
+    accuracy: Option<f64>,
+) -> Result<MergedReadout, SfpError> {
+    let path = &ours.path;
+    let common = |info| MergedReadout { info, readout: a.readout.clone(), gram: None };
+    match (&ours.readout, theirs) {
+        (ReadoutInfo::Classifier { .. }, ReadoutInfo::Classifier { .. }) if a.readout != b.readout => {
+            refuse(format!("layer `{path}`: the classifiers differ"))
+        }
+        (ReadoutInfo::Classifier { .. }, ReadoutInfo::Classifier { .. }) => {
+            Ok(common(ReadoutInfo::Classifier { accuracy: top1 }))
+        }
+        (ReadoutInfo::Ridge { strength: x, .. }, ReadoutInfo::Ridge { strength: y, .. }) if x == y => {
+            let (Some(first), Some(second)) = (&a.gram, &b.gram) else {
+                return refuse(format!("layer `{path}` kept no normal equations"));
+            };
+            let info = ReadoutInfo::Ridge { strength: *x, accuracy: None };
+            Ok(MergedReadout { info, readout: None, gram: Some(first + second) })
+        }
+        _ if a.readout.is_some() && a.readout == b.readout => Ok(common(shared_readout(&ours.readout, accuracy))),
+        _ => refuse(format!(
+            "layer `{path}` has readouts that differ; hand the first analysis's readouts over with `Readout::Given`"
+        )),
+    }
+}
+
+/// Provenance of a readout that both shares used, with its accuracy on both.
+fn shared_readout(ours: &ReadoutInfo, measured: Option<f64>) -> ReadoutInfo {
+    let mut info = match ours {
+        // The other share was given it: it follows from the normal equations of this share alone.
+        fitted @ ReadoutInfo::Ridge { .. } => ReadoutInfo::Given { from: Box::new(fitted.clone()), accuracy: None },
+        readout => readout.clone(),
+    };
+    if let ReadoutInfo::Given { accuracy, .. } | ReadoutInfo::Gradient { accuracy, .. } = &mut info {
+        *accuracy = measured;
+    }
+    info
+}
+
+fn merge_input_means(
+    ours: &BTreeMap<String, Vec<f32>>,
+    theirs: &BTreeMap<String, Vec<f32>>,
+    shares: Shares,
+) -> Result<BTreeMap<String, Vec<f32>>, SfpError> {
+    let mut merged = ours.clone();
+    for (path, ours) in &mut merged {
+        let Some(theirs) = theirs.get(path) else {
+            return refuse(format!("one of them has no input means of layer `{path}`"));
+        };
+        for (a, b) in ours.iter_mut().zip(theirs) {
+            *a = shares.mean(f64::from(*a), f64::from(*b)) as f32;
+        }
+    }
+    Ok(merged)
 }

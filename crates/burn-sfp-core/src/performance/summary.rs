@@ -1,25 +1,26 @@
-//! A layer in a few numbers (METHOD section 3, "a layer's summary").
+//! [`LayerSummary`], means over the filters of a layer.
 
 use serde::{Deserialize, Serialize};
 
-use super::FilterPerformance;
+use super::filter::FilterPerformance;
 
-/// Means over the filters, and the signal-to-noise ratio.
+/// The summary of a layer: means over its filters, and the signal-to-noise ratio (docs/method.md, section 3).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerSummary {
-    /// Filters that recognise no label.
+    /// Number of filters that recognize no label.
     pub silent: usize,
-    /// N_c: clusters a filter, over all filters.
+    /// N_c: clusters per filter, over all filters.
     pub clusters_per_filter: f64,
     /// N_c over the filters that are not silent.
     pub clusters_per_active_filter: f64,
-    /// C_s: labels a cluster. A silent filter has no cluster, so it does not count here.
+    /// C_s: labels per cluster; silent filters have no cluster and do not count here.
     pub cluster_size: f64,
-    /// n: noise a filter, over all filters.
+    /// n: noise per filter, over all filters.
     pub noise: f64,
     /// n over the filters that are not silent.
     pub noise_active: f64,
-    /// For each label, how many filters recognise it.
+    /// For each label, the number of filters that recognize it.
     pub filters_per_label: Vec<usize>,
     /// S: appearances of a label among the clusters.
     pub signal: f64,
@@ -32,11 +33,13 @@ pub struct LayerSummary {
 }
 
 impl LayerSummary {
-    /// Summarises a layer with `classes` labels.
+    /// Summarizes a layer from the results of its filters; `classes` is the number of labels.
     ///
     /// ```
     /// use burn_sfp_core::performance::{FilterPerformance, LayerSummary};
-    /// let filter = FilterPerformance { clusters: vec![vec![0, 1], vec![2]], noise: 1, column_noise: 0, max: 1.0, near: 0 };
+    ///
+    /// let mut filter = FilterPerformance::default();
+    /// (filter.clusters, filter.noise) = (vec![vec![0, 1], vec![2]], 1);
     /// let summary = LayerSummary::of(&[filter, FilterPerformance::default()], 4);
     /// assert_eq!((summary.silent, summary.clusters_per_filter, summary.cluster_size), (1, 1.0, 1.5));
     /// assert_eq!(summary.snr, Some(0.75 / (2.0 / 12.0 + 1.0 / 12.0)));

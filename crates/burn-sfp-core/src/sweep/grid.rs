@@ -1,30 +1,30 @@
-//! Average-pools the positions of a tap before the readout, where a grid is set.
+//! Average pooling of the positions of a tap before the readout (docs/method.md, section 1, grid).
 
 use burn::tensor::Tensor;
 use burn::tensor::module::{adaptive_avg_pool1d, adaptive_avg_pool2d};
+use burn_sfp_graph::OutputTap;
 
-use super::Grid;
-use crate::UnitKind;
-use crate::network::{LayerKind, Tap};
+use crate::analysis::UnitKind;
+use crate::config::Grid;
 
 /// Most features a layer keeps under [`Grid::Auto`].
 const AUTO_FEATURES: usize = 2048;
 
-/// The pooling of one layer: from its position axes to fewer.
+/// The pooling of one layer, from its position axes to fewer positions.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Pooled {
+pub(super) struct Pooled {
     from: Vec<usize>,
     /// Positions left along each axis.
     pub to: Vec<usize>,
 }
 
 impl Pooled {
-    /// Chooses the grid; `None` where every position counts. Of heads only the tokens are pooled, never their width: its numbers
+    /// Chooses the grid; `None` where every position counts. Of heads only the tokens are pooled, never the width: its elements
     /// are different nodes, not places.
-    pub(crate) fn choose(grid: Grid, kind: UnitKind, tap: &Tap) -> Option<Self> {
+    pub(super) fn choose(grid: Grid, kind: UnitKind, tap: &OutputTap) -> Option<Self> {
         let from: Vec<usize> =
             (1..tap.shape.len()).filter(|axis| *axis != tap.filter_axis).map(|axis| tap.shape[axis]).collect();
-        if from.is_empty() || from.len() > 2 || kind == UnitKind::Layer(LayerKind::Conv3d) {
+        if from.is_empty() || from.len() > 2 {
             return None;
         }
         let filters = tap.shape[tap.filter_axis];
@@ -36,7 +36,7 @@ impl Pooled {
             Grid::Auto if filters * tap.positions <= AUTO_FEATURES => return None,
             Grid::Auto => ((AUTO_FEATURES as f64 / fixed as f64).powf(1.0 / pooled.len() as f64) as usize).max(1),
         };
-        // Bins of equal size where a divisor is near: cheaper, and every position counts the same.
+        // Bins of equal size where a divisor is near: they are cheaper, and every position has the same weight.
         let bins = pooled.iter().map(|&len| {
             let limit = limit.min(len);
             (1..=limit).rev().find(|g| len % g == 0 && 2 * g > limit).unwrap_or(limit)
@@ -45,16 +45,16 @@ impl Pooled {
         (to != from).then_some(Self { from, to })
     }
 
-    pub(crate) fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.to.iter().product()
     }
 
-    /// Whether every position counts the same in the pooled mean.
-    pub(crate) fn even(&self) -> bool {
+    /// Whether every position has the same weight in the mean over the pooled positions.
+    pub(super) fn is_even(&self) -> bool {
         self.from.iter().zip(&self.to).all(|(from, to)| from % to == 0)
     }
 
-    pub(crate) fn apply(&self, acts: Tensor<3>) -> Tensor<3> {
+    pub(super) fn apply(&self, acts: Tensor<3>) -> Tensor<3> {
         let [samples, filters, _] = acts.dims();
         match (self.from.as_slice(), self.to.as_slice()) {
             (_, &[to]) => adaptive_avg_pool1d(acts, to),
@@ -72,9 +72,10 @@ impl Pooled {
 mod tests {
     use super::*;
     use burn::backend::ir::TensorId;
+    use burn_sfp_graph::LayerKind;
 
-    fn tap(shape: &[usize]) -> Tap {
-        Tap {
+    fn tap(shape: &[usize]) -> OutputTap {
+        OutputTap {
             through: vec![],
             shape: shape.to_vec(),
             filter_axis: 1,
@@ -94,7 +95,7 @@ mod tests {
         let device = burn::tensor::Device::flex();
         let acts = Tensor::<1, burn::tensor::Int>::arange(0..2 * 10 * 3, &device).float().reshape([1, 2, 30]);
         let pooled = Pooled { from: vec![10, 3], to: vec![2, 3] }.apply(acts);
-        // Tokens 0 to 4 of head 0, number 1: 1, 4, 7, 10, 13.
+        // Tokens 0 to 4 of head 0, element 1: 1, 4, 7, 10, 13.
         assert_eq!(pooled.into_data().iter::<f32>().nth(1), Some(7.0));
     }
 
@@ -103,7 +104,7 @@ mod tests {
         let conv = UnitKind::Layer(LayerKind::Conv2d);
         let pooled = Pooled::choose(Grid::Auto, conv, &tap(&[2, 64, 32, 32])).unwrap();
         assert_eq!(pooled.to, [4, 4]);
-        assert!(pooled.even());
+        assert!(pooled.is_even());
         assert_eq!(Pooled::choose(Grid::Auto, conv, &tap(&[2, 512, 2, 2])), None);
         let pooled = Pooled::choose(Grid::Auto, conv, &tap(&[2, 2048, 7, 7])).unwrap();
         assert_eq!(pooled.to, [1, 1]);

@@ -1,80 +1,113 @@
-//! Means of the layers' inputs: what a removed channel leaves behind in the layers that read it.
+//! Means of the inputs of layers, which stand in for removed channels in the biases of the layers that read them.
 
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use burn_sfp_graph::{Layer, Network, OutputTap};
+use burn_sfp_nn::tensor::to_array3;
 use ndarray::{ArrayView3, Axis};
 
-use super::runner::Probe;
-use super::subject::{Subject, around};
+use super::probe::Probe;
+use super::target::{AnalysisTarget, BatchLabels};
 use crate::SfpError;
-use crate::backend::ClassSums;
-use crate::network::{Layer, LayerKind, Network, Tap};
+use crate::readout::TapLayout;
+use crate::sums::ClassSums;
 
-/// The mean of a layer's input: from the sums of a tap that is that input, or from a probe of its own.
-pub(super) struct InputMean {
-    pub layer: usize,
-    pub sums: Option<ClassSums>,
+/// Sums of a layer's input over all samples, from a probe of its own.
+pub(super) struct InputSums {
+    layer: usize,
+    path: String,
+    sums: Option<ClassSums>,
 }
 
-/// The subject whose tap is this layer's input, where its sums give the input's mean.
-pub(super) fn direct_mean(network: &Network, layer: &Layer, subjects: &[Subject]) -> Option<usize> {
-    subjects.iter().position(|subject| {
-        let Probe::Layer(producer) = subject.probe else { return false };
+impl InputSums {
+    /// Adds the input `[N, F, S]` of a batch.
+    pub fn receive(&mut self, acts: &Tensor<3>, labels: &BatchLabels<'_>) -> Result<(), SfpError> {
+        ClassSums::add(&mut self.sums, acts, &labels.zeros, 1, &self.path)
+    }
+}
+
+/// Where the mean of each layer's input comes from.
+pub(super) struct InputMeans {
+    /// For each layer the target whose class sums also give the mean of its input.
+    shared: Vec<Option<usize>>,
+    /// Layers whose input has a probe of its own.
+    pub own: Vec<InputSums>,
+}
+
+impl InputMeans {
+    pub fn choose(network: &Network, targets: &[AnalysisTarget]) -> Self {
+        let shared: Vec<Option<usize>> =
+            network.layers().iter().map(|layer| shared_target(network, layer, targets)).collect();
+        let own = network.layers().iter().enumerate();
+        let own = own.filter(|(k, layer)| shared[*k].is_none() && has_mean(network, layer));
+        let own = own.map(|(layer, Layer { path, .. })| InputSums { layer, path: path.clone(), sums: None }).collect();
+        Self { shared, own }
+    }
+
+    pub fn probes(&self) -> impl Iterator<Item = Probe> {
+        self.own.iter().map(|input| Probe::Input(input.layer))
+    }
+
+    /// The means by layer path: of each channel, or of each feature where a layer reads a flattened map.
+    pub fn finish(
+        self,
+        network: &Network,
+        targets: &[AnalysisTarget],
+        samples: u64,
+    ) -> Result<BTreeMap<String, Vec<f32>>, SfpError> {
+        let mut means: Vec<Option<Vec<f32>>> = vec![None; network.layers().len()];
+        for (k, target) in self.shared.iter().enumerate() {
+            let Some(target) = target.map(|target| &targets[target]) else { continue };
+            let (layer, tap) = (&network.layers()[k], target.probe.tap(network));
+            let is_flattened = layer.kind.is_matrix() && layer.inputs != tap.shape[tap.filter_axis];
+            let layout = is_flattened.then(|| TapLayout::of(&tap));
+            means[k] = match &target.sums {
+                Some(ClassSums::Host(sums)) => Some(mean(sums.view(), layout, samples)),
+                Some(ClassSums::Device(sums)) => Some(mean(to_array3(sums)?.mapv(f64::from).view(), layout, samples)),
+                None => None,
+            };
+        }
+        for input in self.own {
+            if let Some(sums) = input.sums {
+                means[input.layer] = Some(mean(sums.into_host()?.view(), None, samples));
+            }
+        }
+        let paths = network.layers().iter().map(|layer| layer.path.clone());
+        Ok(paths.zip(means).filter_map(|(path, mean)| Some((path, mean?))).collect())
+    }
+}
+
+/// The target whose tap is the input of a layer and whose class sums give the mean of that input.
+fn shared_target(network: &Network, layer: &Layer, targets: &[AnalysisTarget]) -> Option<usize> {
+    let input = OutputTap::of_input(layer);
+    targets.iter().position(|target| {
+        let Probe::Layer(producer) = target.probe else { return false };
         let producer = &network.layers()[producer];
-        let same = producer.tap.tensor == layer.input && producer.tap.filter_axis == Tap::of_input(layer).filter_axis;
+        let same = producer.tap.tensor == input.tensor && producer.tap.filter_axis == input.filter_axis;
         let flattened = layer.is_classifier && producer.feeds_classifier;
-        match &subject.pooled {
+        match &target.pooled {
             None => same || flattened,
-            Some(pooled) => same && pooled.even() && layer.kind != LayerKind::Linear,
+            Some(pooled) => same && pooled.is_even() && !layer.kind.is_matrix(),
         }
     })
 }
 
-/// Whether a probe can find the mean of a layer's input: indices of an embedding have none, and what does not count the samples
-/// along its first axis cannot be told apart by sample.
-pub(super) fn has_mean(network: &Network, layer: &Layer) -> bool {
-    layer.kind != LayerKind::Embedding && layer.input_shape().first() == Some(&network.batch())
+/// Whether a probe can determine the mean of a layer's input: the indices of an embedding have no mean, and an input that does not
+/// count the samples along its first axis cannot be assigned to samples.
+fn has_mean(network: &Network, layer: &Layer) -> bool {
+    !layer.kind.reads_indices() && layer.input_shape().first() == Some(&network.batch())
 }
 
-pub(super) fn input_means(
-    network: &Network,
-    direct: &[Option<usize>],
-    subjects: &[Subject],
-    inputs: Vec<InputMean>,
-    samples: u64,
-) -> Result<Vec<Option<Vec<f32>>>, SfpError> {
-    let mut means: Vec<Option<Vec<f32>>> = vec![None; network.layers().len()];
-    // Of each position where the layer reads the flattened tap, whose elements lie as they do there.
-    let mean_of = |sums: ArrayView3<f64>, flattened: Option<&Tap>| -> Vec<f32> {
-        let total = sums.sum_axis(Axis(0)) / samples as f64;
-        match flattened.map(around) {
-            Some((before, filters, after)) => (0..before * filters * after)
-                .map(|k| {
-                    let (row, filter, column) = (k / (filters * after), k / after % filters, k % after);
-                    total[[filter, row * after + column]] as f32
-                })
-                .collect(),
-            None => {
-                let positions = total.ncols().max(1) as f64;
-                total.sum_axis(Axis(1)).iter().map(|&mean| (mean / positions) as f32).collect()
-            }
-        }
-    };
-    for (k, source) in direct.iter().enumerate() {
-        let Some(source) = source else { continue };
-        let (layer, tap) = (&network.layers()[k], subjects[*source].probe.tap(network));
-        let flattened = layer.kind == LayerKind::Linear && layer.inputs != tap.shape[tap.filter_axis];
-        let tap = flattened.then_some(&tap);
-        means[k] = match &subjects[*source].sums {
-            Some(ClassSums::Host(sums)) => Some(mean_of(sums.view(), tap)),
-            Some(ClassSums::Device(sums)) => {
-                Some(mean_of(crate::backend::to_array3(sums)?.mapv(f64::from).view(), tap))
-            }
-            None => None,
-        };
-    }
-    for input in inputs {
-        if let Some(sums) = input.sums {
-            means[input.layer] = Some(mean_of(sums.into_host()?.view(), None));
+/// Mean over labels and positions of each filter, or, for a layer that reads the flattened tap, of each of its elements in their
+/// order there.
+fn mean(sums: ArrayView3<'_, f64>, flattened: Option<TapLayout>, samples: u64) -> Vec<f32> {
+    let total = sums.sum_axis(Axis(0)) / samples as f64;
+    match flattened {
+        Some(layout) => (0..layout.elements()).map(|k| total[layout.locate(k)] as f32).collect(),
+        None => {
+            let positions = total.ncols().max(1) as f64;
+            total.sum_axis(Axis(1)).iter().map(|&mean| (mean / positions) as f32).collect()
         }
     }
-    Ok(means)
 }

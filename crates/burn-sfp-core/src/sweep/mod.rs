@@ -1,16 +1,14 @@
-//! One pass over the samples feeds every layer: class sums, normal equations, gradient readouts, accuracy.
+//! The passes over the samples: each batch runs once per pass and feeds the sums and readouts of all layers.
 
 mod accuracy;
-mod check;
-mod config;
+mod finish;
 mod grid;
 mod input_mean;
 mod parts;
-mod readout;
+mod pass;
+mod probe;
 mod run;
 mod runner;
-mod subject;
+mod target;
 
-pub use config::{AnalyzeConfig, GradientConfig, Grid, Readout};
-pub(crate) use readout::ridge_readout;
 pub(crate) use run::sweep;

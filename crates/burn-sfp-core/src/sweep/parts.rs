@@ -1,23 +1,25 @@
-//! Smaller batches, where a device lacks the memory for those of the caller.
+//! Smaller batches where a device lacks the memory for those of the caller.
 
 use std::marker::PhantomData;
 
-use crate::data::BatchIter;
-use crate::{Batch, Calibration, ModuleInput, SfpError};
+use burn_sfp_graph::ModuleInput;
 
-/// Most parts that a batch is cut into before a sweep gives up.
+use crate::{Batch, BatchIter, Calibration, SfpError};
+
+/// Most parts that a batch is cut into before a sweep fails.
 const MOST: usize = 1024;
 
-/// Starts over with every batch cut in half, in four, and so on, until the device has memory enough or no batch can be cut
-/// any more. Class sums and normal equations are sums over samples, so the result is that of the whole batches, to rounding.
+/// Starts over with every batch cut in half, in four, and so on, until the device has enough memory or no batch can be cut
+/// any more. Class sums and normal equations are sums over samples, so the result is that of the whole batches, up to rounding.
+/// Batches of a fixed size are not cut.
 pub(super) fn in_smaller_batches<T>(
-    fixed: bool,
+    is_fixed: bool,
     mut attempt: impl FnMut(usize) -> Result<T, SfpError>,
 ) -> Result<T, SfpError> {
     let mut parts = 1;
     loop {
         match attempt(parts) {
-            Err(error) if error.is_out_of_memory() && !fixed && parts < MOST => {
+            Err(error) if error.is_out_of_memory() && !is_fixed && parts < MOST => {
                 parts *= 2;
                 log::warn!("{error}: starting over with every batch cut into {parts}");
             }
@@ -58,7 +60,7 @@ impl<I: ModuleInput, C: Calibration<I> + ?Sized> Calibration<I> for Parts<'_, I,
 fn cut<I: ModuleInput>(batch: Batch<I>, parts: usize) -> Vec<Batch<I>> {
     let samples = batch.input.samples();
     if samples < 2 || samples != batch.labels.len() {
-        // Nothing to cut, or a mistake that the sweep reports.
+        // Nothing to cut, or a mismatch that the sweep reports.
         return vec![batch];
     }
     let size = samples.div_ceil(parts);
@@ -103,8 +105,8 @@ mod tests {
 
     #[test]
     fn parts_hold_all_samples_in_order() {
-        let numbers: Vec<f32> = (0..10).map(|n| n as f32).collect();
-        let input = Tensor::<1>::from_floats(numbers.as_slice(), &Device::flex()).reshape([10, 1]);
+        let values: Vec<f32> = (0..10).map(|n| n as f32).collect();
+        let input = Tensor::<1>::from_floats(values.as_slice(), &Device::flex()).reshape([10, 1]);
         let data = TensorCalibration::new(input, (0..10).collect(), 7);
         for parts in [1, 2, 3, 16] {
             let cut = Parts::new(&data, parts);
@@ -112,7 +114,7 @@ mod tests {
             assert!(batches.iter().all(|batch| batch.labels.len() <= 7_usize.div_ceil(parts)));
             let found: Vec<f32> =
                 batches.iter().flat_map(|b| b.input.clone().into_data().iter::<f32>().collect::<Vec<_>>()).collect();
-            assert_eq!(found, numbers);
+            assert_eq!(found, values);
             let labels: Vec<usize> = batches.into_iter().flat_map(|batch| batch.labels).collect();
             assert_eq!(labels, (0..10).collect::<Vec<_>>());
             assert_eq!(cut.samples(), data.samples());

@@ -1,4 +1,4 @@
-//! METHOD sections 1 to 3 in double precision, written down from their definition.
+//! docs/method.md, sections 1 to 3, in double precision, written down from the definitions.
 
 use burn::tensor::Tensor;
 use burn_sfp_core::LayerAnalysis;
@@ -16,7 +16,7 @@ pub fn rows<const D: usize>(output: Tensor<D>) -> Vec<Vec<f64>> {
     all.chunks(all.len() / samples).map(<[f64]>::to_vec).collect()
 }
 
-/// `(X'X + strength * mean diagonal * I) R = X' (Y - mean Y)` by elimination with pivoting (METHOD section 1).
+/// `(X'X + strength * mean diagonal * I) R = X' (Y - mean Y)` by elimination with pivoting (docs/method.md, section 1).
 pub fn ridge(x: &[Vec<f64>], labels: &[usize]) -> Vec<Vec<f64>> {
     let k = x[0].len();
     let share: Vec<f64> =
@@ -44,7 +44,7 @@ pub fn ridge(x: &[Vec<f64>], labels: &[usize]) -> Vec<Vec<f64>> {
     (0..k).map(|a| system[a][k..].iter().map(|value| value / system[a][a]).collect()).collect()
 }
 
-/// `P_f[i][j]`: the mean over the samples of label i of `sum_s A[n,f,s] R[f,s,j]` (METHOD section 2).
+/// `P_f[i][j]`: the mean over the samples of label i of `sum_s A[n,f,s] R[f,s,j]` (docs/method.md, section 2).
 pub fn performance(
     x: &[Vec<f64>],
     labels: &[usize],
@@ -62,11 +62,11 @@ pub fn performance(
     matrix
 }
 
-/// METHOD section 3, word for word; `None` where an element lies within `near` of the threshold.
+/// docs/method.md, section 3, step by step; `None` where an element lies within `near` of the threshold.
 pub fn recognised(p: &[Vec<f64>], threshold: f64, near: f64) -> Option<FilterPerformance> {
     let max = p.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
     if max <= 0.0 {
-        return Some(FilterPerformance { max, ..FilterPerformance::default() });
+        return Some(recognized(Vec::new(), 0, 0, max));
     }
     if p.iter().flatten().any(|value| (value / max - threshold).abs() < near * threshold) {
         return None;
@@ -88,7 +88,13 @@ pub fn recognised(p: &[Vec<f64>], threshold: f64, near: f64) -> Option<FilterPer
     let outside = |i: usize, j: usize| b[i][j] && !clusters.iter().any(|c| c.contains(&i) && c.contains(&j));
     let count = |columns: &[usize]| (0..CLASSES).map(|i| columns.iter().filter(|&&j| outside(i, j)).count()).sum();
     let (noise, column_noise) = (count(&(0..CLASSES).collect::<Vec<_>>()), count(&labels));
-    Some(FilterPerformance { clusters, noise, column_noise, max, near: 0 })
+    Some(recognized(clusters, noise, column_noise, max))
+}
+
+fn recognized(clusters: Vec<Vec<usize>>, noise: usize, column_noise: usize, max: f64) -> FilterPerformance {
+    let mut found = FilterPerformance::default();
+    (found.clusters, found.noise, found.column_noise, found.max) = (clusters, noise, column_noise, max);
+    found
 }
 
 /// Compares an entry of an analysis with the definition, from all its activations (rows `[filters * positions]`) and its readout;

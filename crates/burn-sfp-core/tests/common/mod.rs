@@ -10,7 +10,8 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::{SfpModule, TensorCalibration};
+use burn_sfp_core::{Analysis, Seconds, TensorCalibration};
+use burn_sfp_graph::GraphModule;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -54,15 +55,16 @@ impl Cnn {
     }
 }
 
-impl SfpModule for Cnn {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Cnn {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         assert!(x.dims()[3] >= SIDE, "the images are too small");
         self.outputs(x).2
     }
 }
 
-/// Numbers that depend on the seed alone, whatever else runs in the process.
+/// Fills float parameters with values that depend on the seed alone, whatever else runs in the process.
 struct Fill {
     path: Vec<String>,
     rng: ChaCha8Rng,
@@ -117,20 +119,21 @@ pub fn calibration(samples: usize, batch: usize, device: &Device) -> TensorCalib
     TensorCalibration::new(x, labels, batch)
 }
 
-/// The default wgpu device, where there is an adapter.
+/// Everything but the seconds, bit for bit.
+pub fn json(mut analysis: Analysis) -> String {
+    analysis.seconds = Seconds::default();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("analysis.json");
+    analysis.save(&path).unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The default wgpu device, or a word that the test was skipped.
 #[cfg(feature = "wgpu")]
 pub fn gpu() -> Option<Device> {
-    static DEVICE: std::sync::OnceLock<Option<Device>> = std::sync::OnceLock::new();
-    let found = DEVICE.get_or_init(|| {
-        let adapter = std::panic::catch_unwind(|| {
-            let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-            let _ = Tensor::<1>::zeros([1], &device).into_data();
-            device
-        });
-        if adapter.is_err() {
-            println!("skipped: no wgpu adapter");
-        }
-        adapter.ok()
-    });
-    found.clone()
+    let device = burn_sfp_nn::tensor::wgpu_device();
+    if device.is_none() {
+        println!("skipped: no wgpu adapter");
+    }
+    device
 }

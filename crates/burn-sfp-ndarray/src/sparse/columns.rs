@@ -1,8 +1,8 @@
-//! Small batches, and kernels of one element: a vector holds as many output positions as it has lanes,
-//! counted over all samples.
+//! Sparse convolution for small batches and for kernels of one element: the lanes of a vector hold neighbouring output
+//! positions, counted over all samples.
 //!
-//! Every tap has a shifted copy of the source, so that whatever the stride, the dilation and the padding a
-//! tap is one product of a vector and a weight. Where every row is read, the taps of a column share a copy.
+//! Every tap has a shifted copy of the source, so that for any stride, dilation and padding a tap is one product of a
+//! vector and a weight. Where every row is read, the taps of one column share a copy.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -13,33 +13,33 @@ use super::Convolution;
 use super::epilogue::Stage;
 use super::geometry::Lattice;
 use super::pack::{Copies, Source, Stretch};
-use super::pattern::Part;
+use super::rows::Part;
 use super::windows::Windows;
 
-/// Vectors of positions that there is code for.
+/// Numbers of vectors per block for which the inner loop is compiled.
 const WIDTHS: [usize; 6] = [1, 2, 3, 4, 6, 8];
-/// Bytes of copies made at once.
+/// Most bytes of copies that are made at once.
 const COPIES: usize = 1 << 23;
-/// Tasks to aim for.
+/// Desired number of tasks.
 const TASKS: usize = 64;
-/// Numbers of the result stored by a task.
+/// Elements of the result that one task stores.
 const STORE: usize = 1 << 12;
-/// Products worth a task.
+/// Fewest products that are worth a task.
 const TASK: usize = 1 << 13;
 
-/// How the positions of a lattice are cut into blocks of some vectors.
+/// The cut of the positions of a lattice into blocks of some vectors each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocks {
     /// Number of blocks.
     pub(super) count: usize,
     /// Vectors of a block.
     pub(super) width: usize,
-    /// Blocks of a sample, where none has positions of two samples; the taps of a column then share a copy.
+    /// Blocks per sample, when no block holds positions of two samples; the taps of a column then share a copy.
     pub(super) of_sample: Option<usize>,
 }
 
 impl Blocks {
-    /// The cheapest cut of the positions of `samples`, with the sums in `registers`.
+    /// Returns the cheapest cut of the positions of all samples whose sums fit into half of the `registers`.
     pub(super) fn new(lattice: &Lattice, samples: usize, lanes: usize, registers: usize) -> Self {
         let cut = |positions: usize| {
             let vectors = positions.div_ceil(lanes);
@@ -57,17 +57,18 @@ impl Blocks {
         }
         let (count, width) = cut(lattice.positions());
         let each = Self { count: samples * count, width, of_sample: Some(count) };
-        // A single vector is read faster from a copy of its own, where it lies within one cache line.
+        // A single vector is read faster from a copy per tap, where it lies within one cache line.
         if each.width > 1 && each.cost(lattice) <= any.cost(lattice) { each } else { any }
     }
 
-    /// Products of a vector and a weight for each kernel, and what else takes as long.
+    /// Returns the estimated time of one kernel, in products of a vector and a weight.
     pub(super) fn cost(&self, lattice: &Lattice) -> usize {
         let products = self.count * self.width * lattice.taps.len();
-        // A copy for each of several taps does not fit into the first-level cache.
+        // Copies for several taps do not fit into the first-level cache.
         if lattice.taps.len() > 1 && self.of_sample.is_none() { 2 * products } else { products }
     }
 
+    /// Returns the layout of the copies that the blocks read.
     fn copies(&self, lattice: &Lattice, lanes: usize) -> Copies {
         match self.of_sample {
             Some(_) => Copies::of_columns(lattice, self.width * lanes),
@@ -75,7 +76,7 @@ impl Blocks {
         }
     }
 
-    /// The positions of a block.
+    /// Returns the positions of a block.
     fn stretch(&self, block: usize, lanes: usize) -> Stretch {
         match self.of_sample {
             Some(count) => Stretch::Of(block / count, block % count * self.width * lanes),
@@ -84,7 +85,7 @@ impl Blocks {
     }
 }
 
-/// Runs the convolution; `cuts` are those of its lattices.
+/// Runs the convolution; `cuts` has one entry per lattice.
 pub(super) fn run(
     arch: Arch,
     lanes: usize,
@@ -138,7 +139,7 @@ pub(super) fn run(
     }
 }
 
-/// Moves the sums, `[block][filter][lane]`, to their places.
+/// Copies the sums, `[block][filter][lane]`, to their places in the result.
 #[expect(clippy::too_many_arguments)]
 fn store(
     lattice: &Lattice,
@@ -155,10 +156,10 @@ fn store(
     if outputs == 0 || each == 0 || samples == 0 {
         return;
     }
-    // Filters of a sample that are stored together.
+    // Filters of a sample that one task stores.
     let run = (STORE / plane).max(1);
     out.par_chunks_mut(plane * outputs).enumerate().for_each(|(sample, out)| {
-        // Which sums are a stretch of the positions: first position, place of the sum, number.
+        // Runs of positions whose sums are consecutive: first position, place of its sum in filter 0, length.
         let mut stretches = Vec::new();
         let mut start = 0;
         while start < each {
@@ -191,7 +192,7 @@ fn store(
     });
 }
 
-/// A block of positions and a run of filters.
+/// The sums of a block of positions for a run of filters.
 struct Task<'a> {
     /// `[channel][copy]`.
     packed: &'a [f32],
@@ -223,11 +224,12 @@ impl WithSimd for Task<'_> {
 }
 
 impl Task<'_> {
-    /// `W` vectors; `U` sums of each, since a sum takes a product every fourth cycle.
+    /// Computes the sums of `W` vectors. Each sum is split into `U` partial sums, since a sum accepts a product only
+    /// every fourth cycle.
     #[inline(always)]
     fn filters<S: Simd, const W: usize, const U: usize>(self, simd: S) {
         let sums = S::as_mut_simd_f32s(self.sums).0.as_chunks_mut::<W>().0;
-        // Where each tap reads within a channel, and its place in the kernel.
+        // Where each tap reads within a channel, and its index in the kernel.
         let taps: Vec<(usize, usize)> =
             self.copies.taps.iter().zip(&self.lattice.taps).map(|(&start, tap)| (start, tap.weight)).collect();
         let side = Side { packed: self.packed, channel: self.copies.length, taps: &taps };
@@ -252,21 +254,21 @@ impl Task<'_> {
 #[derive(Clone, Copy)]
 struct Side<'a> {
     packed: &'a [f32],
-    /// Numbers of a channel.
+    /// Elements of a channel.
     channel: usize,
-    /// Where each tap reads within a channel, and its place in the kernel.
+    /// Where each tap reads within a channel, and its index in the kernel.
     taps: &'a [(usize, usize)],
 }
 
 impl Side<'_> {
-    /// `W` vectors from a place of a channel on.
+    /// Returns `W` vectors of a channel from `start` on.
     #[inline(always)]
     fn at<S: Simd, const W: usize>(&self, channel: usize, start: usize) -> &[S::f32s] {
         S::as_simd_f32s(&self.packed[channel * self.channel + start..][..W * S::F32_LANES]).0
     }
 }
 
-/// The sums of a filter whose kernels have one tap: neighbouring kernels go to different sums.
+/// Computes the sums of a filter whose kernels have one tap; neighbouring kernels go to different partial sums.
 #[inline(always)]
 fn one_tap<S: Simd, const W: usize, const U: usize>(
     simd: S,
@@ -292,14 +294,14 @@ fn one_tap<S: Simd, const W: usize, const U: usize>(
     total(simd, sums)
 }
 
-/// Where each tap reads, if there are `T` and they are the whole kernel in its order.
+/// Returns where each tap reads, if there are `T` taps and they are the whole kernel in its order.
 fn all_of<const T: usize>(taps: &[(usize, usize)], of_kernel: usize) -> Option<[usize; T]> {
     let taps: &[(usize, usize); T] = taps.try_into().ok()?;
     let whole = of_kernel == T && taps.iter().enumerate().all(|(place, &(_, tap))| place == tap);
     whole.then(|| taps.map(|(start, _)| start))
 }
 
-/// As [`many_taps`], where all `T` taps of the kernel are used: without the lists of taps.
+/// Computes the same as [`many_taps`] for kernels whose `T` taps are all used, without reading the list of taps.
 #[inline(always)]
 fn all_taps<S: Simd, const W: usize, const U: usize, const T: usize>(
     simd: S,
@@ -319,7 +321,7 @@ fn all_taps<S: Simd, const W: usize, const U: usize, const T: usize>(
     total(simd, sums)
 }
 
-/// The sums of a filter whose kernels have several taps: neighbouring taps go to different sums.
+/// Computes the sums of a filter whose kernels have several taps; neighbouring taps go to different partial sums.
 #[inline(always)]
 fn many_taps<S: Simd, const W: usize, const U: usize>(
     simd: S,
@@ -337,7 +339,7 @@ fn many_taps<S: Simd, const W: usize, const U: usize>(
                 add_vectors(simd, sum, side.at::<S, W>(channel, start), weights[tap]);
             }
         }
-        // A constant number of steps, so that the sums stay in registers.
+        // The number of steps is constant, so that the sums stay in registers.
         for (unit, sum) in sums.iter_mut().enumerate() {
             if let Some(&(start, tap)) = rest.get(unit) {
                 add_vectors(simd, sum, side.at::<S, W>(channel, start), weights[tap]);
@@ -347,7 +349,7 @@ fn many_taps<S: Simd, const W: usize, const U: usize>(
     total(simd, sums)
 }
 
-/// Adds the vectors that `source` starts with, times a weight.
+/// Adds the first `W` vectors of `source`, times a weight.
 #[inline(always)]
 fn add_vectors<S: Simd, const W: usize>(simd: S, sum: &mut [S::f32s; W], source: &[S::f32s], weight: f32) {
     let weight = simd.splat_f32s(weight);
@@ -356,6 +358,7 @@ fn add_vectors<S: Simd, const W: usize>(simd: S, sum: &mut [S::f32s; W], source:
     }
 }
 
+/// Adds up the partial sums.
 #[inline(always)]
 fn total<S: Simd, const W: usize, const U: usize>(simd: S, sums: [[S::f32s; W]; U]) -> [S::f32s; W] {
     let mut total = sums[0];

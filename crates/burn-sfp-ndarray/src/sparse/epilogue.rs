@@ -1,41 +1,41 @@
-//! What is done to each output value before it is stored.
+//! Scale, shift and activation of the output filters.
 
 use pulp::Simd;
 
-use crate::KernelError;
-use crate::error::expect_len;
 use crate::vector::mul_add;
+use crate::{KernelError, expect_len};
 
-/// What is done to each output value before it is stored: `y = activation(scale[o] * sum + shift[o])`, a
-/// batch normalisation in evaluation mode or a bias, and a rectifier. Absent parts are skipped.
+/// The operations applied to every output element before it is stored: `y = activation(scale[o] * sum + shift[o])`.
+///
+/// Scale and shift express a batch normalization in evaluation mode or a bias. Absent parts are skipped.
 ///
 /// # Example
 /// ```
 /// use burn_sfp_ndarray::Epilogue;
 ///
-/// let bias = [0.5, -1.0]; // one number an output filter
+/// let bias = [0.5, -1.0]; // one value per output filter
 /// let epilogue = Epilogue { shift: Some(&bias), relu: true, ..Epilogue::default() };
 /// assert!(epilogue.scale.is_none());
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// Factor of every output filter.
+    /// The factor of each output filter, `[O]`.
     pub scale: Option<&'a [f32]>,
-    /// Added to every output filter, after the factor.
+    /// The value added to each output filter after the factor, `[O]`.
     pub shift: Option<&'a [f32]>,
-    /// Whether negative values become zero, at last. NaN stays NaN.
+    /// Whether negative results become zero (ReLU). NaN stays NaN.
     pub relu: bool,
 }
 
 impl Epilogue<'_> {
-    /// One number for each of the output filters, where there are any.
+    /// Checks that scale and shift, where present, have one value per output filter.
     pub(super) fn check(&self, outputs: usize) -> Result<(), KernelError> {
-        expect_len("scales, one an output filter", outputs, self.scale.map_or(outputs, <[f32]>::len))?;
-        expect_len("shifts, one an output filter", outputs, self.shift.map_or(outputs, <[f32]>::len))
+        expect_len("scales, one per output filter", outputs, self.scale.map_or(outputs, <[f32]>::len))?;
+        expect_len("shifts, one per output filter", outputs, self.shift.map_or(outputs, <[f32]>::len))
     }
 }
 
-/// The epilogue of one output filter, in registers.
+/// The epilogue of one output filter, broadcast to vectors.
 #[derive(Clone, Copy)]
 pub(super) struct Stage<S: Simd> {
     scale: Option<S::f32s>,

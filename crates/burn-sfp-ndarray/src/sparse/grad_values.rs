@@ -1,36 +1,36 @@
-//! The gradient with respect to the kernels: a dot product of two filters for every tap.
+//! The gradient with respect to the kernels: a dot product of an input filter and an output filter for every tap.
 //!
-//! Both ways of [`super`] serve: whatever a lane means, the source and the gradient mean the same by it.
-//! The lanes are added up at last, once a tap.
+//! Both layouts of [`super`] work, since the source and the gradient use the same one. The lanes are added up at the end,
+//! once per tap.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::vector::{Aligned, mul_add};
 
-use super::geometry::Lattice;
+use super::geometry::{Lattice, Tap};
 use super::pack::{Columns, Copies, Source, Stretch, samples_to_lanes};
-use super::pattern::Rows;
+use super::rows::Rows;
 use super::tile::Tile;
 
-/// Bytes of a filter taken at once: its part of the source and of the gradient stay in the first-level cache.
+/// Bytes of a filter that are processed together; this part of source and gradient stays in the first-level cache.
 const STRETCH: usize = 1 << 13;
 /// Vectors of positions in a block.
 const WIDTH: usize = 8;
-/// Tasks to aim for.
+/// Desired number of tasks.
 const TASKS: usize = 64;
 
-/// Vectors of the gradient that meet vectors of the source.
+/// A run of vectors of the gradient and the run of vectors of the source that they are multiplied with.
 #[derive(Clone, Copy)]
 struct Segment {
-    /// First of the gradient, within its filter.
+    /// First vector of the gradient, within its filter.
     grad: usize,
-    /// First of the source, within its filter.
+    /// First vector of the source, within its filter.
     source: usize,
     length: usize,
 }
 
-/// Samples are lanes.
+/// Computes the gradient with samples as lanes.
 #[expect(clippy::too_many_arguments)]
 pub(super) fn by_samples(
     arch: Arch,
@@ -44,7 +44,7 @@ pub(super) fn by_samples(
 ) {
     let packed = samples_to_lanes(source, lanes, columns);
     let packed_grad = samples_to_lanes(grad, lanes, &Columns::new(lattice.size[1], 1));
-    // Whole rows, as many at a time as stay in the cache.
+    // Stretches of whole rows, as many as fit into the cache.
     let [height, width] = lattice.size;
     let high = (STRETCH / (width * lanes * size_of::<f32>()).max(1)).clamp(1, height.max(1));
     let mut stretches = Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn by_samples(
     work.run(arch, rows, lattice.taps.len(), out);
 }
 
-/// Positions are lanes.
+/// Computes the gradient with positions as lanes.
 pub(super) fn by_columns(
     arch: Arch,
     lanes: usize,
@@ -88,9 +88,8 @@ pub(super) fn by_columns(
     let vectors = (source.shape[0] * lattice.positions()).div_ceil(lanes);
     let width = vectors.min(WIDTH);
     let blocks = vectors.div_ceil(width);
-    // A gradient reads itself where it is.
-    let here =
-        Lattice { read: [1, 1], taps: vec![super::geometry::Tap { weight: 0, shift: [0, 0] }], ..lattice.clone() };
+    // The gradient is read at its own positions.
+    let here = Lattice { read: [1, 1], taps: vec![Tap { weight: 0, shift: [0, 0] }], ..lattice.clone() };
     let pack = |source: Source, lattice: &Lattice| {
         let copies = Copies::of_taps(lattice, width * lanes);
         let block = source.shape[1] * copies.length;
@@ -115,20 +114,20 @@ pub(super) fn by_columns(
     work.run(arch, rows, taps, out);
 }
 
-/// Both sides, packed.
+/// Source and gradient, packed, and the runs to multiply.
 struct Work<'a> {
     /// `[block][input filter][vector]`.
     source: &'a [f32],
     /// `[block][output filter][vector]`.
     grad: &'a [f32],
     blocks: usize,
-    /// Input filters.
+    /// Number of input filters.
     channels: usize,
     /// Vectors of an input filter in a block.
     source_filter: usize,
     /// Vectors of an output filter in a block.
     grad_filter: usize,
-    /// `[stretch][tap]`: what meets what.
+    /// `[stretch][tap]`: the runs whose products are summed.
     stretches: Vec<Vec<Vec<Segment>>>,
 }
 
@@ -146,7 +145,7 @@ impl Work<'_> {
     }
 }
 
-/// A run of output filters.
+/// The gradients of the kernels of a run of output filters.
 struct Task<'a> {
     work: &'a Work<'a>,
     rows: &'a Rows<'a>,
@@ -168,7 +167,7 @@ impl WithSimd for Task<'_> {
             && blocks == 1
             && let Some(segments) = taps.iter().map(|of_tap| only(of_tap)).collect::<Option<Vec<_>>>()
         {
-            // Small batches: nothing to keep between blocks, so no sums in memory.
+            // With a single block no sums have to be kept in memory between blocks.
             let mut out = self.out.chunks_exact_mut(self.taps);
             for row in self.range.0..self.range.1 {
                 let part = self.rows.row(row);
@@ -213,15 +212,15 @@ impl WithSimd for Task<'_> {
     }
 }
 
-/// The one segment of a list of one.
+/// Returns the segment of a list that has exactly one.
 fn only(segments: &[Segment]) -> Option<Segment> {
     if let [segment] = segments { Some(*segment) } else { None }
 }
 
-/// The dot product, lane by lane.
+/// Computes the dot product lane by lane.
 #[inline(always)]
 fn dot<S: Simd>(simd: S, grad: &[S::f32s], source: &[S::f32s], segments: &[Segment]) -> S::f32s {
-    // A sum takes a product every fourth cycle, so there are four.
+    // A sum accepts a product only every fourth cycle, so there are four partial sums.
     let mut sums = [simd.splat_f32s(0.0); 4];
     for segment in segments {
         let grad = &grad[segment.grad..][..segment.length];

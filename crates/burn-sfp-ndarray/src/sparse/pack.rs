@@ -1,4 +1,4 @@
-//! The source of a convolution, rearranged so that a vector holds numbers that are treated alike.
+//! Copies of the source of a convolution, rearranged so that the lanes of a vector undergo the same operations.
 
 use rayon::prelude::*;
 
@@ -6,26 +6,27 @@ use crate::vector::Aligned;
 
 use super::geometry::Lattice;
 
-/// Positions moved at once when samples become lanes: their vectors stay in the first-level cache.
+/// Positions that are copied together when samples become lanes; their vectors fit into the first-level cache.
 const STRIP: usize = 64;
 
-/// A source `[N, C, H, W]`, row-major.
+/// A row-major source `[N, C, H, W]`.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    pub(super) numbers: &'a [f32],
+    pub(super) elements: &'a [f32],
     /// `[N, C, H, W]`.
     pub(super) shape: [usize; 4],
 }
 
 impl Source<'_> {
-    /// Numbers of a channel of a sample.
+    /// Returns the number of elements of a channel of one sample.
     pub(super) fn plane(&self) -> usize {
         self.shape[2] * self.shape[3]
     }
 }
 
-/// Order of the columns in packed rows: those equal modulo the stride stand side by side, so that the
-/// columns that neighbouring output positions read are neighbours whatever the stride.
+/// The order of the columns in packed rows: columns equal modulo the stride are adjacent.
+///
+/// So the columns that neighbouring output positions read are neighbours for any stride.
 pub(super) struct Columns {
     stride: usize,
     width: usize,
@@ -36,21 +37,23 @@ impl Columns {
         Self { stride, width }
     }
 
-    /// First packed place of the columns equal to `phase` modulo the stride, and their number.
+    /// Returns the first packed place of the columns equal to `phase` modulo the stride, and their number.
     pub(super) fn phase(&self, phase: usize) -> (usize, usize) {
         let count = |phase: usize| (self.width + self.stride - 1 - phase) / self.stride;
-        // The phases before this one that hold one column more than the others come first.
+        // The phases that hold one column more than the others come first.
         let (whole, more) = (self.width / self.stride, self.width % self.stride);
         (phase * whole + phase.min(more), count(phase))
     }
 
-    /// Packed place of every column.
+    /// Returns the packed place of every column.
     fn places(&self) -> Vec<usize> {
         (0..self.width).map(|column| self.phase(column % self.stride).0 + column / self.stride).collect()
     }
 }
 
-/// Samples become lanes: `[block of samples][channel][row][packed column][lane]`, lanes without a sample zero.
+/// Copies the source so that samples become lanes: `[block of samples][channel][row][packed column][lane]`.
+///
+/// Lanes without a sample are zero.
 pub(super) fn samples_to_lanes(source: Source, lanes: usize, columns: &Columns) -> Aligned {
     let [samples, channels, height, width] = source.shape;
     let plane = source.plane();
@@ -66,7 +69,7 @@ pub(super) fn samples_to_lanes(source: Source, lanes: usize, columns: &Columns) 
         let live = (block * lanes..samples.min((block + 1) * lanes)).enumerate();
         for strip in (0..plane).step_by(STRIP) {
             for (lane, sample) in live.clone() {
-                let from = &source.numbers[(sample * channels + channel) * plane..][..plane];
+                let from = &source.elements[(sample * channels + channel) * plane..][..plane];
                 let from = &from[strip..plane.min(strip + STRIP)];
                 if in_order {
                     let to = to[strip * lanes..].chunks_exact_mut(lanes);
@@ -84,41 +87,41 @@ pub(super) fn samples_to_lanes(source: Source, lanes: usize, columns: &Columns) 
     packed
 }
 
-/// Marks a place that reads padding: beyond every source.
+/// The place that stands for padding; it is beyond the end of every source.
 const PADDING: usize = usize::MAX / 2;
-/// Numbers of a cache line, where copies start.
+/// Elements of a cache line; copies start at a multiple of it.
 const LINE: usize = 16;
-/// Channels packed together.
+/// Channels that one task packs.
 const CHANNELS: usize = 16;
 
-/// Positions of a lattice that become lanes together.
+/// A run of positions of a lattice that become lanes together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stretch {
-    /// From this position on, counted over all samples.
+    /// Positions from this one on, counted over all samples.
     Any(usize),
-    /// Of one sample, from a position on.
+    /// Positions of one sample: the sample and its first position.
     Of(usize, usize),
 }
 
-/// A shifted copy of a channel: what one tap, or the taps of one column, read.
+/// A shifted copy of a channel, which one tap, or all taps of one column of the kernel, read.
 struct Copy {
     shift: [isize; 2],
-    /// Place within the channel.
+    /// Start within the packed channel.
     start: usize,
     positions: usize,
 }
 
-/// How a channel is laid out when positions become lanes.
+/// The layout of a packed channel when positions become lanes.
 pub(super) struct Copies {
     copies: Vec<Copy>,
-    /// For each tap of the lattice where it reads the first of the positions.
+    /// The place that each tap of the lattice reads for the first position.
     pub(super) taps: Vec<usize>,
-    /// Numbers of a channel.
+    /// Elements of a packed channel.
     pub(super) length: usize,
 }
 
 impl Copies {
-    /// A copy of `positions` numbers for every tap.
+    /// Lays out a copy of `positions` elements for every tap.
     pub(super) fn of_taps(lattice: &Lattice, positions: usize) -> Self {
         let mut layout = Self { copies: Vec::new(), taps: Vec::new(), length: 0 };
         for tap in &lattice.taps {
@@ -128,8 +131,9 @@ impl Copies {
         layout
     }
 
-    /// A copy for every column that taps read: taps of other rows read it some rows further on. Only for
-    /// lattices that read every row, and for the positions of one sample at a time.
+    /// Lays out a copy for every column of the kernel; taps of other rows read it some rows further on.
+    ///
+    /// Only for lattices that read every row, and for positions of one sample at a time.
     pub(super) fn of_columns(lattice: &Lattice, positions: usize) -> Self {
         let mut layout = Self { copies: Vec::new(), taps: Vec::new(), length: 0 };
         for tap in &lattice.taps {
@@ -146,7 +150,7 @@ impl Copies {
         layout
     }
 
-    /// Adds a copy and says where it starts.
+    /// Adds a copy and returns its start.
     fn add(&mut self, shift: [isize; 2], positions: usize) -> usize {
         let start = self.length;
         self.copies.push(Copy { shift, start, positions });
@@ -154,8 +158,8 @@ impl Copies {
         start
     }
 
-    /// Writes `[channel][copy][position]` for the positions of a stretch to `packed`, zero where a tap reads
-    /// padding or there is no such position.
+    /// Writes `[channel][copy][position]` for the positions of a stretch to `packed`; zero where a tap reads padding or
+    /// the position does not exist.
     pub(super) fn pack(&self, source: Source, lattice: &Lattice, stretch: Stretch, packed: &mut [f32]) {
         let [samples, channels, height, width] = source.shape;
         let (plane, each) = (source.plane(), lattice.positions());
@@ -168,8 +172,8 @@ impl Copies {
                 Stretch::Any(first) => ((first + place) / each, (first + place) % each),
                 Stretch::Of(sample, first) => (sample, first + place),
             };
-            for (number, place) in places[copy.start..][..copy.positions].iter_mut().enumerate() {
-                let (sample, position) = at(number);
+            for (index, place) in places[copy.start..][..copy.positions].iter_mut().enumerate() {
+                let (sample, position) = at(index);
                 let inside = |axis: usize, at: usize, length: usize| {
                     (at * lattice.read[axis]).checked_add_signed(copy.shift[axis]).filter(|&at| at < length)
                 };
@@ -182,14 +186,14 @@ impl Copies {
                 }
             }
         }
-        // Runs of places that follow each other are copied as they are, where they are long enough to pay.
+        // Runs of consecutive places are copied as slices where they are long enough on average.
         let runs = runs(&places);
         let long = places.len() >= 8 * runs.len();
         let length = places.len();
         packed.par_chunks_mut(CHANNELS * length).with_min_len(2).enumerate().for_each(|(group, packed)| {
-            let from = source.numbers.get(group * CHANNELS * plane..).unwrap_or_default();
+            let from = source.elements.get(group * CHANNELS * plane..).unwrap_or_default();
             if plane < LINE {
-                // A cache line of the source holds several channels: take from it what all of them need.
+                // A cache line of the source holds several channels, so the loop over the channels is the inner one.
                 for (lane, &place) in places.iter().enumerate() {
                     for (channel, to) in packed.chunks_exact_mut(length).enumerate() {
                         to[lane] = from.get(place + channel * plane).copied().unwrap_or(0.0);
@@ -216,7 +220,7 @@ impl Copies {
     }
 }
 
-/// Starts and ends of the runs of places that follow each other or are all padding.
+/// Returns start and end of each run of places that are consecutive or all padding.
 fn runs(places: &[usize]) -> Vec<(usize, usize)> {
     let mut runs = Vec::new();
     let mut start = 0;
@@ -240,27 +244,27 @@ mod tests {
     use crate::sparse::geometry::Tap;
 
     #[test]
-    fn samples_stand_side_by_side() {
+    fn samples_are_adjacent() {
         let shape = [5, 3, 2, 7];
-        let numbers: Vec<f32> = (0..210).map(|number| number as f32 + 1.0).collect();
+        let elements: Vec<f32> = (0..210).map(|place| place as f32 + 1.0).collect();
         for stride in 1..9 {
             let columns = Columns::new(7, stride);
-            let packed = samples_to_lanes(Source { numbers: &numbers, shape }, 4, &columns);
+            let packed = samples_to_lanes(Source { elements: &elements, shape }, 4, &columns);
             let packed = packed.as_slice();
             assert_eq!(packed.len(), 2 * 3 * 14 * 4);
             for (n, c, y, x) in (0..8).flat_map(|n| (0..42).map(move |p| (n, p / 14, p % 14 / 7, p % 7))) {
                 let place = columns.phase(x % stride).0 + x / stride;
                 assert!(x / stride < columns.phase(x % stride).1);
-                let expected = if n < 5 { numbers[((n * 3 + c) * 2 + y) * 7 + x] } else { 0.0 };
+                let expected = if n < 5 { elements[((n * 3 + c) * 2 + y) * 7 + x] } else { 0.0 };
                 assert_eq!(packed[((((n / 4) * 3 + c) * 2 + y) * 7 + place) * 4 + n % 4], expected);
             }
         }
     }
 
     #[test]
-    fn positions_stand_side_by_side() {
+    fn positions_are_adjacent() {
         let shape = [2, 3, 4, 20];
-        let numbers: Vec<f32> = (0..480).map(|number| number as f32 + 1.0).collect();
+        let elements: Vec<f32> = (0..480).map(|place| place as f32 + 1.0).collect();
         for (read, columns) in [(1, 20), (3, 7)] {
             let taps = [[0, 0], [-1, 2], [2, 0]].iter().enumerate();
             let taps = taps.map(|(weight, &shift)| Tap { weight, shift }).collect();
@@ -268,10 +272,10 @@ mod tests {
             let taps = Copies::of_taps(&lattice, 24);
             let columns_of = Copies::of_columns(&lattice, 24);
             for first in [0, 8, 8 * (columns - 1)] {
-                // Without a stride of rows, the rows of a sample may also be shared by the taps of a column.
+                // Every row is read, so the taps of a column may also share a copy.
                 for (layout, stretch) in [(&taps, Stretch::Any(first)), (&columns_of, Stretch::Of(1, first))] {
                     let mut packed = vec![f32::NAN; 3 * layout.length];
-                    layout.pack(Source { numbers: &numbers, shape }, &lattice, stretch, &mut packed);
+                    layout.pack(Source { elements: &elements, shape }, &lattice, stretch, &mut packed);
                     for (channel, (tap, lane)) in (0..3).flat_map(|c| (0..3 * 24).map(move |t| (c, (t / 24, t % 24)))) {
                         let (n, at) = match stretch {
                             Stretch::Any(first) => ((first + lane) / (4 * columns), (first + lane) % (4 * columns)),
@@ -282,7 +286,7 @@ mod tests {
                         let column = (at % columns * read).checked_add_signed(shift[1]);
                         let expected = match (row, column) {
                             (Some(y), Some(x)) if n < 2 && y < 4 && x < 20 => {
-                                numbers[((n * 3 + channel) * 4 + y) * 20 + x]
+                                elements[((n * 3 + channel) * 4 + y) * 20 + x]
                             }
                             _ => 0.0,
                         };

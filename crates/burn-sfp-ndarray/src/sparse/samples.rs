@@ -1,8 +1,8 @@
-//! Large batches: a vector holds one position of as many samples as it has lanes.
+//! Sparse convolution for large batches: the lanes of a vector hold one position of neighbouring samples.
 //!
-//! Strides, dilations and paddings cost nothing then: a tap of an output position is one product of a
-//! vector and a weight, or nothing where it reads padding. For each output filter the sums of a tile of
-//! positions stay in registers while the kernels that are left go by.
+//! Strides, dilations and paddings cost nothing in this layout: a tap of an output position is one product of a vector
+//! and a weight, or is skipped where it reads padding. For each output filter the sums of a tile of positions stay in
+//! registers while the loop walks the filter's kernels.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -13,15 +13,15 @@ use super::Convolution;
 use super::epilogue::Stage;
 use super::geometry::Lattice;
 use super::pack::{Columns, Source, samples_to_lanes};
-use super::pattern::Part;
+use super::rows::Part;
 use super::tile::{Tile, TileTap, Tiling};
 
-/// Bytes of the packed source that are read again and again, from the second-level cache.
+/// Bytes of the packed source that are reused from the second-level cache.
 const CACHE: usize = 1 << 19;
-/// Tasks to aim for, for each thread. More would even out better, but each fetches the source once more.
+/// Desired number of tasks per thread. More tasks would balance the load better, but each reads the source once more.
 const TASKS: usize = 4;
 
-/// Runs the convolution; `tilings` are those of its lattices.
+/// Runs the convolution; `tilings` has one entry per lattice.
 pub(super) fn run(
     arch: Arch,
     lanes: usize,
@@ -38,7 +38,7 @@ pub(super) fn run(
     let blocks = samples.div_ceil(lanes);
     let cuts = convolution.rows.cuts((TASKS * rayon::current_num_threads()).div_ceil(blocks));
 
-    // A task is a block of samples and a run of filters; it owns that run in each of its samples.
+    // A task computes a run of filters for a block of samples; it owns that run in the result of each sample.
     let runs = cuts.len() - 1;
     let mut tasks: Vec<Task> = (0..blocks * runs)
         .map(|task| Task {
@@ -62,16 +62,16 @@ pub(super) fn run(
     tasks.into_par_iter().for_each(|task| arch.dispatch(task));
 }
 
-/// A block of samples and a run of filters.
+/// The outputs of a run of filters for a block of samples.
 struct Task<'a> {
     /// `[channel][position][lane]`.
     packed: &'a [f32],
-    /// Positions of a channel.
+    /// Number of positions of a channel.
     plane: usize,
     convolution: &'a Convolution<'a>,
     tilings: &'a [Tiling],
     rows: (usize, usize),
-    /// For each sample `[filter of the run][position]`.
+    /// `[filter of the run][position]` for each sample.
     out: Vec<&'a mut [f32]>,
 }
 
@@ -104,15 +104,15 @@ impl WithSimd for Task<'_> {
 }
 
 impl Task<'_> {
-    /// The finished sums of a tile, `[filter of the run][position of the tile]`.
+    /// Computes the sums of a tile, `[filter of the run][position of the tile]`, with the epilogue applied.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, tile: &Tile, sums: &mut [S::f32s]) {
         let packed = S::as_simd_f32s(self.packed).0;
         let rows = &self.convolution.rows;
         let channels = rows.channels_per_group();
-        // The channels are taken in chunks whose windows stay in the cache; the sums wait in memory.
+        // The channels are processed in chunks whose windows stay in the cache; in between, the sums are in memory.
         let chunk = (CACHE / (tile.window * S::F32_LANES * size_of::<f32>())).max(1);
-        // A chunk that is not much smaller than all channels is not worth the way to memory and back.
+        // A chunk of almost all channels does not pay for storing and loading the sums.
         let chunk = if chunk * 3 / 2 >= channels { channels.max(1) } else { chunk };
         for from in (0..channels.max(1)).step_by(chunk) {
             for (row, sums) in (self.rows.0..self.rows.1).zip(sums.as_chunks_mut::<C>().0.as_chunks_mut::<R>().0) {
@@ -130,7 +130,7 @@ impl Task<'_> {
         }
     }
 
-    /// Moves the sums of a tile to their places in every sample.
+    /// Copies the sums of a tile to their places in the result of every sample.
     #[inline(always)]
     fn store(&mut self, lattice: &Lattice, shape: (usize, usize), at: [usize; 2], lanes: usize, sums: &[f32]) {
         let [height, width] = self.convolution.out_size;
@@ -151,13 +151,13 @@ impl Task<'_> {
     }
 }
 
-/// The same numbers, lane by lane.
+/// Returns the sums as elements, lane by lane.
 #[inline(always)]
 fn sums_of<S: Simd>(sums: &[S::f32s]) -> &[f32] {
     pulp::bytemuck::cast_slice(sums)
 }
 
-/// Adds what the kernels of `part` make of the source to the sums of a tile.
+/// Adds the products of the kernels of `part` with the source to the sums of a tile.
 #[inline(always)]
 fn add_kernels<S: Simd, const R: usize, const C: usize>(
     simd: S,
@@ -174,19 +174,19 @@ fn add_kernels<S: Simd, const R: usize, const C: usize>(
         let weights = &convolution.values[kernel * convolution.taps..][..convolution.taps];
         for tap in taps {
             let weight = simd.splat_f32s(weights[tap.weight]);
-            // The ranges that occur are told apart so that each is code without a branch.
+            // The ranges that occur often have constant bounds, so that their code has no branches.
             match tap.columns {
                 (0, to) if to == C => add_tap(simd, &mut sum, source, weight, tap, 0, C),
                 (1, to) if to == C => add_tap(simd, &mut sum, source, weight, tap, 1, C),
                 (0, to) if to + 1 == C => add_tap(simd, &mut sum, source, weight, tap, 0, C - 1),
-                (from, to) => add_some(simd, &mut sum, source, weight, tap, from, to),
+                (from, to) => add_tap_by_column(simd, &mut sum, source, weight, tap, from, to),
             }
         }
     }
     sum
 }
 
-/// One tap on the columns from `from` to `to`, which are constants where this is called.
+/// Adds one tap to the columns from `from` on and below `to`, which are constants at every call.
 #[inline(always)]
 fn add_tap<S: Simd, const R: usize, const C: usize>(
     simd: S,
@@ -207,9 +207,11 @@ fn add_tap<S: Simd, const R: usize, const C: usize>(
     }
 }
 
-/// One tap on any columns. The sums are named by constants, so that they stay in registers.
+/// Adds one tap as [`add_tap`] does, for bounds known only at run time.
+///
+/// The loop over the columns has a constant length and tests the bounds inside, so that the sums stay in registers.
 #[inline(always)]
-fn add_some<S: Simd, const R: usize, const C: usize>(
+fn add_tap_by_column<S: Simd, const R: usize, const C: usize>(
     simd: S,
     sum: &mut [[S::f32s; C]; R],
     source: &[S::f32s],

@@ -1,4 +1,4 @@
-//! Every kernel against the formula in double precision.
+//! Tests of the sparse convolution and its gradients against the formula in double precision.
 
 use ndarray::{Array3, Array4};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use super::*;
 use crate::testing::{in_pool, random_f32, with_layout, with_layout4};
 use crate::vector::instruction_sets;
 
-/// Shapes, a pattern and numbers of a convolution.
+/// A convolution with random arrays.
 #[derive(Debug, Clone)]
 struct Case {
     x: Array4<f32>,
@@ -49,7 +49,7 @@ impl Case {
         kernel_of(&self.values.view())
     }
 
-    /// Calls `term` for every product of the convolution: indices of x, of the values and of the output.
+    /// Calls `term` with the indices of x, of the values and of the output of every product of the convolution.
     fn each(&self, mut term: impl FnMut([usize; 4], [usize; 3], [usize; 4])) {
         let ConvGeometry { stride, padding, dilation, groups } = self.geometry;
         let [_, _, height, width] = self.shape();
@@ -106,22 +106,22 @@ impl Case {
         let found = with_layout4(x, layout, |x| {
             with_layout(values, layout, |values| forward(arch, way, x, values, &self.pattern, &self.geometry, epilogue))
         });
-        near(found.unwrap().iter(), expected.iter(), magnitude.iter());
+        assert_near(found.unwrap().iter(), expected.iter(), magnitude.iter());
         let found = with_layout4(grad, layout, |grad| {
             with_layout(values, layout, |values| {
                 grad_input(arch, way, grad, values, &self.pattern, &self.geometry, self.shape())
             })
         });
-        near(found.unwrap().iter(), to_input.iter(), to_input_magnitude.iter());
+        assert_near(found.unwrap().iter(), to_input.iter(), to_input_magnitude.iter());
         let found = with_layout4(x, layout, |x| {
             with_layout4(grad, layout, |grad| {
                 grad_values(arch, way, x, grad, &self.pattern, &self.geometry, self.kernel())
             })
         });
-        near(found.unwrap().iter(), to_values.iter(), to_values_magnitude.iter());
+        assert_near(found.unwrap().iter(), to_values.iter(), to_values_magnitude.iter());
     }
 
-    /// Every bit of every result.
+    /// Returns the bits of all results.
     fn bits(&self, way: Option<Way>) -> Vec<u32> {
         let arch = Arch::new();
         let (x, values, grad) = (self.x.view(), self.values.view(), self.grad.view());
@@ -132,8 +132,8 @@ impl Case {
     }
 }
 
-/// Within 1e-5 of the sum of the magnitudes of the terms.
-fn near<'a>(
+/// Asserts that every element differs by at most 1e-5 times the sum of the magnitudes of its terms.
+fn assert_near<'a>(
     found: impl Iterator<Item = &'a f32>,
     expected: impl Iterator<Item = &'a f64>,
     magnitude: impl Iterator<Item = &'a f64>,
@@ -143,7 +143,7 @@ fn near<'a>(
     }
 }
 
-/// Density 0 and 1 often.
+/// Densities among which 0 and 1 are frequent.
 fn densities() -> impl Strategy<Value = f64> {
     prop_oneof![Just(0.0), Just(1.0), 0.0..1.0]
 }
@@ -180,7 +180,7 @@ fn same(groups: usize) -> ConvGeometry {
     ConvGeometry { stride: [1, 1], padding: [[1, 1], [1, 1]], dilation: [1, 1], groups }
 }
 
-/// Channels in several chunks, blocks in several waves, many tasks.
+/// Shapes with several chunks of channels, several waves of blocks and many tasks.
 #[test]
 fn large_shapes() {
     let plain = ConvGeometry { padding: [[0, 0], [0, 0]], ..same(1) };
@@ -200,7 +200,7 @@ fn large_shapes() {
 }
 
 #[test]
-fn the_shapes_decide_the_way() {
+fn the_shapes_decide_the_layout() {
     let decided = |samples: usize, side: usize, kernel: usize| {
         let padding = [[kernel / 2; 2]; 2];
         let problem = Problem::new(
@@ -222,7 +222,7 @@ fn the_shapes_decide_the_way() {
 }
 
 #[test]
-fn not_a_number_passes_the_rectifier() {
+fn nan_passes_the_rectifier() {
     let x = Array4::from_elem((1, 1, 1, 2), f32::NAN);
     let pattern = KernelPattern::from_fn(1, 1, |_, _| true);
     let values = Array3::ones((1, 1, 1));

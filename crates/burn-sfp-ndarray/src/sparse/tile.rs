@@ -1,57 +1,59 @@
-//! Tiles: the output positions whose sums are held in registers, and which of them each tap reaches.
+//! Tiles: groups of output positions whose sums stay in registers, and the positions that each tap contributes to.
 
 use super::geometry::Lattice;
 use super::pack::Columns;
 
-/// Rows and columns of the tiles there is code for.
+/// Rows and columns of the tiles for which the inner loop is compiled.
 pub(super) const SHAPES: [(usize, usize); 10] =
     [(4, 4), (2, 8), (2, 7), (1, 8), (1, 7), (2, 4), (1, 4), (2, 2), (1, 2), (1, 1)];
 
-/// A lattice cut into tiles of one shape. The last tile of a row or column overlaps the one before it
-/// where the shape does not divide the size.
+/// A lattice cut into tiles of one shape.
+///
+/// Where the shape does not divide the size, the last tile of a row or column overlaps the one before it.
 pub(super) struct Tiling {
     /// Rows and columns of every tile.
     pub(super) shape: (usize, usize),
     pub(super) tiles: Vec<Tile>,
-    /// Products of a vector and a weight for each kernel, and what else takes as long.
+    /// Estimated time of one kernel on all tiles, in products of a vector and a weight.
     pub(super) cost: usize,
 }
 
 /// A rectangle of positions of a lattice.
 pub(super) struct Tile {
-    /// Row and column of the first.
+    /// Row and column of the first position.
     pub(super) at: [usize; 2],
-    /// The taps that reach any of them.
+    /// The taps that contribute to at least one position.
     pub(super) taps: Vec<TileTap>,
-    /// Vectors of a channel that the tile reads, about.
+    /// Estimated number of vectors of a channel that the tile reads.
     pub(super) window: usize,
 }
 
-/// A tap as a tile sees it.
+/// A tap within one tile.
 #[derive(Clone, Copy)]
 pub(super) struct TileTap {
-    /// Place in the kernel.
+    /// Index in the kernel.
     pub(super) weight: usize,
-    /// Where the row 0 and column `columns.0` of the tile reads within its channel; wraps below zero for a
-    /// row that is outside.
+    /// Place in the channel that row 0 and column `columns.0` of the tile read. It wraps below zero when row 0 reads
+    /// padding; such a row is outside `rows`.
     pub(super) start: usize,
-    /// From a row of the tile to the next.
+    /// Distance in the channel from one row of the tile to the next.
     pub(super) step: usize,
-    /// First row inside and the one after the last.
+    /// The range of rows that read inside the map.
     pub(super) rows: (usize, usize),
-    /// The same for columns.
+    /// The range of columns that read inside the map.
     pub(super) columns: (usize, usize),
 }
 
 impl Tiling {
-    /// The cheapest tiling with the sums of a tile in `registers`; `source` is height and width.
+    /// Returns the cheapest tiling whose sums fit into half of the `registers`; `source` is rows and columns of the
+    /// source.
     pub(super) fn new(lattice: &Lattice, source: [usize; 2], columns: &Columns, registers: usize) -> Self {
         let [rows, width] = lattice.size;
         let fits = |&&(high, wide): &&(usize, usize)| {
             high * wide <= registers / 2 && (high <= rows && wide <= width || (high, wide) == (1, 1))
         };
         let cost = |&&(high, wide): &&(usize, usize)| {
-            // Every tap of every tile takes a broadcast and some control besides its products.
+            // Besides its products, every tap of every tile costs a broadcast and branches.
             rows.div_ceil(high) * width.div_ceil(wide) * (high * wide).max(4) * 16
                 + rows.div_ceil(high) * width.div_ceil(wide) * (16 + 4 * high)
         };
@@ -62,20 +64,20 @@ impl Tiling {
                 tiles.push(Tile::new([row, column], shape, lattice, source, columns));
             }
         }
-        // A sum in a register takes a product every fourth cycle, eight could be had.
+        // Each sum accepts a product every fourth cycle, so a tap with fewer than four sums takes as long as four.
         let products = |tap: &TileTap| ((tap.rows.1 - tap.rows.0) * (tap.columns.1 - tap.columns.0)).max(4) + 1;
         let cost = tiles.iter().flat_map(|tile| &tile.taps).map(products).sum();
         Self { shape, tiles, cost }
     }
 }
 
-/// Starts of tiles of `side` that cover `length`.
+/// Iterates over the starts of tiles of length `side` that cover `length`.
 fn starts(length: usize, side: usize) -> impl Iterator<Item = usize> {
     (0..length.div_ceil(side)).map(move |tile| (tile * side).min(length.saturating_sub(side)))
 }
 
 impl Tile {
-    /// The tile of `shape` at `at`.
+    /// Computes the taps of the tile of `shape` whose first position is `at`.
     pub(super) fn new(
         at: [usize; 2],
         shape: (usize, usize),
@@ -114,7 +116,7 @@ impl Tile {
     }
 }
 
-/// The range of `place` below `places` with `0 <= first + step place < length`.
+/// Returns the range of `place`, below `places`, with `0 <= first + step * place < length`.
 fn inside(first: isize, step: isize, places: usize, length: usize) -> (usize, usize) {
     let from = if first < 0 { (-first + step - 1) / step } else { 0 };
     let to = if (length as isize) > first { (length as isize - first + step - 1) / step } else { 0 };
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_hold_what_is_inside() {
+    fn ranges_hold_the_places_inside() {
         for (first, step) in (-9..9).flat_map(|first| (1..4).map(move |step| (first, step))) {
             for length in 0..7 {
                 let (from, to) = inside(first, step, 5, length);

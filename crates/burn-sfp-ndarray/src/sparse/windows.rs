@@ -1,8 +1,8 @@
-//! Reads at places that were checked once instead of at every read: the unsafe code of the convolution.
+//! Reads without bounds checks, at places that are checked when they are listed: the unsafe code of the convolution.
 //!
-//! The loops over the kernels read the same few places of one channel after another. Checking each read
-//! takes longer than the product it feeds, so the places are checked against the length of a channel when
-//! they are listed, and each channel against the whole source when it is taken.
+//! The loops over the kernels read the same few places of one channel after another. A bounds check per read takes
+//! longer than the product that the read feeds. So the places are checked against the length of a channel once, when
+//! they are listed, and each channel is checked against the source when it is taken.
 
 use std::marker::PhantomData;
 
@@ -12,46 +12,48 @@ use pulp::Simd;
 #[derive(Clone, Copy)]
 pub(super) struct Windows<'a, S: Simd, const W: usize, const T: usize> {
     packed: &'a [f32],
+    /// Elements of a channel.
     channel: usize,
-    /// Each at least `W` vectors before the end of a channel.
+    /// Invariant: each start plus the elements of `W` vectors is at most `channel`.
     starts: [usize; T],
     simd: PhantomData<S>,
 }
 
-/// A channel of the source, and the places in it.
+/// A channel of the source, with the places to read.
 #[derive(Clone, Copy)]
 pub(super) struct Channel<'a, S: Simd, const W: usize, const T: usize> {
-    /// As long as a channel.
-    numbers: &'a [f32],
+    /// Invariant: `windows.channel` elements.
+    elements: &'a [f32],
     windows: &'a Windows<'a, S, W, T>,
 }
 
 impl<'a, S: Simd, const W: usize, const T: usize> Windows<'a, S, W, T> {
-    /// Places in each `channel` numbers of `packed`; `None` when one is too close to the end.
+    /// Lists the places in each run of `channel` elements of `packed`; `None` when `W` vectors from one of the places on
+    /// would go beyond the run.
     #[inline(always)]
     pub(super) fn new(packed: &'a [f32], channel: usize, starts: [usize; T]) -> Option<Self> {
-        let room = channel.checked_sub(W * S::F32_LANES)?;
-        starts.iter().all(|&start| start <= room).then_some(Self { packed, channel, starts, simd: PhantomData })
+        let last = channel.checked_sub(W * S::F32_LANES)?;
+        starts.iter().all(|&start| start <= last).then_some(Self { packed, channel, starts, simd: PhantomData })
     }
 
-    /// A channel.
+    /// Returns a channel; panics when it is not in the source.
     #[inline(always)]
     pub(super) fn channel(&'a self, index: usize) -> Channel<'a, S, W, T> {
-        Channel { numbers: &self.packed[index * self.channel..][..self.channel], windows: self }
+        Channel { elements: &self.packed[index * self.channel..][..self.channel], windows: self }
     }
 }
 
 impl<S: Simd, const W: usize, const T: usize> Channel<'_, S, W, T> {
-    /// The vectors at place `tap`.
+    /// Returns `W` vectors, read at place `tap`.
     #[inline(always)]
     pub(super) fn at(&self, tap: usize) -> &[S::f32s] {
         let start = self.windows.starts[tap];
-        debug_assert!(start + W * S::F32_LANES <= self.numbers.len());
-        // SAFETY: `numbers` has `windows.channel` elements, since `channel` above is the only place that
-        // makes one, and `new`, the only place that makes windows, saw that `start` plus the length taken
-        // here is at most that. Neither changes afterwards: the fields are private and never assigned.
-        let numbers = unsafe { self.numbers.get_unchecked(start..start + W * S::F32_LANES) };
-        S::as_simd_f32s(numbers).0
+        debug_assert!(start + W * S::F32_LANES <= self.elements.len());
+        // SAFETY: `Windows::new`, the only constructor, checked `start <= channel - W * F32_LANES`, so the range ends at
+        // `windows.channel` at most. `elements` has that many elements, since `Windows::channel`, the only constructor
+        // of a channel, slices exactly as many. No field is assigned after construction; all are private to this module.
+        let elements = unsafe { self.elements.get_unchecked(start..start + W * S::F32_LANES) };
+        S::as_simd_f32s(elements).0
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn places_too_close_to_the_end_are_refused() {
-        let packed: Vec<f32> = (0..20).map(|number| number as f32).collect();
+        let packed: Vec<f32> = (0..20).map(|place| place as f32).collect();
         let windows = |starts| Windows::<Scalar, 3, 2>::new(&packed, 10, starts);
         assert!(windows([0, 8]).is_none());
         assert!(windows([usize::MAX, 0]).is_none());

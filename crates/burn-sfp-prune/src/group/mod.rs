@@ -1,63 +1,69 @@
-//! Channels that leave together: the network's channel sets with the filters that make them and the layers that read them.
+//! Channels that are removed together: the network's channel sets, the filters that produce them and the inputs that consume them.
 
 use std::collections::BTreeMap;
 
-use burn_sfp_core::network::{ChannelId, Network};
+use burn_sfp_graph::{ChannelId, Network};
 
-/// One channel set: removing it removes all of these.
+/// One channel set: all filters and inputs that are removed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Channel {
-    /// `(layer, filter)`: the filters that make the channel, by index in [`Network::layers`].
-    pub made_by: Vec<(usize, usize)>,
-    /// `(layer, input index)`: where it is read.
-    pub read_by: Vec<(usize, usize)>,
-    /// Why it must stay, where it must.
+    /// The filters that produce the channel, as `(layer, filter)` with the index of the layer in [`Network::layers`].
+    pub producers: Vec<(usize, usize)>,
+    /// The inputs that consume the channel, as `(layer, input)` with the index of the layer in [`Network::layers`].
+    pub consumers: Vec<(usize, usize)>,
+    /// Why the channel must stay; `None` if it can be removed.
     pub pinned: Option<String>,
 }
 
-/// Which coordinate goes where filters have two: the head and the dimension in it, the group and the member of it.
+/// Which of two coordinates is cut in layers whose filters have two: the group and the member of a grouped convolution, the head
+/// and the dimension of attention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Blocks {
-    /// The same members of every block: grouped convolutions keep their groups, attention its heads.
+pub enum GroupCut {
+    /// Removes the same members of every group. Grouped convolutions keep their groups, attention keeps its heads.
     #[default]
-    Inside,
-    /// Whole blocks: groups of a convolution, heads of attention.
-    Whole,
+    WithinGroups,
+    /// Removes whole groups of a convolution and whole heads of attention.
+    WholeGroups,
 }
 
 /// Layers whose filters are tied together, and one way to cut them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Group {
     /// Indices in [`Network::layers`], ascending.
     pub layers: Vec<usize>,
-    /// Which coordinate this cuts, `None` where the filters have one only.
-    pub blocks: Option<Blocks>,
-    /// The channel sets, ascending. With two coordinates each holds several filters of a layer.
+    /// The coordinate that this group cuts; `None` if the filters have only one.
+    pub cut: Option<GroupCut>,
+    /// The channel sets, ascending. With two coordinates each set holds several filters of a layer.
     pub channels: Vec<ChannelId>,
 }
 
-/// All channel sets that some layer makes, and which of them span the same layers.
+/// All channel sets that layers produce, grouped by the layers that they span.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Groups {
-    /// The channel sets (atoms, see [`burn_sfp_core::network::Flow`]).
+    /// The channel sets (atoms, see [`burn_sfp_graph::Flow`]).
     pub channels: BTreeMap<ChannelId, Channel>,
     /// The groups, in the order of their first layers.
     pub groups: Vec<Group>,
 }
 
 impl Groups {
-    /// Reads the groups off a captured network.
+    /// Finds the groups of a captured network.
     ///
     /// ```
     /// # use burn::prelude::*;
     /// # use burn::nn::{Linear, LinearConfig};
-    /// # use burn_sfp_core::{SfpModule, network::Network};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_graph::Network;
     /// # use burn_sfp_prune::group::Groups;
     /// # #[derive(Module, Debug)]
     /// # struct Mlp { a: Linear, b: Linear }
-    /// # impl SfpModule for Mlp {
-    /// #     type Input = Tensor<2>;
-    /// #     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
     /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
     /// #     }
     /// # }
@@ -69,14 +75,14 @@ impl Groups {
     ///     groups.describe(&network),
     ///     "a: 8 channels, 8 free; read by b\nb: 3 channels, 0 free (it is an output of the network)\n"
     /// );
-    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
     /// ```
     pub fn of(network: &Network) -> Self {
         let flow = network.flow();
-        // By channel: looked up for each filter and each input.
+        // Indexed by channel: looked up for each filter and each input.
         let mut found: Vec<Option<Channel>> = Vec::new();
-        // Which coordinate an atom is, where some filter has several that may go.
-        let mut blocks: BTreeMap<ChannelId, Blocks> = BTreeMap::new();
+        // The coordinate of an atom, if some filter has several that can be removed.
+        let mut cuts: BTreeMap<ChannelId, GroupCut> = BTreeMap::new();
         for (index, layer) in network.layers().iter().enumerate() {
             for (filter, id) in layer.output_channels().iter().enumerate() {
                 let atoms = flow.atoms_of(id);
@@ -84,8 +90,8 @@ impl Groups {
                 if atoms.len() > 1
                     && let (Some(first), Some(last)) = (free.next(), free.next_back())
                 {
-                    blocks.insert(first, Blocks::Whole);
-                    blocks.insert(last, Blocks::Inside);
+                    cuts.insert(first, GroupCut::WholeGroups);
+                    cuts.insert(last, GroupCut::WithinGroups);
                 }
                 for &atom in atoms {
                     if found.len() <= atom as usize {
@@ -95,7 +101,7 @@ impl Groups {
                         pinned: flow.pinned(atom).map(str::to_string),
                         ..Channel::default()
                     });
-                    channel.made_by.push((index, filter));
+                    channel.producers.push((index, filter));
                 }
             }
         }
@@ -103,29 +109,29 @@ impl Groups {
             for (input, id) in layer.input_channels().iter().enumerate() {
                 for &atom in id.iter().flat_map(|id| flow.atoms_of(id)) {
                     if let Some(Some(channel)) = found.get_mut(atom as usize) {
-                        channel.read_by.push((index, input));
+                        channel.consumers.push((index, input));
                     }
                 }
             }
         }
         let channels: BTreeMap<ChannelId, Channel> =
             (0..).zip(found).filter_map(|(id, channel)| Some((id, channel?))).collect();
-        let mut tied: BTreeMap<(Vec<usize>, u32, Option<Blocks>), Vec<ChannelId>> = BTreeMap::new();
+        let mut tied: BTreeMap<(Vec<usize>, u32, Option<GroupCut>), Vec<ChannelId>> = BTreeMap::new();
         for (&id, channel) in &channels {
-            let mut layers: Vec<usize> = channel.made_by.iter().map(|&(layer, _)| layer).collect();
+            let mut layers: Vec<usize> = channel.producers.iter().map(|&(layer, _)| layer).collect();
             layers.dedup();
-            tied.entry((layers, flow.family(id), blocks.get(&id).copied())).or_default().push(id);
+            tied.entry((layers, flow.family(id), cuts.get(&id).copied())).or_default().push(id);
         }
-        let groups = tied.into_iter().map(|((layers, _, blocks), channels)| Group { layers, blocks, channels });
+        let groups = tied.into_iter().map(|((layers, _, cut), channels)| Group { layers, cut, channels });
         Self { channels, groups: groups.collect() }
     }
 
-    /// The layers that read one of the group's channels, by index in [`Network::layers`].
-    pub fn readers(&self, group: &Group) -> Vec<usize> {
+    /// Returns the layers that consume a channel of the group, as ascending indices in [`Network::layers`].
+    pub fn consumers(&self, group: &Group) -> Vec<usize> {
         let mut layers: Vec<usize> = group
             .channels
             .iter()
-            .flat_map(|id| self.channels.get(id).into_iter().flat_map(|channel| &channel.read_by))
+            .flat_map(|id| self.channels.get(id).into_iter().flat_map(|channel| &channel.consumers))
             .map(|&(layer, _)| layer)
             .collect();
         layers.sort_unstable();
@@ -133,8 +139,8 @@ impl Groups {
         layers
     }
 
-    /// A line a group: which layers go together and where they meet, how many channels may leave and why others may not, and
-    /// who reads them.
+    /// Describes each group in one line: the layers that are tied together and where they meet, how many channels can be removed
+    /// and why others cannot, and the layers that consume them.
     pub fn describe(&self, network: &Network) -> String {
         let mut text = String::new();
         let path = |&layer: &usize| network.layers()[layer].path.as_str();
@@ -142,10 +148,10 @@ impl Groups {
             let names: Vec<&str> = group.layers.iter().map(path).collect();
             let pinned = |id: &&ChannelId| self.channels.get(id).and_then(|channel| channel.pinned.as_deref());
             let free = group.channels.iter().filter(|id| pinned(id).is_none()).count();
-            let unit = match group.blocks {
+            let unit = match group.cut {
                 None => "channels",
-                Some(Blocks::Inside) => "members of every block",
-                Some(Blocks::Whole) => "whole blocks",
+                Some(GroupCut::WithinGroups) => "members of every block",
+                Some(GroupCut::WholeGroups) => "whole blocks",
             };
             text.push_str(&format!("{}: {} {unit}, {free} free", names.join(" + "), group.channels.len()));
             if let Some(reason) = group.channels.iter().find_map(|id| pinned(&id)) {
@@ -157,9 +163,9 @@ impl Groups {
                     text.push_str(&format!("; meet in {}", meetings.join(", ")));
                 }
             }
-            let readers: Vec<&str> = self.readers(group).iter().map(path).collect();
-            if !readers.is_empty() {
-                text.push_str(&format!("; read by {}", readers.join(", ")));
+            let consumers: Vec<&str> = self.consumers(group).iter().map(path).collect();
+            if !consumers.is_empty() {
+                text.push_str(&format!("; read by {}", consumers.join(", ")));
             }
             text.push('\n');
         }

@@ -1,11 +1,16 @@
-//! Connections by the norm of their kernels: the second control of METHOD section 4.
+//! [`MagnitudeConnections`]: connections by the norm of their kernels, the second control of docs/method.md, section 4.
 
 use std::collections::BTreeMap;
 
-use super::{Connections, Norm, PolicyContext, Ranking, RankingPolicy};
+use burn_sfp_nn::ConfigError;
+
+use super::connections::Connections;
+use super::context::PolicyContext;
+use super::norm::Norm;
+use super::ranking::{Ranking, RankingPolicy};
 use crate::{PruneError, PrunePlan};
 
-/// Keeps in each layer the connections with the largest norms, as many as another plan keeps or a fixed share.
+/// Keeps the connections with the largest norms of each layer: as many as another plan keeps, or a fixed share.
 ///
 /// ```
 /// use burn_sfp_prune::MagnitudeConnections;
@@ -20,29 +25,29 @@ pub struct MagnitudeConnections {
 }
 
 impl MagnitudeConnections {
-    /// By the L1 norm of each kernel; half of them go.
+    /// Creates the policy that removes half of the connections of each layer, those with the lowest L1 norms.
     pub fn l1() -> Self {
         Self { norm: Norm::L1, layers: None, share: 0.5, shares: BTreeMap::new() }
     }
 
-    /// By the L2 norm of each kernel; half of them go.
+    /// Creates the policy that removes half of the connections of each layer, those with the lowest L2 norms.
     pub fn l2() -> Self {
         Self { norm: Norm::L2, ..Self::l1() }
     }
 
-    /// Prunes the incoming connections of these layers only.
+    /// Restricts the policy to the incoming connections of these layers.
     pub fn layers<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         self.layers = Some(paths.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The share of each layer's connections that goes, between 0 and 1.
+    /// Sets the share of each layer's connections that is removed, between 0 and 1.
     pub fn removing(mut self, share: f64) -> Self {
         self.share = share;
         self
     }
 
-    /// The same share in each layer as in another plan, and nothing in layers that it left whole.
+    /// Removes the same share of connections in each layer as another plan, and none in layers that it left whole.
     pub fn like(mut self, plan: &PrunePlan) -> Self {
         self.shares = plan
             .layers
@@ -65,11 +70,11 @@ impl RankingPolicy for MagnitudeConnections {
         for layer in context.chosen_layers(self.layers.as_deref())? {
             let share = self.shares.get(&layer.path).copied().unwrap_or(self.share);
             if !(0.0..=1.0).contains(&share) {
-                return Err(PruneError::Config {
+                return Err(PruneError::Config(ConfigError {
                     name: "share",
                     found: share.to_string(),
                     expected: "between 0 and 1",
-                });
+                }));
             }
             if share == 0.0 || layer.groups > 1 {
                 continue;
@@ -84,8 +89,8 @@ impl RankingPolicy for MagnitudeConnections {
             let mut keep = vec![true; norms.len()];
             let removed = (share * norms.len() as f64).round() as usize;
             order[..removed.min(norms.len())].iter().for_each(|&k| keep[k] = false);
-            let verdict = Connections::from_fn(outputs, inputs, |output, input| keep[output * inputs + input]);
-            ranking.connections.insert(layer.path.clone(), verdict);
+            let keep = Connections::from_fn(outputs, inputs, |output, input| keep[output * inputs + input]);
+            ranking.connections.insert(layer.path.clone(), keep);
         }
         Ok(ranking)
     }

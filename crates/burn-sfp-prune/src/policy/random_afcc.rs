@@ -1,14 +1,15 @@
-//! Random AFCC, the control of METHOD section 4: the same rule with random clusters.
+//! [`RandomAfcc`], the control of docs/method.md, section 4: the rule of AFCC with random clusters.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::afcc::cluster_connections;
-use super::{PolicyContext, Ranking, RankingPolicy};
+use super::afcc::ClusterRule;
+use super::context::PolicyContext;
+use super::ranking::{Ranking, RankingPolicy};
 use crate::PruneError;
 
-/// AFCC with random label sets: every filter gets a set of the layer's mean size, every label occurs equally often.
+/// Applies AFCC to random label sets: every filter gets a set of the layer's mean size, and every label occurs equally often.
 ///
 /// ```
 /// use burn_sfp_prune::RandomAfcc;
@@ -21,12 +22,12 @@ pub struct RandomAfcc {
 }
 
 impl RandomAfcc {
-    /// Random clusters from a seed.
+    /// Creates the policy with the seed of its random label sets.
     pub fn new(seed: u64) -> Self {
         Self { seed, layers: None }
     }
 
-    /// Prunes the incoming connections of these layers only.
+    /// Restricts the policy to the incoming connections of these layers.
     pub fn layers<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         self.layers = Some(paths.into_iter().map(Into::into).collect());
         self
@@ -49,12 +50,13 @@ impl RankingPolicy for RandomAfcc {
             rng.set_stream(index as u64);
             Some(deal_labels(layer.filters, size, layer.classes, &mut rng))
         };
-        cluster_connections(context, &self.name(), self.layers.as_deref(), 1, &deal)
+        let rule = ClusterRule { policy: &self.name(), classes: analysis.classes, shared: 1, labels_of: &deal };
+        rule.rank(context, self.layers.as_deref())
     }
 }
 
 /// Deals labels from shuffled decks, so that every label occurs equally often (up to one); a label that a filter holds
-/// already goes to the bottom of the deck.
+/// already is put back at the bottom of the deck.
 fn deal_labels(filters: usize, size: usize, classes: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
     let mut deck: Vec<usize> = Vec::new();
     let mut sets = Vec::with_capacity(filters);

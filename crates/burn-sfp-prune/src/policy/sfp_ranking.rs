@@ -1,25 +1,29 @@
-//! Filters, nodes and heads by what they recognise: labels that few others serve, and little noise.
+//! [`SfpRanking`]: filters, nodes and heads ranked by what they recognise.
 
 use std::collections::BTreeMap;
 
 use burn_sfp_core::LayerAnalysis;
 use burn_sfp_core::performance::FilterPerformance;
 
-use super::{PolicyContext, Ranking, RankingPolicy};
+use super::context::PolicyContext;
+use super::norm::Norm;
+use super::ranking::{Ranking, RankingPolicy};
 use crate::PruneError;
 
-/// Scores a filter by its signal: `score = (sum over its labels l of 1 / n_l) * |blocks| / (|blocks| + noise)`, where
-/// n_l is the number of the layer's filters that recognise l (a label served alone counts 1), |blocks| the elements
-/// inside the filter's cluster blocks, `sum |c|^2`, and noise as in METHOD section 3. Silent filters score 0; filters
-/// with the same score (the silent ones above all) are told apart by the L1 norm of their weights. Heads of attentions are
-/// scored by the same formula; their weights are those of all their nodes in the layers that make queries, keys and values.
+/// Ranks filters by their signal: labels that few other filters recognise, and little noise.
+///
+/// `score = (sum over its labels l of 1 / n_l) * |blocks| / (|blocks| + noise)`, where n_l is the number of the layer's filters
+/// that recognise l, |blocks| the number of elements inside the filter's cluster blocks, `sum |c|^2`, and noise that of
+/// docs/method.md, section 3. Silent filters score 0. Filters with the same score (the silent ones above all) are ordered by the
+/// L1 norm of their weights. Heads of attentions are scored by the same formula, with the weights of all their nodes in the layers
+/// of queries, keys and values.
 ///
 /// This score is the library's own; the quantities in it are the paper's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SfpRanking;
 
 impl SfpRanking {
-    /// The ranking.
+    /// Creates the policy.
     pub fn new() -> Self {
         Self
     }
@@ -37,7 +41,7 @@ impl RankingPolicy for SfpRanking {
         for layer in context.prunable_layers() {
             let kernels = context.kernels(layer)?;
             let (outputs, inputs) = kernels.shape();
-            let of = |output| super::Norm::L1.of((0..inputs).flat_map(|input| kernels.kernel(output, input)));
+            let of = |output| Norm::L1.of((0..inputs).flat_map(|input| kernels.kernel(output, input)));
             let own = norms.entry(&layer.path).or_insert((0..outputs).map(of).collect());
             if let Some(found) = context.analysis_of(layer) {
                 ranking.filters.insert(layer.path.clone(), scores(found, own));
@@ -60,7 +64,7 @@ impl RankingPolicy for SfpRanking {
     }
 }
 
-/// The score of each unit; `norms` tell units apart that the analysis does not.
+/// Returns the score of each unit; `norms` order units whose analysis is the same.
 fn scores(found: &LayerAnalysis, norms: &[f64]) -> Vec<f64> {
     let served = &found.summary.filters_per_label;
     let largest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);

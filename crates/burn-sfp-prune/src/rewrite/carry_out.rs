@@ -1,14 +1,16 @@
-//! Rewrites a module and makes sure that the result runs the planned graph.
+//! Applying a plan and making sure that the smaller module runs the planned graph.
 
-use burn_sfp_core::network::{Network, ScalarChange};
-use burn_sfp_core::{GraphModule, SfpError};
+use burn_sfp_graph::GraphError;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::{Network, ScalarChange};
 
 use crate::plan::Scale;
 use crate::{PruneError, PrunePlan};
 
 /// A smaller module and the plan that made it.
 #[derive(Clone, Debug)]
-pub struct Smaller<M> {
+#[non_exhaustive]
+pub struct PrunedModule<M> {
     /// The module, of the user's own type.
     pub model: M,
     /// What was removed.
@@ -16,20 +18,46 @@ pub struct Smaller<M> {
 }
 
 impl PrunePlan {
-    /// Checks that a smaller module, captured on the same input as `network`, runs the graph that this plan foresaw, so that
-    /// its outputs are those of the masked original. [`Planner::prune`](crate::Planner::prune) and
-    /// [`Pruner`](crate::Pruner) have done it; a plan that was loaded and applied by hand can be checked with it.
+    /// Checks that a smaller module, captured on the same input as `network`, runs the graph that this plan expects, so that its
+    /// outputs are those of the masked original.
+    ///
+    /// [`Planner::prune`](crate::Planner::prune) and [`Pruner`](crate::Pruner) do so already; a plan that was loaded and applied by
+    /// hand can be checked with it.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # use burn_sfp_prune::{Magnitude, Planner};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// # let x = Tensor::<2>::ones([1, 4], &device);
+    /// # let plan = Planner::new().prune(&mlp, &x, &Magnitude::l2())?.plan;
+    /// let smaller = plan.apply(&mlp)?;
+    /// plan.verify(&Network::capture(&mlp, &x)?, &Network::capture(&smaller, &x)?)?;
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
     ///
     /// # Errors
-    /// [`SfpError::NotAsPlanned`] where a number that is stored in the module does not follow its shapes,
-    /// [`PruneError::NumberChanges`] where one that should stay follows them.
+    /// - [`GraphError::GraphMismatch`] if an operation, a shape, a slice or a group count differs from the plan's: something stored
+    ///   in the module does not follow its shapes;
+    /// - [`PruneError::NumberChanges`] if a scalar that should stay the same follows the shapes.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
         let removed = network.flow().closed(&self.channels.iter().copied().collect());
-        self.undo(network, network.compare_smaller(&removed, smaller)?)
+        self.check_scales(network, network.compare_smaller(&removed, smaller)?)
     }
 
-    /// Makes sure that the plan undoes all changes.
-    fn undo(&self, network: &Network, changes: Vec<ScalarChange>) -> Result<(), PruneError> {
+    /// Makes sure that the plan's scales undo all changes of scalars.
+    fn check_scales(&self, network: &Network, changes: Vec<ScalarChange>) -> Result<(), PruneError> {
         for change in changes {
             let undone = change.undone_by.is_some_and(|(layer, factor)| {
                 let path = &network.parameters()[network.layers()[layer].weight()].path;
@@ -49,18 +77,20 @@ impl PrunePlan {
     }
 }
 
-/// Applies a plan; where the smaller module divides or multiplies by another number than the original (the root of a head's
-/// width), a layer before it takes the ratio in.
+/// Applies a plan, captures the smaller module and compares it with the plan. Where the smaller module divides or multiplies by
+/// another scalar than the original (the root of a head's width, say), the ratio goes into the parameters of a layer before it and
+/// into the scales of the plan that is returned.
 pub(crate) fn carry_out<M: GraphModule>(
     network: &Network,
     mut plan: PrunePlan,
     model: &M,
     inputs: &M::Inputs,
-) -> Result<Smaller<M>, PruneError> {
+) -> Result<PrunedModule<M>, PruneError> {
     let mut smaller = plan.apply(model)?;
     let captured = Network::capture(&smaller, inputs).map_err(|error| match error {
-        SfpError::Forward { message, after, .. } => SfpError::NotAsPlanned {
-            operation: 0,
+        // The model itself ran on these inputs, so that the failure is the smaller module's.
+        GraphError::Forward { message, after, .. } => GraphError::GraphMismatch {
+            operation: None,
             name: "the forward pass".into(),
             after,
             what: format!("it fails with \"{message}\""),
@@ -77,9 +107,9 @@ pub(crate) fn carry_out<M: GraphModule>(
             plan.scales.push(Scale { path: network.parameters()[index].path.clone(), factor });
         }
     }
-    plan.undo(network, changes)?;
+    plan.check_scales(network, changes)?;
     if plan.scales.len() > known {
         smaller = plan.apply(model)?;
     }
-    Ok(Smaller { model: smaller, plan })
+    Ok(PrunedModule { model: smaller, plan })
 }

@@ -1,56 +1,53 @@
-//! Refuses another model, a damaged plan and a weight that is masked already, before anything is touched.
+//! The check of a model and a plan, before anything is changed.
 
 use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
+use crate::mask::masks_of;
 use crate::{PruneError, PrunePlan};
 
-#[derive(Default)]
-struct Shapes {
-    path: Vec<String>,
-    found: Vec<(String, Vec<usize>)>,
-}
+/// Shapes that the plan expects, by the path of the parameter.
+type Expected<'a> = HashMap<&'a str, &'a [usize]>;
 
-impl ModuleVisitor for Shapes {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push((self.path.join("."), param.lazy_shape().to_vec()));
-    }
-}
-
+/// Refuses a model that is not the plan's, a plan that contradicts itself, and a weight to be masked that has a mask already.
 pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneError> {
-    let mut shapes = Shapes::default();
-    model.visit(&mut shapes);
-    let found: HashMap<&str, &Vec<usize>> = shapes.found.iter().map(|(path, shape)| (path.as_str(), shape)).collect();
-    for expected in &plan.model {
-        match found.get(expected.path.as_str()) {
-            None => return Err(PruneError::OtherModel { what: format!("it has no parameter `{}`", expected.path) }),
-            Some(shape) if **shape != expected.shape => {
-                let what =
-                    format!("parameter `{}` has shape {shape:?}, the plan's {:?}", expected.path, expected.shape);
-                return Err(PruneError::OtherModel { what });
-            }
-            Some(_) => {}
-        }
+    check_model(plan, model)?;
+    let expected: Expected<'_> = plan.model.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
+    check_cuts(plan, &expected)?;
+    let masked = masks_of(model);
+    if let Some(mask) = plan.masks.iter().find(|mask| masked.contains_key(&mask.parameter)) {
+        return Err(PruneError::AlreadyMasked { path: mask.parameter.clone() });
     }
-    let broken = |what: String| Err(PruneError::BrokenPlan(what));
-    let expected: HashMap<&str, &Vec<usize>> = plan.model.iter().map(|p| (p.path.as_str(), &p.shape)).collect();
+    check_masks(plan, &expected)
+}
+
+fn check_model<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneError> {
+    let found = shapes_of(model);
+    for expected in &plan.model {
+        let what = match found.get(&expected.path) {
+            Some(shape) if *shape == expected.shape => continue,
+            Some(shape) => {
+                format!("parameter `{}` has shape {shape:?}, the plan's {:?}", expected.path, expected.shape)
+            }
+            None => format!("it has no parameter `{}`", expected.path),
+        };
+        return Err(PruneError::ModelMismatch { what });
+    }
+    Ok(())
+}
+
+fn check_cuts(plan: &PrunePlan, expected: &Expected<'_>) -> Result<(), PruneError> {
+    let invalid = |what: String| Err(PruneError::InvalidPlan(what));
     let mut seen = HashSet::new();
     for cut in &plan.cuts {
         if !seen.insert(cut.path.as_str()) {
-            return broken(format!("it cuts `{}` twice", cut.path));
+            return invalid(format!("it cuts `{}` twice", cut.path));
         }
         let Some(shape) = expected.get(cut.path.as_str()) else {
-            return broken(format!("it cuts `{}`, which its model does not have", cut.path));
+            return invalid(format!("it cuts `{}`, which its model does not have", cut.path));
         };
         for (k, axis) in cut.axes.iter().enumerate() {
             let twice = cut.axes[..k].iter().any(|other| other.axis == axis.axis);
@@ -58,29 +55,43 @@ pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneE
             let inside =
                 shape.get(axis.axis) == Some(&axis.length) && axis.keep.last().is_some_and(|last| *last < axis.length);
             if !ascending || !inside || twice {
-                return broken(format!(
-                    "its cut of axis {} of `{}` is out of range or there twice",
+                return invalid(format!(
+                    "its cut of axis {} of `{}` is out of range, not in ascending order or there twice",
                     axis.axis, cut.path
                 ));
             }
         }
     }
+    Ok(())
+}
+
+fn check_masks(plan: &PrunePlan, expected: &Expected<'_>) -> Result<(), PruneError> {
     for mask in &plan.masks {
-        if found.contains_key(format!("{}.connection_mask.mask", mask.parameter).as_str()) {
-            return Err(PruneError::AlreadyMasked { path: mask.parameter.clone() });
-        }
         let fits = expected.get(mask.parameter.as_str()).is_some_and(|shape| {
             mask.output_axis < 2
                 && shape.len() >= 2
                 && shape[mask.output_axis] == mask.keep.len()
                 && shape[1 - mask.output_axis] == mask.inputs
         });
-        let sorted = mask.keep.iter().all(|row| {
+        let ascending = mask.keep.iter().all(|row| {
             row.windows(2).all(|pair| pair[0] < pair[1]) && row.last().is_none_or(|last| (*last as usize) < mask.inputs)
         });
-        if !fits || !sorted {
-            return broken(format!("its mask of `{}` does not fit the weight", mask.parameter));
+        if !fits || !ascending {
+            return Err(PruneError::InvalidPlan(format!("its mask of `{}` does not fit the weight", mask.parameter)));
         }
     }
     Ok(())
+}
+
+/// Returns the shape of each float parameter by its path.
+fn shapes_of<M: Module>(model: &M) -> HashMap<String, Vec<usize>> {
+    struct Read(HashMap<String, Vec<usize>>);
+    impl ParamVisitor for Read {
+        fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
+            self.0.insert(path.join(), param.lazy_shape().to_vec());
+        }
+    }
+    let mut read = Read(HashMap::new());
+    visit_params(model, &mut read);
+    read.0
 }

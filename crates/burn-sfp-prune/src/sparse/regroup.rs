@@ -1,6 +1,7 @@
-//! Gathers filters with similar inputs, so that a layer becomes a few dense ones.
+//! Groups of filters with similar inputs, so that a layer becomes a few dense ones.
 
-use burn_sfp_core::sparse::{Block, Blocks};
+use burn_sfp_nn::sparse::{Block, Blocks};
+use fixedbitset::FixedBitSet;
 
 use super::cost::{CostModel, Size};
 
@@ -13,39 +14,48 @@ pub(super) struct Groups {
 
 struct Group {
     filters: Vec<u32>,
-    /// A bit for each input.
-    reads: Vec<u64>,
+    /// The inputs that any of the filters reads.
+    reads: FixedBitSet,
+    /// How many these are.
     count: usize,
 }
 
+impl Group {
+    fn new(filters: Vec<u32>, reads: FixedBitSet) -> Self {
+        Self { filters, count: reads.count_ones(..), reads }
+    }
+
+    /// Takes another group in.
+    fn join(&mut self, other: Self) {
+        self.filters.extend(other.filters);
+        self.reads.union_with(&other.reads);
+        self.count = self.reads.count_ones(..);
+    }
+}
+
 impl Groups {
-    /// Joins, two by two, the groups whose union saves most, until none saves anything. Every filter starts on its own, filters
-    /// with the same inputs together; ties go to the smaller index, so that the result depends on nothing else.
+    /// Returns the groups for connections `[outputs, inputs]`.
+    ///
+    /// Filters with the same inputs start in one group. The two groups whose union saves most are joined, until no union saves
+    /// anything; ties go to the smaller index, so that the result is the same in every run.
     pub(super) fn of(keep: &[bool], size: &Size, cost: &CostModel) -> Self {
         let (outputs, inputs) = (size.outputs, size.inputs);
         let mut groups: Vec<Option<Group>> = Vec::new();
         for filter in 0..outputs {
             let row = &keep[filter * inputs..][..inputs];
-            let mut reads = vec![0_u64; inputs.div_ceil(64)];
-            for input in (0..inputs).filter(|&input| row[input]) {
-                reads[input / 64] |= 1 << (input % 64);
-            }
+            let mut reads = FixedBitSet::with_capacity(inputs);
+            reads.extend((0..inputs).filter(|&input| row[input]));
             match groups.iter_mut().flatten().find(|group| group.reads == reads) {
                 Some(group) => group.filters.push(filter as u32),
-                None => {
-                    let count = count(&reads);
-                    groups.push(Some(Group { filters: vec![filter as u32], reads, count }));
-                }
+                None => groups.push(Some(Group::new(vec![filter as u32], reads))),
             }
         }
         // For each group the partner behind it that saves most.
         let mut best: Vec<Option<(usize, f64)>> = (0..groups.len()).map(|a| partner(&groups, a, size, cost)).collect();
         while let Some((a, b)) = most(&best) {
-            let Some(Group { filters, reads, .. }) = groups[b].take() else { break };
+            let Some(other) = groups[b].take() else { break };
             if let Some(group) = &mut groups[a] {
-                group.filters.extend(filters);
-                group.reads.iter_mut().zip(&reads).for_each(|(all, more)| *all |= more);
-                group.count = count(&group.reads);
+                group.join(other);
             }
             best[b] = None;
             for (other, known) in best.iter_mut().enumerate() {
@@ -64,8 +74,8 @@ impl Groups {
         for group in &mut groups {
             group.filters.sort_unstable();
             if group.count == 0 && inputs > 0 {
-                // A block without inputs would be no layer.
-                group.reads[0] |= 1;
+                // A block is a layer, which needs an input.
+                group.reads.insert(0);
                 group.count = 1;
             }
         }
@@ -73,16 +83,15 @@ impl Groups {
         Self { outputs, inputs, groups }
     }
 
-    /// Filters and inputs of each group.
+    /// Returns the numbers of filters and inputs of each group.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
         self.groups.iter().map(|group| (group.filters.len(), group.count))
     }
 
-    /// The blocks, for connections `[outputs, inputs]`.
+    /// Returns the groups as blocks, for connections `[outputs, inputs]`.
     pub(super) fn into_blocks(self, keep: &[bool]) -> Blocks {
         let block = |group: Group| {
-            let reads = |input: &usize| group.reads[input / 64] >> (input % 64) & 1 == 1;
-            let inputs: Vec<u32> = (0..self.inputs).filter(reads).map(|input| input as u32).collect();
+            let inputs: Vec<u32> = group.reads.ones().map(|input| input as u32).collect();
             let pairs = group.filters.iter().flat_map(|&filter| inputs.iter().map(move |&input| (filter, input)));
             let keep = pairs.map(|(filter, input)| keep[filter as usize * self.inputs + input as usize]).collect();
             Block { outputs: group.filters, inputs, keep }
@@ -91,25 +100,22 @@ impl Groups {
     }
 }
 
-fn count(bits: &[u64]) -> usize {
-    bits.iter().map(|word| word.count_ones() as usize).sum()
-}
-
-/// What joining two groups saves, where it saves something.
+/// Returns what joining two groups saves; `None` if it saves nothing.
 fn saves(groups: &[Option<Group>], a: usize, b: usize, size: &Size, cost: &CostModel) -> Option<f64> {
     let (a, b) = (groups[a].as_ref()?, groups[b].as_ref()?);
-    let union = a.reads.iter().zip(&b.reads).map(|(x, y)| (x | y).count_ones() as usize).sum();
+    let union = a.reads.union_count(&b.reads);
     let apart = cost.block(size, a.filters.len(), a.count) + cost.block(size, b.filters.len(), b.count);
     let gain = apart - cost.block(size, a.filters.len() + b.filters.len(), union);
     (gain > 0.0).then_some(gain)
 }
 
+/// Returns the group behind `a` whose union with it saves most.
 fn partner(groups: &[Option<Group>], a: usize, size: &Size, cost: &CostModel) -> Option<(usize, f64)> {
     let gains = (a + 1..groups.len()).filter_map(|b| Some((b, saves(groups, a, b, size, cost)?)));
     gains.fold(None, |best, (b, gain)| if best.is_none_or(|(_, known)| gain > known) { Some((b, gain)) } else { best })
 }
 
-/// The pair that saves most.
+/// Returns the pair that saves most.
 fn most(best: &[Option<(usize, f64)>]) -> Option<(usize, usize)> {
     let mut found: Option<(usize, usize, f64)> = None;
     for (a, partner) in best.iter().enumerate() {

@@ -8,7 +8,7 @@ use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig1d, PaddingConfig2d};
 use burn::tensor::activation::{gelu, leaky_relu, relu, sigmoid};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp_core::SfpModule;
+use burn_sfp_graph::GraphModule;
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -268,9 +268,10 @@ impl Conv {
     }
 }
 
-impl SfpModule for Net {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Net {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         self.forward(x, &|_, x, _| x)
     }
 }

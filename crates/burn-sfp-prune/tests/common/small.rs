@@ -2,13 +2,15 @@
 
 #![allow(dead_code)]
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{Analysis, AnalyzeConfig, SfpModule, Silent, TensorCalibration, analyze_network};
+use burn_sfp_core::{Analysis, AnalyzeConfig, NoProgress, SfpModule, TensorCalibration, analyze_network};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::Network;
+use burn_sfp_nn::walk::{ParamMapper, ParamPath, map_params};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -44,13 +46,14 @@ impl Small {
             fc: LinearConfig::new(filters * SIDE * SIDE, CLASSES).with_bias(false).init(&device),
             skip,
         };
-        model.map(&mut Fill(Vec::new(), ChaCha8Rng::seed_from_u64(seed)))
+        map_params(model, &mut Fill(ChaCha8Rng::seed_from_u64(seed)))
     }
 }
 
-impl SfpModule for Small {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Small {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         let x = relu(self.norm.forward(self.first.forward(x)));
         let y = self.second_norm.forward(self.second.forward(x.clone()));
         let y = relu(if self.skip { x + y } else { y });
@@ -58,20 +61,15 @@ impl SfpModule for Small {
     }
 }
 
-struct Fill(Vec<String>, ChaCha8Rng);
+/// Draws values by the name of the parameter: scales and variances are positive.
+struct Fill(ChaCha8Rng);
 
-impl ModuleMapper for Fill {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.0.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.0.pop();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let positive = self.0.last().is_some_and(|name| name == "running_var" || name == "gamma");
+impl ParamMapper for Fill {
+    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let positive = ["running_var", "gamma"].contains(&path.name());
         let (low, high) = if positive { (0.5, 1.5) } else { (-0.4, 0.4) };
         param.map(|old| {
-            let values: Vec<f32> = (0..old.shape().num_elements()).map(|_| self.1.random_range(low..high)).collect();
+            let values: Vec<f32> = (0..old.shape().num_elements()).map(|_| self.0.random_range(low..high)).collect();
             Tensor::from_data(TensorData::new(values, old.dims()), &Device::flex())
         })
     }
@@ -91,29 +89,10 @@ pub fn images(samples: usize) -> (Tensor<4>, Vec<usize>) {
 
 pub fn analysed(model: &Small, config: &AnalyzeConfig) -> (Network, Analysis) {
     let (x, labels) = images(24);
-    analyze_network(model, &TensorCalibration::new(x, labels, 12), config, &Silent).unwrap()
+    analyze_network(model, &TensorCalibration::new(x, labels, 12), config, &NoProgress).unwrap()
 }
 
 /// The logits in evaluation mode, bit for bit.
 pub fn bytes(model: &Small) -> Vec<u8> {
     model.valid().logits(images(6).0).into_data().as_bytes().to_vec()
-}
-
-/// Every float parameter and running statistic, by path, bit for bit.
-pub fn parameters(model: &Small) -> Vec<(String, Vec<u8>)> {
-    struct Read(Vec<String>, Vec<(String, Vec<u8>)>);
-    impl ModuleVisitor for Read {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push((self.0.join("."), param.base().into_data().as_bytes().to_vec()));
-        }
-    }
-    let mut read = Read(Vec::new(), Vec::new());
-    model.visit(&mut read);
-    read.1
 }

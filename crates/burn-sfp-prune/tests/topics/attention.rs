@@ -4,8 +4,9 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
-use burn_sfp_core::{GraphModule, Scope, Shrink};
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner, PruneError};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::{Scope, Shrink};
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner, PruneError};
 
 use crate::support::*;
 
@@ -65,7 +66,7 @@ fn columns(members: &[usize]) -> Vec<usize> {
 }
 
 /// Norms of queries' and keys' dimensions together, and of values'.
-fn scores(net: &Attention, blocks: Blocks) -> [Vec<f64>; 3] {
+fn scores(net: &Attention, blocks: GroupCut) -> [Vec<f64>; 3] {
     [&net.query, &net.key, &net.value].map(|layer| folded(&norms(&layer.weight, 1), EACH, blocks))
 }
 
@@ -75,7 +76,7 @@ fn dimensions_inside_of_heads() {
     let x = input([2, 4, 5]);
     let smaller = prune(&net, &x, 0.5);
     let plan = &smaller.plan;
-    let [query, key, value] = scores(&net, Blocks::Inside);
+    let [query, key, value] = scores(&net, GroupCut::WithinGroups);
     let similar = columns(&strongest(&together(&[&query, &key]), EACH / 2));
     let mixed = columns(&strongest(&value, EACH / 2));
     for (path, axis, stay) in [
@@ -100,7 +101,7 @@ fn dimensions_inside_of_heads() {
         ],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn whole_heads() {
     let net = Attention::new(Some(0.5));
     let x = input([2, 4, 5]);
     let smaller = prune_whole(&net, &x, 0.5);
-    let [query, key, value] = scores(&net, Blocks::Whole);
+    let [query, key, value] = scores(&net, GroupCut::WholeGroups);
     let heads = strongest(&together(&[&query, &key, &value]), 1);
     let stay: Vec<usize> = heads.iter().flat_map(|head| head * EACH..(head + 1) * EACH).collect();
     for (path, axis) in [("query.weight", 1), ("key.weight", 1), ("value.weight", 1), ("output.weight", 0)] {
@@ -119,7 +120,7 @@ fn whole_heads() {
     let gone = gone(&stay, WIDTH);
     let zero = silence(&net, &[("value.weight", 1, &gone), ("value.bias", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 /// The forward pass divides by the root of the smaller width: queries take the ratio in.
@@ -137,14 +138,14 @@ fn a_scale_that_follows_the_width() {
         assert!((factor - ratio).abs() < 1e-9, "{factor}");
     }
     let keep = kept(&smaller.plan, "query.weight", 1);
-    let (before, after) = (numbers(net.query.bias.as_ref().unwrap().val()), smaller.model.query.bias.as_ref().unwrap());
-    for (k, after) in keep.iter().zip(numbers(after.val())) {
+    let (before, after) = (values(net.query.bias.as_ref().unwrap().val()), smaller.model.query.bias.as_ref().unwrap());
+    for (k, after) in keep.iter().zip(values(after.val())) {
         assert!((f64::from(before[*k]) * ratio - f64::from(after)).abs() < 1e-6);
     }
     // Whole heads leave the width of the others alone.
     assert!(prune_whole(&net, &x, 0.5).plan.scales.is_empty());
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 /// Queries, keys and values from one layer.
@@ -177,12 +178,12 @@ fn one_layer_for_queries_keys_and_values() {
     let net = random(Fused { all: linear(5, 3 * WIDTH), output: linear(WIDTH, 4), scale: Some(0.5) });
     let smaller = prune(&net, &x, 0.5);
     // A place in a head leaves everywhere: in queries, keys and values of every head.
-    let scores = folded(&norms(&net.all.weight, 1), EACH, Blocks::Inside);
+    let scores = folded(&norms(&net.all.weight, 1), EACH, GroupCut::WithinGroups);
     let members = strongest(&scores, EACH / 2);
     let all: Vec<usize> = (0..3 * HEADS).flat_map(|head| members.iter().map(move |k| head * EACH + k)).collect();
     assert_eq!(kept(&smaller.plan, "all.weight", 1), all);
     assert_eq!(kept(&smaller.plan, "output.weight", 0), columns(&members));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 
     // A scale that follows the width: no layer makes the queries alone and could take the ratio in.
     let net = random(Fused { scale: None, ..net });

@@ -6,7 +6,7 @@ use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_prune::Blocks;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -32,11 +32,11 @@ fn multi_head_attention_keeps_its_width() {
     let plan = &smaller.plan;
     assert_eq!(smaller.model.attention.query.weight.dims(), [8, 8]);
     for path in ["stem", "attention.query", "attention.key", "attention.value", "attention.output"] {
-        let kept = plan.kept_whole.iter().find(|kept| kept.path == path).unwrap_or_else(|| panic!("{path}"));
+        let kept = plan.unpruned.iter().find(|kept| kept.path == path).unwrap_or_else(|| panic!("{path}"));
         holds(&kept.reason, &["MultiHeadAttention", "the width of its input"]);
     }
     assert_eq!(kept(plan, "fc.weight", 0), strongest(&norms(&net.hidden.weight, 1), 3));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[derive(Module, Debug)]
@@ -63,5 +63,5 @@ fn feed_forward_layers_of_a_transformer_shrink() {
     let rest: Vec<&str> =
         smaller.plan.cuts.iter().map(|cut| cut.path.as_str()).filter(|path| !path.contains("pwff")).collect();
     assert!(rest.is_empty(), "{rest:?}");
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

@@ -5,8 +5,8 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -52,7 +52,7 @@ fn concat() {
         ],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[derive(Module, Debug)]
@@ -89,7 +89,7 @@ fn cascaded_concat() {
     for (path, axis) in [("fc.weight", 0), ("norm.gamma", 0), ("norm.running_mean", 0)] {
         assert_eq!(kept(plan, path, axis), all, "{path}");
     }
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// The halves of what was concatenated do not end where the parts did.
@@ -119,7 +119,7 @@ fn concat_and_split() {
     let plan = &smaller.plan;
     // Both halves lose the same places, wherever these came from.
     let scores: Vec<f64> = norms(&net.a.weight, 0).into_iter().chain(norms(&net.b.weight, 0)).collect();
-    let half = strongest(&folded(&scores, 8, Blocks::Inside), 4);
+    let half = strongest(&folded(&scores, 8, GroupCut::WithinGroups), 4);
     assert_eq!(kept(plan, "c.weight", 1), half);
     assert_eq!(kept(plan, "d.weight", 1), half);
     let all: Vec<usize> = half.iter().copied().chain(half.iter().map(|k| 8 + k)).collect();
@@ -130,5 +130,5 @@ fn concat_and_split() {
     assert_eq!(kept(plan, "c.weight", 0), kept(plan, "d.weight", 0));
     let both = together(&[&norms(&net.c.weight, 0), &norms(&net.d.weight, 0)]);
     assert_eq!(kept(plan, "fc.weight", 0), strongest(&both, 3));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

@@ -5,8 +5,10 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, GroupNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, Scope, SfpError, Shrink};
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner, PruneError};
+use burn_sfp_graph::GraphError;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::{Scope, Shrink};
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner, PruneError};
 
 use crate::support::*;
 
@@ -37,7 +39,7 @@ impl Shrink for Scale {
 }
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
+#[shrink(crate = burn_sfp_nn)]
 struct Followed {
     stem: Conv2d,
     scales: Vec<Scale>,
@@ -61,7 +63,7 @@ fn a_layer_that_follows() {
     let gone = gone(&stay, 6);
     let zero = silence(&net, &[("scales.1.by", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// The same without `Shrink`.
@@ -83,7 +85,7 @@ fn refused<M: GraphModule<Inputs = Tensor<4>>>(net: &M) -> PruneError {
 fn a_layer_that_stays_behind() {
     let net = random(Left { stem: conv(2, 6), scale: Scale::new(6), fc: linear(6, 3) });
     let error = refused(&net);
-    assert!(matches!(error, PruneError::Analysis(SfpError::NotAsPlanned { .. })));
+    assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(
         error,
         &["after layer `stem`", "compute it from `dims()`", "implement `Shrink` for the struct that stores it"],
@@ -108,13 +110,12 @@ graph!(Halves: Tensor<4> => Tensor<2>, |net, x| {
 fn a_slice_at_a_stored_channel() {
     // Half of 12 channels, of which half leave: all six that remain would be read where three are planned.
     let error = refused(&random(Halves { stem: conv(2, 12), fc: linear(6, 3), half: 6 }));
-    assert!(matches!(error, PruneError::Analysis(SfpError::NotAsPlanned { .. })));
+    assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(error, &["after layer `stem`", "`Shrink`"]);
 }
 
 /// A block of one's own around a layer of Burn that counts its groups.
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Block {
     conv: Conv2d,
     norm: GroupNorm,
@@ -143,7 +144,6 @@ fn through(blocks: &[Block], fc: &Linear, x: Tensor<4>) -> Tensor<2> {
 graph!(Without: Tensor<4> => Tensor<2>, |net, x| through(&net.blocks, &net.fc, x));
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct With {
     blocks: Vec<Block>,
     fc: Linear,

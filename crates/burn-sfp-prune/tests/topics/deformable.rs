@@ -5,13 +5,12 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::Shrink;
-use burn_sfp_prune::Blocks;
+use burn_sfp_nn::Shrink;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Deformed {
     stem: Conv2d,
     offsets: Conv2d,
@@ -45,7 +44,7 @@ fn deformable() {
     assert_eq!(kept(plan, "deformed.weight", 1), strongest(&norms(&net.stem.weight, 0), 4));
     assert_eq!(kept(plan, "deformed.weight", 0), kept(plan, "skip.weight", 0));
     assert_eq!(smaller.model.offsets.weight.dims(), [18, 2, 3, 3]);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[test]
@@ -53,6 +52,6 @@ fn deformable_in_groups() {
     let (net, x) = (net(2), input([2, 2, 4, 4]));
     let smaller = prune_whole(&net, &x, 0.5);
     assert_eq!((smaller.model.deformed.weight_groups, smaller.model.deformed.weight.dims()), (1, [4, 4, 3, 3]));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }

@@ -4,8 +4,8 @@ use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner};
 
 use crate::support::*;
 
@@ -52,7 +52,7 @@ fn three_layers() {
     let (a, b) = (gone(&a, 8), gone(&b, 6));
     let zero = silence(&net, &[("norm.gamma", 0, &a), ("norm.beta", 0, &a), ("b.weight", 1, &b), ("b.bias", 0, &b)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[derive(Module, Debug)]
@@ -75,9 +75,9 @@ fn computed_on_paper() {
     let x = Tensor::from_floats([[1.0, 2.0]], &device());
     let smaller = prune(&net, &x, 0.5);
     assert_eq!(kept(&smaller.plan, "hidden.weight", 1), [1, 2]);
-    assert_eq!(numbers(smaller.model.hidden.weight.val()), [-3.0, 0.0, 4.0, 2.0]);
+    assert_eq!(values(smaller.model.hidden.weight.val()), [-3.0, 0.0, 4.0, 2.0]);
     // Hidden: -3 + 8 - 1 = 4 and 4 + 1 = 5; out: 2 * 4 + 3 * 5 + 0.25.
-    assert_eq!(numbers(smaller.model.run(x)), [23.25]);
+    assert_eq!(values(smaller.model.run(x)), [23.25]);
 }
 
 /// Layers without bias, and a budget over all of them.

@@ -6,8 +6,8 @@ use burn::nn::norm::{Normalization, NormalizationConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, GroupNormConfig, Linear, Relu};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{Scope, Shrink};
-use burn_sfp_prune::Blocks;
+use burn_sfp_nn::{Scope, Shrink};
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -25,7 +25,6 @@ impl Shrink for Leaf {
 struct Setting;
 
 #[derive(Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Named<T, const N: usize> {
     generic: T,
     list: Vec<Leaf>,
@@ -40,15 +39,12 @@ struct Named<T, const N: usize> {
 }
 
 #[derive(Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Unnamed(Leaf, u8, Vec<Leaf>);
 
 #[derive(Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Nothing;
 
 #[derive(Shrink)]
-#[shrink(crate = burn_sfp_core)]
 enum Kind<T> {
     None,
     One(T),
@@ -109,7 +105,6 @@ fn enums() {
 
 /// A block of anything.
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Block<A, N> {
     layer: A,
     norm: N,
@@ -118,7 +113,6 @@ struct Block<A, N> {
 }
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 enum Stage {
     Deep(Block<Conv2d, Normalization>),
     Pair((Conv2d, BatchNorm)),
@@ -127,7 +121,6 @@ enum Stage {
 
 /// Depthwise convolutions and counted normalisations in every kind of container, next to layers that count nothing.
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Net {
     stem: Conv2d,
     stages: Vec<Stage>,
@@ -215,6 +208,6 @@ fn modules() {
     }
     assert_eq!(groups, [4; 7]);
     assert_eq!((model.width, model.name.as_str(), model.block.residual), (WIDTH, "net", true));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }

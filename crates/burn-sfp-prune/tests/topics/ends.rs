@@ -5,21 +5,21 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, InputMapper, ModuleInput};
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::{GraphModule, InputMapper, ModuleInput};
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
-/// A picture and numbers about it.
+/// A picture and values about it.
 #[derive(Clone)]
 struct Record {
     picture: Tensor<4>,
-    numbers: Tensor<2>,
+    facts: Tensor<2>,
 }
 
 impl ModuleInput for Record {
     fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self {
-        Self { picture: self.picture.map_tensors(mapper), numbers: self.numbers.map_tensors(mapper) }
+        Self { picture: self.picture.map_tensors(mapper), facts: self.facts.map_tensors(mapper) }
     }
 }
 
@@ -53,8 +53,8 @@ struct Net {
 
 graph!(Net: Record => Answer, |net, x| {
     let maps = relu(net.stem.forward(x.picture));
-    let both = mean(maps.clone()) + relu(net.about.forward(x.numbers.clone()));
-    let joined = relu(net.join.forward(Tensor::cat(vec![both, x.numbers], 1)));
+    let both = mean(maps.clone()) + relu(net.about.forward(x.facts.clone()));
+    let joined = relu(net.join.forward(Tensor::cat(vec![both, x.facts], 1)));
     let seen = net.seen.forward(joined.clone());
     let class = net.class.forward(Tensor::cat(vec![joined, relu(seen.clone())], 1));
     Answer { class, picture: net.picture.forward(maps), features: vec![seen] }
@@ -70,21 +70,21 @@ fn several_inputs_and_outputs() {
         class: linear(10, 3),
         picture: conv(8, 2),
     });
-    let x = Record { picture: input([2, 3, 4, 4]), numbers: input([2, 5]) };
+    let x = Record { picture: input([2, 3, 4, 4]), facts: input([2, 5]) };
     let smaller = prune(&net, &x, 0.5);
     let plan = &smaller.plan;
     let stay = strongest(&together(&[&norms(&net.stem.weight, 0), &norms(&net.about.weight, 1)]), 4);
     assert_eq!(kept(plan, "stem.weight", 0), stay);
     assert_eq!(kept(plan, "about.weight", 1), stay);
     assert_eq!(kept(plan, "picture.weight", 1), stay);
-    // The input's own numbers follow and stay.
+    // The input's own values follow and stay.
     let read: Vec<usize> = stay.iter().copied().chain(8..13).collect();
     assert_eq!(kept(plan, "join.weight", 0), read);
     let joined = strongest(&norms(&net.join.weight, 1), 3);
     let read: Vec<usize> = joined.iter().copied().chain(6..10).collect();
     assert_eq!(kept(plan, "class.weight", 0), read);
     for path in ["seen", "class", "picture"] {
-        let kept = plan.kept_whole.iter().find(|kept| kept.path == path).unwrap_or_else(|| panic!("{path}"));
+        let kept = plan.unpruned.iter().find(|kept| kept.path == path).unwrap_or_else(|| panic!("{path}"));
         assert_eq!(kept.reason, "it is an output of the network");
     }
     let (stem, join) = (gone(&stay, 8), gone(&joined, 6));
@@ -100,7 +100,7 @@ fn several_inputs_and_outputs() {
         ],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// An input that need not be there.
@@ -130,5 +130,5 @@ fn an_input_that_need_not_be_there() {
     // What was captured without the extra input knows nothing of its layer.
     let smaller = prune(&net, &without, 0.5);
     assert_eq!(smaller.model.extra.weight.dims(), [2, 6]);
-    sweep(&net, &with, Blocks::Inside);
+    sweep(&net, &with, GroupCut::WithinGroups);
 }

@@ -5,10 +5,11 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{
-    AnalyzeConfig, GraphModule, SfpError, SfpModule, Shrink, Silent, TensorCalibration, analyze_network,
-};
+use burn_sfp_core::{AnalyzeConfig, NoProgress, SfpError, SfpModule, TensorCalibration, analyze_network};
+use burn_sfp_graph::GraphError;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::Network;
+use burn_sfp_nn::Shrink;
 use burn_sfp_prune::{Afcc, Budget, Magnitude, Planner, PruneError};
 
 use crate::support::*;
@@ -29,14 +30,15 @@ impl Mlp {
     }
 }
 
-impl SfpModule for Mlp {
-    type Input = Tensor<2>;
-    fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+impl GraphModule for Mlp {
+    type Inputs = Tensor<2>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<2>) -> Tensor<2> {
         self.b.forward(relu(self.a.forward(x)))
     }
 }
 
-/// Picks two numbers of every sample by their coordinates.
+/// Picks two values of every sample by their coordinates.
 #[derive(Module, Debug)]
 struct Picks {
     a: Linear,
@@ -56,7 +58,7 @@ fn an_operation_that_is_not_followed() {
     let net = random(Picks { a: linear(4, 6), b: linear(1, 8), c: linear(8, 3) });
     let x = input([2, 4]);
     let plan = prune_with(&net, &x, &half(), &Magnitude::l2()).unwrap().plan;
-    let kept_a = plan.kept_whole.iter().find(|kept| kept.path == "a").unwrap();
+    let kept_a = plan.unpruned.iter().find(|kept| kept.path == "a").unwrap();
     holds(&kept_a.reason, &["(GatherNd)", "is not followed"]);
     holds(plan.summary(), &["a keeps its filters: operation"]);
     // What comes after it is pruned.
@@ -78,7 +80,7 @@ fn nothing_to_prune() {
     let smaller = prune_with(&net, &x, &half(), &Magnitude::l2()).unwrap();
     let plan = &smaller.plan;
     assert!(plan.cuts.is_empty() && plan.channels.is_empty());
-    assert_eq!((plan.kept_whole[0].path.as_str(), plan.parameters_after), ("only", plan.parameters_before));
+    assert_eq!((plan.unpruned[0].path.as_str(), plan.parameters_after), ("only", plan.parameters_before));
     holds(plan.summary(), &["only keeps its filters: it is an output of the network"]);
     assert_eq!(bytes(&smaller.model), bytes(&net));
 }
@@ -89,17 +91,17 @@ fn a_layer_would_be_empty() {
     let x = input([3, 4]);
     for budget in [Budget::PerLayer(1.0), Budget::Global(1.0)] {
         let error = prune_with(&net, &x, &Planner::new().budget(budget), &Magnitude::l2()).unwrap_err();
-        assert!(matches!(error, PruneError::WouldEmpty { filters: 6, .. }));
-        holds(error, &["a ratio of 1", "`a`", "6 filters", "ask for less, or exclude the layer"]);
+        assert!(matches!(error, PruneError::Config { .. }));
+        holds(error, &["ratio is 1", "at least 0 and below 1"]);
     }
     // No two filters share four of three labels.
     let before = bytes(&net);
     let data = TensorCalibration::new(input([6, 4]), vec![0, 1, 2, 0, 1, 2], 6);
     let deep = Deep::new();
-    let (network, analysis) = analyze_network(&deep, &data, &AnalyzeConfig::new(), &Silent).unwrap();
+    let (network, analysis) = analyze_network(&deep, &data, &AnalyzeConfig::new(), &NoProgress).unwrap();
     let error = Planner::new().plan(&network, &analysis, &Afcc::new().shared_labels(4)).unwrap_err();
     assert!(matches!(&error, PruneError::WouldEmpty { .. }), "{error}");
-    holds(error, &["policy afcc", "would leave layer `", "ask for less"]);
+    holds(error, &["policy afcc", "would leave layer `", "ask for less, or exclude the layer"]);
     assert_eq!(bytes(&net), before);
 }
 
@@ -117,9 +119,10 @@ impl Deep {
     }
 }
 
-impl SfpModule for Deep {
-    type Input = Tensor<2>;
-    fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+impl GraphModule for Deep {
+    type Inputs = Tensor<2>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<2>) -> Tensor<2> {
         self.c.forward(relu(self.b.forward(relu(self.a.forward(x)))))
     }
 }
@@ -130,9 +133,10 @@ struct Centred {
     inner: Mlp,
 }
 
-impl SfpModule for Centred {
-    type Input = Tensor<2>;
-    fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+impl GraphModule for Centred {
+    type Inputs = Tensor<2>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<2>) -> Tensor<2> {
         let x = if x.dims()[0] > 2 { x.clone() - x.mean_dim(0) } else { x };
         self.inner.logits(x)
     }
@@ -144,8 +148,8 @@ fn a_graph_that_depends_on_the_batch() {
     let before = bytes(&net);
     // Batches of 4 and 1.
     let data = TensorCalibration::new(input([5, 4]), vec![0, 1, 2, 0, 1], 4);
-    let error = analyze_network(&net, &data, &AnalyzeConfig::new(), &Silent).unwrap_err();
-    assert!(matches!(error, SfpError::GraphChanges { found: 1, expected: 4, .. }), "{error}");
+    let error = analyze_network(&net, &data, &AnalyzeConfig::new(), &NoProgress).unwrap_err();
+    assert!(matches!(error, SfpError::Graph(GraphError::GraphChanges { found: 1, expected: 4, .. })), "{error}");
     holds(error, &["a batch of 1 samples", "one of 4", "depends on the batch size"]);
     assert_eq!(bytes(&net), before);
     // A plan is made from the one batch that was captured; where the weights are the same in both graphs it holds for both.
@@ -165,7 +169,6 @@ graph!(Depthwise: Tensor<4> => Tensor<2>, |net, x| net.fc.forward(mean(relu(net.
 
 /// [`Depthwise`] with what the message asks for.
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Followed {
     stem: Conv2d,
     deep: Conv2d,
@@ -203,11 +206,11 @@ fn a_plan_made_for_another_model() {
     let other = Mlp::new(8);
     let before = bytes(&other);
     let error = plan.apply(&other).unwrap_err();
-    assert!(matches!(error, PruneError::OtherModel { .. }));
+    assert!(matches!(error, PruneError::ModelMismatch { .. }));
     holds(error, &["parameter `a.weight` has shape [4, 8], the plan's [4, 6]", "make a plan from this model"]);
     let error = plan.apply(&Deep::new()).unwrap_err();
-    assert!(matches!(error, PruneError::OtherModel { .. }));
-    assert!(matches!(plan.zeroed(&other).unwrap_err(), PruneError::OtherModel { .. }));
+    assert!(matches!(error, PruneError::ModelMismatch { .. }));
+    assert!(matches!(plan.zeroed(&other).unwrap_err(), PruneError::ModelMismatch { .. }));
     assert_eq!(bytes(&other), before);
 }
 
@@ -215,11 +218,11 @@ fn a_plan_made_for_another_model() {
 fn a_forward_pass_that_fails() {
     let net = random(Single { only: linear(4, 3) });
     let error = prune_with(&net, &input([2, 5]), &half(), &Magnitude::l2()).unwrap_err();
-    assert!(matches!(&error, PruneError::Analysis(SfpError::Forward { after: None, .. })), "{error}");
+    assert!(matches!(&error, PruneError::Graph(GraphError::Forward { after: None, .. })), "{error}");
     holds(error, &["[2, 5]", "run `logits` (or `run`) on the same input"]);
     // Half-way: the layer before is named.
     let net = random(Deep { b: linear(5, 6), ..Deep::new() });
     let error = Network::capture(&net, &input([2, 4])).unwrap_err();
-    assert!(matches!(&error, SfpError::Forward { after: Some(layer), .. } if layer == "a"), "{error}");
+    assert!(matches!(&error, GraphError::Forward { after: Some(layer), .. } if layer == "a"), "{error}");
     holds(error, &["after layer `a`"]);
 }

@@ -9,8 +9,9 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::nn::{PaddingConfig1d, PaddingConfig2d, PaddingConfig3d};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::nn::FoldBatchNorm;
-use burn_sfp_core::{GraphModule, SfpModule};
+use burn_sfp_nn::FoldBatchNorm;
+
+use burn_sfp_graph::GraphModule;
 use burn_sfp_prune::{Folded, MagnitudeConnections, Planner, fold_batch_norms};
 use proptest::prelude::*;
 
@@ -221,11 +222,11 @@ proptest! {
         let net = net(&specs);
         let x = input([3, 6 * POSITIONS]);
         let (before, outputs) = (bytes(&net), net.run(x.clone()));
-        let Folded { model, folded, kept } = fold_batch_norms(&net, &x).unwrap();
+        let Folded { model, folded, kept, .. } = fold_batch_norms(&net, &x).unwrap();
         // Bit for bit as it was, and it still gives the same.
         prop_assert_eq!(&bytes(&net), &before);
         for (now, then) in net.run(x.clone()).into_iter().zip(&outputs) {
-            prop_assert_eq!(numbers(now), numbers(then.clone()));
+            prop_assert_eq!(values(now), values(then.clone()));
         }
         let off = difference(model.run(x), outputs);
         prop_assert!(off < 1e-5, "off by {}", off);
@@ -239,8 +240,8 @@ proptest! {
         // What is folded is the identity, or a shift where the layer has no bias.
         for (k, unit) in model.units.iter().enumerate().filter(|(k, _)| net.units[*k].folds()) {
             let (gamma, beta) = match &unit.norm {
-                Norm::Burns(norm) => (numbers(norm.gamma.val()), numbers(norm.beta.val())),
-                Norm::Ours(norm) => (numbers(norm.gamma.val()), numbers(norm.beta.val())),
+                Norm::Burns(norm) => (values(norm.gamma.val()), values(norm.beta.val())),
+                Norm::Ours(norm) => (values(norm.gamma.val()), values(norm.beta.val())),
             };
             prop_assert!(gamma.iter().all(|gamma| *gamma == 1.0) && gamma.is_empty() == specs[k].drop_in);
             prop_assert!(!specs[k].bias || beta.iter().all(|beta| *beta == 0.0));
@@ -266,9 +267,10 @@ impl Small {
     }
 }
 
-impl SfpModule for Small {
-    type Input = Tensor<4>;
-    fn logits(&self, x: Tensor<4>) -> Tensor<2> {
+impl GraphModule for Small {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
         let x = relu(self.norm.forward(self.conv.forward(x)));
         self.fc.forward(mean(relu(self.plain.forward(self.last.forward(x)))))
     }
@@ -306,7 +308,7 @@ fn what_is_folded_follows_through_records() {
     let loaded = fold_batch_norms(&Small::new(), &x).unwrap().model.load_file(&file);
     assert_eq!(bytes(&loaded), bytes(&folded));
     let moved = loaded.valid().train().valid().to_device(&device());
-    assert_eq!(numbers(moved.run(x.clone())), numbers(folded.run(x.clone())));
+    assert_eq!(values(moved.run(x.clone())), values(folded.run(x.clone())));
     // Burn's layer, ours, and back: one record.
     net.norm.clone().save_file(&file).unwrap();
     let burns = BatchNormConfig::new(8).init(&device()).load_file(&file);
@@ -340,7 +342,7 @@ fn masks_stay() {
     assert_eq!(folded.folded.len(), 2);
     assert!(difference(folded.model.run(x.clone()), masked.run(x)) < TOLERANCE);
     let zeros = |weight: Vec<f32>| weight.iter().map(|value| *value == 0.0).collect::<Vec<_>>();
-    let (before, after) = (numbers(masked.conv.weight.val()), numbers(folded.model.conv.weight.val()));
+    let (before, after) = (values(masked.conv.weight.val()), values(folded.model.conv.weight.val()));
     assert!(zeros(before.clone()) == zeros(after.clone()) && before != after && before.contains(&0.0));
     assert_ne!(bytes(&folded.model), bytes(&folded.model.clone().materialize()), "the mask is gone");
 }

@@ -5,13 +5,13 @@ use burn::nn::conv::{Conv2d, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, InstanceNorm, InstanceNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, Shrink};
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::Shrink;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Grouped {
     a: Conv2d,
     b: Conv2d,
@@ -42,8 +42,8 @@ fn groups_lose_the_same_members() {
     let (net, x) = four_groups();
     let smaller = prune(&net, &x, 0.5);
     let (plan, model) = (&smaller.plan, &smaller.model);
-    let read = strongest(&folded(&norms(&net.a.weight, 0), 3, Blocks::Inside), 1);
-    let made = strongest(&folded(&norms(&net.b.weight, 0), 2, Blocks::Inside), 1);
+    let read = strongest(&folded(&norms(&net.a.weight, 0), 3, GroupCut::WithinGroups), 1);
+    let made = strongest(&folded(&norms(&net.b.weight, 0), 2, GroupCut::WithinGroups), 1);
     assert_eq!(kept(plan, "a.weight", 0), inside(&read, 3, 4));
     assert_eq!(kept(plan, "b.weight", 1), read);
     assert_eq!(kept(plan, "b.weight", 0), inside(&made, 2, 4));
@@ -52,7 +52,7 @@ fn groups_lose_the_same_members() {
     let (a, b) = (gone_of(plan, "a.weight", 0, 12), gone_of(plan, "b.weight", 0, 8));
     let zero = silence(&net, &[("a.weight", 0, &a), ("a.bias", 0, &a), ("b.weight", 0, &b), ("b.bias", 0, &b)]);
     assert!(difference(model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn whole_groups_leave() {
     let (plan, model) = (&smaller.plan, &smaller.model);
     // Filters of both layers speak for a group.
     let scores = together(&[
-        &folded(&norms(&net.a.weight, 0), 3, Blocks::Whole),
-        &folded(&norms(&net.b.weight, 0), 2, Blocks::Whole),
+        &folded(&norms(&net.a.weight, 0), 3, GroupCut::WholeGroups),
+        &folded(&norms(&net.b.weight, 0), 2, GroupCut::WholeGroups),
     ]);
     let stay = strongest(&scores, 2);
     assert_eq!(kept(plan, "a.weight", 0), whole(&stay, 3));
@@ -71,7 +71,7 @@ fn whole_groups_leave() {
     assert_eq!(cut(plan, "b.weight", 1), None);
     assert_eq!((model.b.groups, model.b.weight.dims()), (2, [4, 3, 3, 3]));
     assert_eq!((plan.fields[0].field.as_str(), plan.fields[0].before, plan.fields[0].after), ("groups", 4.0, 2.0));
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn depthwise() {
         assert_eq!(kept(&smaller.plan, path, axis), stay, "{path}");
     }
     assert_eq!((smaller.model.b.groups, smaller.model.b.weight.dims()), (4, [4, 1, 3, 3]));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 #[test]
@@ -94,22 +94,21 @@ fn depthwise_with_two_filters_a_channel() {
     let x = input([2, 2, 4, 4]);
     // Whole: a channel with both of its filters.
     let smaller = prune_whole(&net, &x, 0.5);
-    let scores = together(&[&norms(&net.a.weight, 0), &folded(&norms(&net.b.weight, 0), 2, Blocks::Whole)]);
+    let scores = together(&[&norms(&net.a.weight, 0), &folded(&norms(&net.b.weight, 0), 2, GroupCut::WholeGroups)]);
     let stay = strongest(&scores, 3);
     assert_eq!(kept(&smaller.plan, "a.weight", 0), stay);
     assert_eq!(kept(&smaller.plan, "fc.weight", 0), whole(&stay, 2));
     assert_eq!((smaller.model.b.groups, smaller.model.b.weight.dims()), (3, [6, 1, 3, 3]));
     // Inside: the first or the second filter of every channel.
     let smaller = prune(&net, &x, 0.5);
-    let filter = strongest(&folded(&norms(&net.b.weight, 0), 2, Blocks::Inside), 1);
+    let filter = strongest(&folded(&norms(&net.b.weight, 0), 2, GroupCut::WithinGroups), 1);
     assert_eq!(kept(&smaller.plan, "b.weight", 0), inside(&filter, 2, 6));
     assert_eq!((smaller.model.b.groups, smaller.model.b.weight.dims()), (6, [6, 1, 3, 3]));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Transposed {
     a: Conv2d,
     up: ConvTranspose2d,
@@ -139,7 +138,7 @@ fn transposed() {
     let (a, made) = (gone_of(plan, "a.weight", 0, 6), gone(&stay, 8));
     let zero = silence(&net, &[("a.weight", 0, &a), ("a.bias", 0, &a), ("up.weight", 1, &made), ("up.bias", 0, &made)]);
     assert!(difference(model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[test]
@@ -148,28 +147,28 @@ fn transposed_in_groups() {
     let net = random(Transposed { a: conv(2, 6), up: up(6, 8, 2), b: conv(8, 3) });
     let x = input([2, 2, 3, 3]);
     let smaller = prune(&net, &x, 0.5);
-    let read = strongest(&folded(&norms(&net.a.weight, 0), 3, Blocks::Inside), 1);
+    let read = strongest(&folded(&norms(&net.a.weight, 0), 3, GroupCut::WithinGroups), 1);
     assert_eq!(kept(&smaller.plan, "up.weight", 0), inside(&read, 3, 2));
     assert_eq!(smaller.model.up.weight.dims(), [4, 2, 2, 2]);
     let made = kept(&smaller.plan, "up.weight", 1);
     assert_eq!(kept(&smaller.plan, "b.weight", 1), inside(&made, 4, 2));
-    assert_eq!(made, strongest(&folded(&transposed_norms(&net.up, 2), 4, Blocks::Inside), 2));
+    assert_eq!(made, strongest(&folded(&transposed_norms(&net.up, 2), 4, GroupCut::WithinGroups), 2));
 
     let smaller = prune_whole(&net, &x, 0.5);
     assert_eq!((smaller.model.up.groups, smaller.model.up.weight.dims()), (1, [3, 4, 2, 2]));
     let scores = together(&[
-        &folded(&norms(&net.a.weight, 0), 3, Blocks::Whole),
-        &folded(&transposed_norms(&net.up, 2), 4, Blocks::Whole),
+        &folded(&norms(&net.a.weight, 0), 3, GroupCut::WholeGroups),
+        &folded(&transposed_norms(&net.up, 2), 4, GroupCut::WholeGroups),
     ]);
     assert_eq!(kept(&smaller.plan, "a.weight", 0), whole(&strongest(&scores, 1), 3));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 /// Norms of the filters of a transposed convolution in groups, over their mean.
 fn transposed_norms(layer: &ConvTranspose2d, groups: usize) -> Vec<f64> {
     let [inputs, members, height, width] = layer.weight.dims();
-    let (values, area, share) = (numbers(layer.weight.val()), height * width, inputs / groups);
+    let (values, area, share) = (values(layer.weight.val()), height * width, inputs / groups);
     let squares = |input: usize, member: usize| -> f64 {
         let at = (input * members + member) * area;
         values[at..at + area].iter().map(|value| f64::from(*value).powi(2)).sum()
@@ -183,7 +182,6 @@ fn transposed_norms(layer: &ConvTranspose2d, groups: usize) -> Vec<f64> {
 
 /// Normalisation by groups of channels, and by single channels.
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Norms {
     a: Conv2d,
     groups: GroupNorm,
@@ -211,7 +209,7 @@ fn group_and_instance_norm() {
     // A group is normalised as a whole: its members cannot leave, it can.
     let smaller = prune(&net, &x, 0.5);
     let (plan, model) = (&smaller.plan, &smaller.model);
-    let groups = strongest(&folded(&norms(&net.a.weight, 0), 3, Blocks::Whole), 2);
+    let groups = strongest(&folded(&norms(&net.a.weight, 0), 3, GroupCut::WholeGroups), 2);
     let single = strongest(&norms(&net.b.weight, 0), 3);
     for (path, axis, stay) in [
         ("a.weight", 0, whole(&groups, 3)),
@@ -225,6 +223,6 @@ fn group_and_instance_norm() {
         assert_eq!(kept(plan, path, axis), stay, "{path}");
     }
     assert_eq!((model.groups.num_groups, model.groups.num_channels, model.single.num_channels), (2, 6, 3));
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }

@@ -14,12 +14,16 @@ mod ends;
 mod errors;
 mod fold_norms;
 mod groups;
+#[path = "../common/inspect.rs"]
+mod inspect;
 mod narrow;
 mod parameters;
 mod recurrent;
 mod reshape;
 mod saving;
+mod selection;
 mod shared;
 mod split;
 mod support;
 mod tokens;
+mod two_outputs;

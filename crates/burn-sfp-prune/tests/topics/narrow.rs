@@ -1,12 +1,12 @@
-//! Layers with one filter, and squeeze and excitation, which multiplies channels by numbers of their own.
+//! Layers with one filter, and squeeze and excitation, which multiplies channels by values of their own.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -35,7 +35,7 @@ fn a_layer_with_one_filter() {
     assert_eq!(smaller.model.b.weight.dims(), [3, 1, 3, 3]);
     assert_eq!(kept(&smaller.plan, "one.weight", 1), strongest(&norms(&net.a.weight, 0), 3));
     assert_eq!(cut(&smaller.plan, "one.weight", 0), None);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// One map says where to look.
@@ -64,7 +64,7 @@ fn one_map_for_all_channels() {
     let network = capture(&net, &x);
     let reason = network.layer("look").unwrap().not_prunable.clone();
     assert_eq!(reason.as_deref(), Some("it is spread over many channels"));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 #[derive(Module, Debug)]
@@ -102,5 +102,5 @@ fn squeeze_and_excitation() {
         &[("a.weight", 0, &a), ("a.bias", 0, &a), ("squeeze.weight", 1, &inner), ("squeeze.bias", 0, &inner)],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

@@ -5,8 +5,8 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, PRelu, PReluConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -47,7 +47,7 @@ fn scales_of_channels() {
     let gone = gone(&stay, 6);
     let zero = silence(&net, &[("a.weight", 0, &gone), ("a.bias", 0, &gone), ("flat", 0, &gone), ("shaped", 1, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// One slope for all channels.
@@ -67,7 +67,7 @@ fn one_slope_for_all_channels() {
     let smaller = prune(&net, &x, 0.5);
     assert_eq!(smaller.model.slope.alpha.dims(), [1]);
     assert_eq!(kept(&smaller.plan, "b.weight", 1), strongest(&norms(&net.a.weight, 0), 3));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// Matrices that a product reads directly.
@@ -97,7 +97,7 @@ fn bare_matrices() {
     let gone = gone(&stay, 8);
     let zero = silence(&net, &[("first", 1, &gone), ("shift", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A layer and a parameter that the forward pass never reads.
@@ -126,9 +126,9 @@ fn unused_parameters() {
     let smaller = prune(&net, &x, 0.5);
     assert_eq!(kept(&smaller.plan, "a.weight", 1), strongest(&norms(&net.a.weight, 1), 4));
     let (before, after) = (&net, &smaller.model);
-    assert_eq!(numbers(before.never.weight.val()), numbers(after.never.weight.val()));
-    assert_eq!(numbers(before.nothing.val()), numbers(after.nothing.val()));
+    assert_eq!(values(before.never.weight.val()), values(after.never.weight.val()));
+    assert_eq!(values(before.nothing.val()), values(after.nothing.val()));
     assert_eq!(after.never.weight.dims(), [8, 8]);
     assert!(smaller.plan.layer("never").is_none());
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

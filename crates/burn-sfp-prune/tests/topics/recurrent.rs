@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{BiLstm, BiLstmConfig, Gru, GruConfig, Linear, Lstm, LstmConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_prune::Blocks;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -42,9 +42,9 @@ fn recurrent_layers_keep_their_state() {
     assert_eq!(kept(plan, "stem.weight", 1), stay);
     for path in ["gru.new_gate", "lstm.cell_gate", "both.forward.input_gate", "both.reverse.output_gate"] {
         assert_eq!(kept(plan, &format!("{path}.input_transform.weight"), 0), stay, "{path}");
-        let kept = plan.kept_whole.iter().find(|kept| kept.path == format!("{path}.hidden_transform"));
+        let kept = plan.unpruned.iter().find(|kept| kept.path == format!("{path}.hidden_transform"));
         holds(&kept.unwrap_or_else(|| panic!("{path}")).reason, &["recurrent layers keep the width of their state"]);
     }
     assert_eq!(kept(plan, "fc.weight", 0), strongest(&norms(&net.hidden.weight, 1), 3));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

@@ -5,8 +5,9 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, PixelShuffle, PixelShuffleConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{GraphModule, SfpError};
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner, PruneError};
+use burn_sfp_graph::GraphError;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner, PruneError};
 
 use crate::support::*;
 
@@ -31,7 +32,7 @@ fn flatten() {
     let gone = gone(&stay, 6);
     let zero = silence(&net, &[("a.weight", 0, &gone), ("a.bias", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A generator: features become maps of 2x3 pixels.
@@ -53,13 +54,13 @@ fn unflatten() {
     let x = input([3, 5]);
     let smaller = prune(&net, &x, 0.5);
     // Six features are one channel and leave together.
-    let stay = strongest(&folded(&norms(&net.fc.weight, 1), 6, Blocks::Whole), 4);
+    let stay = strongest(&folded(&norms(&net.fc.weight, 1), 6, GroupCut::WholeGroups), 4);
     assert_eq!(kept(&smaller.plan, "a.weight", 1), stay);
     let features: Vec<usize> = stay.iter().flat_map(|k| 6 * k..6 * (k + 1)).collect();
     assert_eq!(kept(&smaller.plan, "fc.weight", 1), features);
     assert_eq!(kept(&smaller.plan, "fc.bias", 0), features);
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }
 
 /// Two groups that are mixed by transposing them.
@@ -81,17 +82,17 @@ fn shuffled_channels() {
     let net = random(Shuffle { a: conv(2, 8), b: conv(8, 3) });
     let x = input([2, 2, 4, 4]);
     let smaller = prune(&net, &x, 0.5);
-    let inner = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Inside), 2);
+    let inner = strongest(&folded(&norms(&net.a.weight, 0), 4, GroupCut::WithinGroups), 2);
     let before: Vec<usize> = inner.iter().copied().chain(inner.iter().map(|k| 4 + k)).collect();
     let after: Vec<usize> = inner.iter().flat_map(|k| [2 * k, 2 * k + 1]).collect();
     assert_eq!(kept(&smaller.plan, "a.weight", 0), before);
     assert_eq!(kept(&smaller.plan, "b.weight", 1), after);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 
     // The number of groups is written in the forward pass and cannot change.
-    let planner = Planner::new().budget(Budget::PerLayer(0.5)).blocks(Blocks::Whole);
+    let planner = Planner::new().budget(Budget::PerLayer(0.5)).group_cut(GroupCut::WholeGroups);
     let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
-    assert!(matches!(error, PruneError::Analysis(SfpError::NotAsPlanned { .. })));
+    assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(error, &["layer `a`", "written in its forward pass"]);
 }
 
@@ -110,10 +111,10 @@ fn shuffled_pixels() {
     let net = random(Upscale { a: conv(2, 6 * 4), shuffle: PixelShuffleConfig::new(2).init(), b: conv(6, 3) });
     let x = input([2, 2, 3, 3]);
     let smaller = prune(&net, &x, 0.5);
-    let stay = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Whole), 3);
+    let stay = strongest(&folded(&norms(&net.a.weight, 0), 4, GroupCut::WholeGroups), 3);
     let before: Vec<usize> = stay.iter().flat_map(|k| 4 * k..4 * (k + 1)).collect();
     assert_eq!(kept(&smaller.plan, "b.weight", 1), stay);
     assert_eq!(kept(&smaller.plan, "a.weight", 0), before);
-    sweep(&net, &x, Blocks::Inside);
-    sweep(&net, &x, Blocks::Whole);
+    sweep(&net, &x, GroupCut::WithinGroups);
+    sweep(&net, &x, GroupCut::WholeGroups);
 }

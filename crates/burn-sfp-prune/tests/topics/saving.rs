@@ -5,13 +5,13 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, softmax};
-use burn_sfp_core::{GraphModule, Shrink};
-use burn_sfp_prune::{Blocks, PrunePlan};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::Shrink;
+use burn_sfp_prune::{GroupCut, PrunePlan};
 
 use crate::support::*;
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 struct Net {
     stem: Conv2d,
     groups: GroupNorm,
@@ -64,7 +64,7 @@ fn plans_and_records() {
         assert_ne!(bytes(&fresh), bytes(&smaller.model));
         let loaded = fresh.load_file(&record_file);
         assert_eq!(bytes(&loaded), bytes(&smaller.model));
-        assert_eq!(numbers(loaded.run(x.clone())), numbers(smaller.model.run(x.clone())));
+        assert_eq!(values(loaded.run(x.clone())), values(smaller.model.run(x.clone())));
         // The plan still knows what the smaller model has to run.
         plan.verify(&capture(&net, &x), &capture(&loaded, &x)).unwrap();
         // The same plan, with the weights that it was made from.
@@ -79,5 +79,5 @@ fn a_smaller_model_is_pruned_again() {
     let once = prune(&net, &x, 0.5).model;
     let twice = prune(&once, &x, 0.5);
     assert_eq!((twice.model.deep.groups, twice.model.groups.num_channels), (2, 2));
-    sweep(&once, &x, Blocks::Inside);
+    sweep(&once, &x, GroupCut::WithinGroups);
 }

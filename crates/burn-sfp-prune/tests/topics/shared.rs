@@ -5,8 +5,8 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -43,7 +43,7 @@ fn a_layer_called_twice() {
         &[("stem.weight", 0, &gone), ("stem.bias", 0, &gone), ("again.weight", 0, &gone), ("again.bias", 0, &gone)],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// One encoder for two inputs.
@@ -69,7 +69,7 @@ fn an_encoder_for_two_inputs() {
     let gone = gone(&stay, 6);
     let zero = silence(&net, &[("encoder.weight", 1, &gone), ("encoder.bias", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A tied autoencoder: one matrix encodes, its transpose decodes.
@@ -96,7 +96,7 @@ fn a_tied_autoencoder() {
     let gone = gone(&stay, 8);
     let zero = silence(&net, &[("weight", 1, &gone), ("bias", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A language model: the table of words makes the logits too.
@@ -124,10 +124,10 @@ fn an_embedding_that_makes_the_logits() {
         assert_eq!(kept(&smaller.plan, path, axis), stay, "{path}");
     }
     assert_eq!(smaller.model.words.weight.dims(), [7, 3]);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
-/// The same numbers as a matrix of 6 rows and as one of 4: no column of one is a row or a column of the other.
+/// The same values as a matrix of 6 rows and as one of 4: no column of one is a row or a column of the other.
 #[derive(Module, Debug)]
 struct Torn {
     weight: Param<Tensor<2>>,
@@ -149,11 +149,11 @@ fn a_weight_that_is_read_in_two_shapes_stays() {
     let smaller = prune(&net, &x, 0.5);
     assert_eq!(smaller.model.weight.dims(), [6, 4]);
     for path in ["stem", "weight"] {
-        let kept = smaller.plan.kept_whole.iter().find(|kept| kept.path == path).unwrap();
+        let kept = smaller.plan.unpruned.iter().find(|kept| kept.path == path).unwrap();
         assert_eq!(kept.reason, "a reshape cuts across its channel axis");
     }
     assert_eq!(kept(&smaller.plan, "fc.weight", 0), strongest(&norms(&net.hidden.weight, 1), 4));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A square matrix, forwards and backwards: its rows are its columns, in the other order.
@@ -182,5 +182,5 @@ fn a_weight_that_is_read_backwards() {
     assert_eq!(kept(&smaller.plan, "weight", 1), back);
     assert_eq!(kept(&smaller.plan, "stem.weight", 1), stay);
     assert_eq!(kept(&smaller.plan, "fc.weight", 0), back);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

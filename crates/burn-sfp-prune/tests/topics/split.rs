@@ -5,8 +5,10 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
-use burn_sfp_core::{GraphModule, Scope, SfpError, Shrink};
-use burn_sfp_prune::{Blocks, Budget, Magnitude, Planner, PruneError};
+use burn_sfp_graph::GraphError;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::{Scope, Shrink};
+use burn_sfp_prune::{Budget, GroupCut, Magnitude, Planner, PruneError};
 
 use crate::support::*;
 
@@ -27,14 +29,14 @@ fn chunks() {
     let net = random(Gated { a: conv(3, 8), fc: linear(4, 3) });
     let x = input([2, 3, 4, 4]);
     let smaller = prune(&net, &x, 0.5);
-    let half = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Inside), 2);
+    let half = strongest(&folded(&norms(&net.a.weight, 0), 4, GroupCut::WithinGroups), 2);
     let both: Vec<usize> = half.iter().copied().chain(half.iter().map(|k| 4 + k)).collect();
     assert_eq!(kept(&smaller.plan, "a.weight", 0), both);
     assert_eq!(kept(&smaller.plan, "fc.weight", 0), half);
     let gone = gone(&half, 4);
     let zero = silence(&net, &[("a.weight", 0, &gone), ("a.bias", 0, &gone)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A quarter, a quarter and a half, with three readers.
@@ -64,7 +66,7 @@ fn slices_at_fractions_of_the_width() {
     let x = input([2, 2, 4, 4]);
     let smaller = prune(&net, &x, 0.5);
     let plan = &smaller.plan;
-    let quarter = strongest(&folded(&norms(&net.a.weight, 0), 4, Blocks::Inside), 2);
+    let quarter = strongest(&folded(&norms(&net.a.weight, 0), 4, GroupCut::WithinGroups), 2);
     let times =
         |count: usize| -> Vec<usize> { (0..count).flat_map(|k| quarter.iter().map(move |q| 4 * k + q)).collect() };
     assert_eq!(kept(plan, "a.weight", 0), times(4));
@@ -73,7 +75,7 @@ fn slices_at_fractions_of_the_width() {
     assert_eq!(kept(plan, "third.weight", 1), times(2));
     let tied = together(&[&norms(&net.first.weight, 0), &norms(&net.second.weight, 0), &norms(&net.third.weight, 0)]);
     assert_eq!(kept(plan, "fc.weight", 0), strongest(&tied, 3));
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// Widths of its parts in plain fields.
@@ -122,11 +124,11 @@ fn widths_that_are_written_down() {
     let net = Followed { parts: Widths::new() };
     let smaller = prune(&net, &x, 0.5);
     assert_eq!(smaller.model.parts.widths, [2, 4]);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 
     let net = Fixed { parts: Widths::new() };
     let planner = Planner::new().budget(Budget::PerLayer(0.5));
     let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
-    assert!(matches!(error, PruneError::Analysis(SfpError::NotAsPlanned { .. })));
+    assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(error, &["`parts.a`", "`Shrink`", "`dims()`"]);
 }

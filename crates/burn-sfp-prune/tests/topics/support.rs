@@ -1,16 +1,19 @@
 //! What the topics share: layers, random weights, and the checks that every pruning has to pass.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{GraphModule, InputMapper, ModuleInput};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_sfp_graph::Network;
+use burn_sfp_graph::{GraphModule, ModuleInput};
 use burn_sfp_prune::{
-    Blocks, Budget, Magnitude, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy, Smaller,
+    Budget, GroupCut, Magnitude, Planner, PolicyContext, PruneError, PrunePlan, PrunedModule, Ranking, RankingPolicy,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+pub use crate::inspect::{bytes, values};
+use crate::inspect::{edited, trained};
 
 /// Largest relative difference between the smaller model and the original with zeros in place of what was removed.
 pub const TOLERANCE: f64 = 1e-5;
@@ -19,20 +22,20 @@ pub const TOLERANCE: f64 = 1e-5;
 /// itself out to have its plain fields set.
 macro_rules! graph {
     (shrink $model:ty: $inputs:ty => $outputs:ty, |$net:ident, $x:pat_param| $body:expr) => {
-        impl burn_sfp_core::GraphModule for $model {
+        impl burn_sfp_graph::GraphModule for $model {
             type Inputs = $inputs;
             type Outputs = $outputs;
             fn run(&self, $x: $inputs) -> $outputs {
                 let $net = self;
                 $body
             }
-            fn shrinkable(&mut self) -> Option<&mut dyn burn_sfp_core::Shrink> {
+            fn shrinkable(&mut self) -> Option<&mut dyn burn_sfp_nn::Shrink> {
                 Some(self)
             }
         }
     };
     ($model:ty: $inputs:ty => $outputs:ty, |$net:ident, $x:pat_param| $body:expr) => {
-        impl burn_sfp_core::GraphModule for $model {
+        impl burn_sfp_graph::GraphModule for $model {
             type Inputs = $inputs;
             type Outputs = $outputs;
             fn run(&self, $x: $inputs) -> $outputs {
@@ -79,7 +82,7 @@ pub fn mean(x: Tensor<4>) -> Tensor<2> {
     x.mean_dim(3).mean_dim(2).reshape([samples, channels])
 }
 
-/// Random numbers, the same in every run.
+/// Random values, the same in every run.
 pub fn input<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -114,81 +117,14 @@ pub fn silence<M: Module>(model: &M, what: &[(&str, usize, &[usize])]) -> M {
     silent
 }
 
-fn map<M: Module>(model: &M, seed: u64, edit: impl FnMut(&str, &[usize], &mut [f32], &mut ChaCha8Rng)) -> M {
-    struct Map<F>(Vec<String>, ChaCha8Rng, F);
-    impl<F: FnMut(&str, &[usize], &mut [f32], &mut ChaCha8Rng)> ModuleMapper for Map<F> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let path = self.0.join(".");
-            param.map(|old| {
-                let (dims, device) = (old.dims(), old.device());
-                let mut values = numbers(old);
-                (self.2)(&path, &dims, &mut values, &mut self.1);
-                Tensor::from_data(TensorData::new(values, dims), &device)
-            })
-        }
-    }
-    model.valid().map(&mut Map(Vec::new(), ChaCha8Rng::seed_from_u64(seed), edit))
-}
-
-pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-/// Every parameter and running statistic, bit for bit.
-pub fn bytes<M: Module>(model: &M) -> Vec<u8> {
-    struct Read(Vec<u8>);
-    impl ModuleVisitor for Read {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend_from_slice(param.base().into_data().as_bytes());
-        }
-    }
-    let mut read = Read(Vec::new());
-    model.visit(&mut read);
-    read.0
-}
-
-/// Numbers in all trained parameters.
-fn size<M: Module>(model: &M) -> u64 {
-    let mut size = 0;
-    map(model, 0, |path, shape, _, _| {
-        if !path.ends_with("running_mean") && !path.ends_with("running_var") {
-            size += shape.iter().product::<usize>() as u64;
-        }
-    });
-    size
+fn map<M: Module>(model: &M, seed: u64, mut edit: impl FnMut(&str, &[usize], &mut [f32], &mut ChaCha8Rng)) -> M {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    edited(model, |path, shape, values| edit(path, shape, values, &mut rng))
 }
 
 /// Largest difference of any output over its largest value.
 pub fn difference<O: ModuleInput>(a: O, b: O) -> f64 {
-    struct Flat(Vec<Vec<f64>>);
-    impl InputMapper for Flat {
-        fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
-            self.0.push(tensor.clone().into_data().iter::<f64>().collect());
-            tensor
-        }
-        fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
-            tensor
-        }
-        fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
-            tensor
-        }
-    }
-    let (mut left, mut right) = (Flat(vec![]), Flat(vec![]));
-    let _ = (a.map_tensors(&mut left), b.map_tensors(&mut right));
-    assert!(!left.0.is_empty() && left.0.len() == right.0.len());
-    left.0.iter().zip(&right.0).fold(0.0, |worst, (a, b)| {
-        assert_eq!(a.len(), b.len());
-        let largest = b.iter().fold(1e-6, |largest: f64, value| largest.max(value.abs()));
-        let off = a.iter().zip(b).fold(0.0, |off: f64, (a, b)| off.max((a - b).abs()));
-        assert!(off.is_finite());
-        worst.max(off / largest)
-    })
+    crate::inspect::difference(a, b, 1e-6)
 }
 
 /// Scores that have nothing to do with the weights.
@@ -219,38 +155,39 @@ pub fn prune_with<M: GraphModule>(
     x: &M::Inputs,
     planner: &Planner,
     policy: &dyn RankingPolicy,
-) -> Result<Smaller<M>, PruneError> {
+) -> Result<PrunedModule<M>, PruneError> {
     let before = bytes(model);
     let made = planner.prune(model, x, policy);
     assert_eq!(bytes(model), before, "the model changed");
-    let Smaller { model: smaller, plan } = made?;
-    assert_eq!(size(&smaller), plan.parameters_after);
-    let recount = capture(&smaller, x);
+    let made = made?;
+    let (smaller, plan) = (&made.model, &made.plan);
+    assert_eq!(trained(smaller), plan.parameters_after);
+    let recount = capture(smaller, x);
     assert_eq!(recount.macs(), plan.macs_after);
     let off = difference(smaller.run(x.clone()), plan.zeroed(model)?.run(x.clone()));
     assert!(off < TOLERANCE, "off by {off}");
     assert_eq!(bytes(model), before, "the model changed");
-    Ok(Smaller { model: smaller, plan })
+    Ok(made)
 }
 
 /// By magnitude, this share of every group of layers.
-pub fn prune<M: GraphModule>(model: &M, x: &M::Inputs, ratio: f64) -> Smaller<M> {
+pub fn prune<M: GraphModule>(model: &M, x: &M::Inputs, ratio: f64) -> PrunedModule<M> {
     prune_with(model, x, &Planner::new().budget(Budget::PerLayer(ratio)), &Magnitude::l2()).unwrap()
 }
 
 /// Whole blocks instead of members of blocks.
-pub fn prune_whole<M: GraphModule>(model: &M, x: &M::Inputs, ratio: f64) -> Smaller<M> {
-    let planner = Planner::new().budget(Budget::PerLayer(ratio)).blocks(Blocks::Whole);
+pub fn prune_whole<M: GraphModule>(model: &M, x: &M::Inputs, ratio: f64) -> PrunedModule<M> {
+    let planner = Planner::new().budget(Budget::PerLayer(ratio)).group_cut(GroupCut::WholeGroups);
     prune_with(model, x, &planner, &Magnitude::l2()).unwrap()
 }
 
 /// Every ratio, budget and policy; each has to pass the checks of [`prune_with`].
-pub fn sweep<M: GraphModule>(model: &M, x: &M::Inputs, blocks: Blocks) {
+pub fn sweep<M: GraphModule>(model: &M, x: &M::Inputs, blocks: GroupCut) {
     let policies: [&dyn RankingPolicy; 4] = [&Magnitude::l1(), &Magnitude::l2(), &RandomScores(1), &RandomScores(2)];
     for ratio in [0.25, 0.5, 0.75, 0.95] {
         for budget in [Budget::PerLayer(ratio), Budget::Global(ratio)] {
             for policy in policies {
-                let planner = Planner::new().budget(budget).blocks(blocks);
+                let planner = Planner::new().budget(budget).group_cut(blocks);
                 if let Err(error) = prune_with(model, x, &planner, policy) {
                     panic!("{budget:?} by {}: {error}", policy.name());
                 }
@@ -277,10 +214,10 @@ pub fn gone(kept: &[usize], length: usize) -> Vec<usize> {
 
 /// The norm of each slice along an axis, over the mean of all: what magnitude pruning goes by.
 pub fn norms<const D: usize>(weight: &Param<Tensor<D>>, axis: usize) -> Vec<f64> {
-    let (values, shape) = (numbers(weight.val()), weight.dims());
+    let (weights, shape) = (values(weight.val()), weight.dims());
     let inner: usize = shape[axis + 1..].iter().product();
     let mut sums = vec![0.0; shape[axis]];
-    for (at, value) in values.iter().enumerate() {
+    for (at, value) in weights.iter().enumerate() {
         sums[at / inner % shape[axis]] += f64::from(*value).powi(2);
     }
     let norms: Vec<f64> = sums.into_iter().map(f64::sqrt).collect();
@@ -303,10 +240,10 @@ pub fn together(all: &[&[f64]]) -> Vec<f64> {
 }
 
 /// The scores of blocks of an axis: `length` members each where members leave, or the blocks themselves.
-pub fn folded(scores: &[f64], length: usize, blocks: Blocks) -> Vec<f64> {
+pub fn folded(scores: &[f64], length: usize, blocks: GroupCut) -> Vec<f64> {
     match blocks {
-        Blocks::Whole => scores.chunks(length).map(|block| block.iter().sum()).collect(),
-        Blocks::Inside => (0..length).map(|k| scores.iter().skip(k).step_by(length).sum()).collect(),
+        GroupCut::WholeGroups => scores.chunks(length).map(|block| block.iter().sum()).collect(),
+        GroupCut::WithinGroups => (0..length).map(|k| scores.iter().skip(k).step_by(length).sum()).collect(),
     }
 }
 

@@ -5,8 +5,8 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
-use burn_sfp_core::GraphModule;
-use burn_sfp_prune::Blocks;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_prune::GroupCut;
 
 use crate::support::*;
 
@@ -69,7 +69,7 @@ fn tokens() {
         ],
     );
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// A picture and its mirror image as one batch, and two rows of pictures below each other.
@@ -97,7 +97,7 @@ fn samples_and_rows() {
     for (path, axis) in [("a.weight", 0), ("b.weight", 0), ("c.weight", 1)] {
         assert_eq!(kept(&smaller.plan, path, axis), stay, "{path}");
     }
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }
 
 /// Words.
@@ -128,5 +128,5 @@ fn embedding() {
     let hidden = gone_of(&smaller.plan, "hidden.weight", 1, 8);
     let zero = silence(&net, &[("words.weight", 1, &gone), ("hidden.weight", 1, &hidden), ("hidden.bias", 0, &hidden)]);
     assert!(difference(smaller.model.run(x.clone()), zero.run(x.clone())) < TOLERANCE);
-    sweep(&net, &x, Blocks::Inside);
+    sweep(&net, &x, GroupCut::WithinGroups);
 }

@@ -1,68 +1,72 @@
-//! Convolutions of which most kernels are gone.
+//! Sparse convolutions, which compute only the kernels that a pattern keeps.
 //!
-//! A kernel-sparse convolution leads from input channel i to output channel o by a kernel of kh times kw numbers
-//! only where the pattern says so (the connections that AFCC keeps, METHOD 4):
+//! Kernel k, of kh times kw elements, connects one input channel with one output channel (`docs/method.md`, section 4):
 //!
 //! ```text
-//! y[n, o] = bias[o] + sum over the kernels k of o:  values[k] * x[n, input of k]      (* the convolution of maps)
+//! y[n, o] = bias[o] + sum over the kernels k of o:  values[k] * x[n, input of k]      (* is the convolution of maps)
 //! ```
 //!
-//! A thread computes a tile of one output map (all of it, where the map is small) in registers, so that every
-//! number it reads of the input reaches up to kh * kw outputs and every weight the whole tile; threads of a cube
-//! share the output and so its weights, and lie along samples and tiles. Where those are few, several threads
-//! share out a row of kernels and add up in a fixed order. The gradient by the input is the same gather over the
-//! transposed pattern; the gradient by the values adds up for each kernel by itself. No atomic operations.
+//! A thread computes a tile of one output map (all of a small map) in registers. So every input element that it reads
+//! serves up to kh * kw outputs, and every weight serves the whole tile. The threads of a cube compute the same output
+//! channel, whose weights they share, for neighbouring samples and tiles. Where these are few, several threads divide a
+//! row of kernels among themselves and add up their sums in a fixed order. The gradient by the input is the same gather over
+//! the transposed pattern; the gradient by the values computes a sum per kernel and tap. There are no atomic operations.
 
 mod gather;
-mod geometry;
+mod gather_kernel;
 mod pattern;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod values;
+mod values_kernel;
 
 use burn_cubecl::tensor::CubeTensor;
+use burn_sfp_kernels::{ConvGeometry, expect_gradient, expect_len};
 
+pub use self::pattern::DevicePattern;
+
+use self::gather::Gather;
+use self::plan::Plan;
+use self::values::ValuesGradient;
 use crate::GpuError;
-use crate::device::{checked, contiguous, float_type, guarded};
-use crate::error::{dims, expect_len, same_device};
-use gather::Gather;
-pub use geometry::ConvGeometry;
-pub use pattern::DevicePattern;
-use plan::Plan;
-use values::ValuesGradient;
+use crate::device::{RowMajor, checked, float_type, guarded};
+use crate::error::{dims, same_type};
 
-/// The convolution of `x` with the kernels of the pattern.
+/// Computes the convolution of `x` with the kernels of the pattern.
 ///
-/// * `x`: `[N, I, H, W]` in f32, f16 or bf16 (where the device reads it); any strides (row-major is fastest);
+/// * `x`: `[N, I, H, W]` in f32, f16 or bf16 (if the device supports it); any strides (row-major is fastest);
 /// * `values`: `[K, kh, kw]` of the same type, the kernels in the order of the pattern;
-/// * `bias`: `[O]` of the same type, or `None` for zeros.
+/// * `bias`: `[O]` of the same type, or `None` for zeros;
+/// * result: `[N, O, H', W']` of the same type, row-major; H' and W' are [`ConvGeometry::output_size`].
 ///
-/// Gives `[N, O, H', W']` of the same type, row-major; sums are in f32. An output without kernels is its bias.
+/// Sums are in f32. An output channel without kernels holds its bias.
 ///
 /// # Errors
-/// [`GpuError::Shape`], [`GpuError::Geometry`], [`GpuError::Dtype`] and [`GpuError::OtherDevice`] for wrong
-/// arguments, before anything is launched; [`GpuError::OutOfMemory`] and [`GpuError::Device`] when the runtime
-/// refuses an allocation or the kernel. The kernel runs later: a device lost while it runs shows at the next read.
+/// [`GpuError::Argument`], [`GpuError::Dtype`] and [`GpuError::OtherDevice`] for wrong arguments, before anything is
+/// launched; [`GpuError::OutOfMemory`] and [`GpuError::Device`] when the runtime rejects an allocation or the kernel.
+/// The kernel runs later: a device that is lost while it runs is reported at the next read.
 ///
 /// # Example
 /// ```
 /// use burn::tensor::Tensor;
 /// use burn_cubecl::CubeBackend;
-/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, sparse_conv2d};
+/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, KernelPattern, sparse_conv2d};
 ///
 /// # let Some(device) = std::panic::catch_unwind(|| {
 /// #     let device = burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
 /// #     let _ = Tensor::<1>::zeros([1], &device).into_data();
 /// #     device
 /// # }).ok() else { println!("skipped: no wgpu adapter"); return Ok(()) };
-/// // One sample of two channels, [1, 2, 1, 3]; one output that sees the second channel by a kernel of [1, 2].
+/// // One sample of two channels, [1, 2, 1, 3]; one output, which reads the second channel with a kernel of [1, 2].
 /// let x = Tensor::<4>::from_data([[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]], &device);
 /// let values = Tensor::<3>::from_data([[[1.0, 10.0]]], &device);
 /// let x = x.try_into_primitive::<CubeBackend>().unwrap();
 /// let values = values.try_into_primitive::<CubeBackend>().unwrap();
-/// let pattern = DevicePattern::upload(&x.device, 2, 1, &[0, 1], &[1])?;
-/// let geometry = ConvGeometry { stride: [1, 1], padding: [[0, 0]; 2], dilation: [1, 1], groups: 1 };
+/// let pattern = KernelPattern::new(2, vec![0, 1], vec![1])?;
+/// let pattern = DevicePattern::upload(&x.device, &pattern, 1)?;
+/// let geometry = ConvGeometry::default();
 /// let y = sparse_conv2d(x, values, None, &pattern, &geometry)?;
 /// let y = Tensor::<4>::from_primitive::<CubeBackend>(y);
 /// assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [54.0, 65.0]);
@@ -78,56 +82,55 @@ pub fn sparse_conv2d(
     forward(x, values, bias, pattern, geometry, |gather| gather.run())
 }
 
-/// [`sparse_conv2d`] with a choice of kernel.
+/// Checks the arguments of [`sparse_conv2d`] and runs its gather.
 fn forward(
     x: CubeTensor,
     values: CubeTensor,
     bias: Option<CubeTensor>,
     pattern: &DevicePattern,
     geometry: &ConvGeometry,
-    run: impl FnOnce(Gather) -> Result<CubeTensor, GpuError>,
+    run: impl FnOnce(Gather) -> Result<RowMajor, GpuError>,
 ) -> Result<CubeTensor, GpuError> {
     let from: [usize; 4] = dims("axes of the input", &x)?;
-    let kernel = check_values(&x, &values, pattern)?;
-    let output = check(&x, from, pattern, geometry, kernel)?;
+    let kernel = kernel_of(&x, &values, pattern)?;
+    let to = output_shape(&x, from, pattern, geometry, kernel)?;
     if let Some(bias) = &bias {
         let [length] = dims("axes of the bias", bias)?;
-        expect_len("numbers of the bias", pattern.outputs(), length)?;
+        expect_len("elements of the bias, one per output channel", pattern.outputs(), length)?;
         same_type("bias", &x, bias)?;
     }
     let element = float_type("input", &x)?;
     guarded(|| {
         checked(run(Gather {
-            source: contiguous(x),
-            values: contiguous(values),
-            bias: bias.map(contiguous),
+            source: RowMajor::new(x)?,
+            values: RowMajor::new(values)?,
+            bias: bias.map(RowMajor::new).transpose()?,
             lists: &pattern.rows,
             places: None,
             kernels: pattern.kernels(),
             from,
-            to: [from[0], pattern.outputs(), output[0], output[1]],
+            to,
             plan: plan(geometry, kernel, false),
             element,
         })?)
     })
 }
 
-/// The gradient of [`sparse_conv2d`] by its input.
+/// Computes the gradient of [`sparse_conv2d`] with respect to its input.
 ///
-/// * `grad`: `[N, O, H', W']` in f32, f16 or bf16, the output's gradient; any strides;
-/// * `values`: `[K, kh, kw]` of the same type;
-/// * `input_shape`: `[N, I, H, W]`.
-///
-/// Gives `[N, I, H, W]` of the same type, row-major; sums are in f32.
+/// * `grad`: `[N, O, H', W']` in f32, f16 or bf16, the gradient with respect to the output; any strides;
+/// * `values`: `[K, kh, kw]` of the same type, the kernels in the order of the pattern;
+/// * `input_shape`: `[N, I, H, W]`;
+/// * result: `[N, I, H, W]` of the same type, row-major; sums are in f32.
 ///
 /// # Errors
-/// As [`sparse_conv2d`].
+/// Those of [`sparse_conv2d`].
 ///
 /// # Example
 /// ```
 /// use burn::tensor::Tensor;
 /// use burn_cubecl::CubeBackend;
-/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, sparse_conv2d_grad_input};
+/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, KernelPattern, sparse_conv2d_grad_input};
 ///
 /// # let Some(device) = std::panic::catch_unwind(|| {
 /// #     let device = burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
@@ -138,8 +141,9 @@ fn forward(
 /// let values = Tensor::<3>::from_data([[[1.0, 10.0]]], &device);
 /// let grad = grad.try_into_primitive::<CubeBackend>().unwrap();
 /// let values = values.try_into_primitive::<CubeBackend>().unwrap();
-/// let pattern = DevicePattern::upload(&grad.device, 2, 1, &[0, 1], &[1])?;
-/// let geometry = ConvGeometry { stride: [1, 1], padding: [[0, 0]; 2], dilation: [1, 1], groups: 1 };
+/// let pattern = KernelPattern::new(2, vec![0, 1], vec![1])?;
+/// let pattern = DevicePattern::upload(&grad.device, &pattern, 1)?;
+/// let geometry = ConvGeometry::default();
 /// let x = sparse_conv2d_grad_input(grad, values, &pattern, &geometry, [1, 2, 1, 3])?;
 /// let x = Tensor::<4>::from_primitive::<CubeBackend>(x);
 /// assert_eq!(x.into_data().try_to_vec::<f32>().unwrap(), [0.0, 0.0, 0.0, 1.0, 12.0, 20.0]);
@@ -155,24 +159,23 @@ pub fn sparse_conv2d_grad_input(
     backward(grad, values, pattern, geometry, input_shape, |gather| gather.run())
 }
 
-/// [`sparse_conv2d_grad_input`] with a choice of kernel.
+/// Checks the arguments of [`sparse_conv2d_grad_input`] and runs its gather.
 fn backward(
     grad: CubeTensor,
     values: CubeTensor,
     pattern: &DevicePattern,
     geometry: &ConvGeometry,
     input_shape: [usize; 4],
-    run: impl FnOnce(Gather) -> Result<CubeTensor, GpuError>,
+    run: impl FnOnce(Gather) -> Result<RowMajor, GpuError>,
 ) -> Result<CubeTensor, GpuError> {
     let from: [usize; 4] = dims("axes of the gradient", &grad)?;
-    let kernel = check_values(&grad, &values, pattern)?;
-    let output = check(&grad, input_shape, pattern, geometry, kernel)?;
-    check_grad(from, input_shape[0], pattern, output)?;
+    let kernel = kernel_of(&grad, &values, pattern)?;
+    expect_gradient(output_shape(&grad, input_shape, pattern, geometry, kernel)?, from)?;
     let element = float_type("gradient", &grad)?;
     guarded(|| {
         checked(run(Gather {
-            source: contiguous(grad),
-            values: contiguous(values),
+            source: RowMajor::new(grad)?,
+            values: RowMajor::new(values)?,
             bias: None,
             lists: &pattern.columns,
             places: Some(&pattern.places),
@@ -185,22 +188,21 @@ fn backward(
     })
 }
 
-/// The gradient of [`sparse_conv2d`] by its values.
+/// Computes the gradient of [`sparse_conv2d`] with respect to its values.
 ///
 /// * `x`: `[N, I, H, W]` in f32, f16 or bf16; any strides;
-/// * `grad`: `[N, O, H', W']` of the same type, the output's gradient; any strides;
-/// * `kernel`: kh and kw.
-///
-/// Gives `[K, kh, kw]` of the same type, row-major, in the order of the pattern; sums are in f32.
+/// * `grad`: `[N, O, H', W']` of the same type, the gradient with respect to the output; any strides;
+/// * `kernel`: `[kh, kw]`;
+/// * result: `[K, kh, kw]` of the same type, row-major, in the order of the pattern; sums are in f32.
 ///
 /// # Errors
-/// As [`sparse_conv2d`].
+/// Those of [`sparse_conv2d`].
 ///
 /// # Example
 /// ```
 /// use burn::tensor::Tensor;
 /// use burn_cubecl::CubeBackend;
-/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, sparse_conv2d_grad_values};
+/// use burn_sfp_wgpu::{ConvGeometry, DevicePattern, KernelPattern, sparse_conv2d_grad_values};
 ///
 /// # let Some(device) = std::panic::catch_unwind(|| {
 /// #     let device = burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
@@ -211,8 +213,9 @@ fn backward(
 /// let grad = Tensor::<4>::from_data([[[[1.0, 10.0]]]], &device);
 /// let x = x.try_into_primitive::<CubeBackend>().unwrap();
 /// let grad = grad.try_into_primitive::<CubeBackend>().unwrap();
-/// let pattern = DevicePattern::upload(&x.device, 2, 1, &[0, 1], &[1])?;
-/// let geometry = ConvGeometry { stride: [1, 1], padding: [[0, 0]; 2], dilation: [1, 1], groups: 1 };
+/// let pattern = KernelPattern::new(2, vec![0, 1], vec![1])?;
+/// let pattern = DevicePattern::upload(&x.device, &pattern, 1)?;
+/// let geometry = ConvGeometry::default();
 /// let values = sparse_conv2d_grad_values(x, grad, &pattern, &geometry, [1, 2])?;
 /// let values = Tensor::<3>::from_primitive::<CubeBackend>(values);
 /// assert_eq!(values.into_data().try_to_vec::<f32>().unwrap(), [54.0, 65.0]);
@@ -228,27 +231,28 @@ pub fn sparse_conv2d_grad_values(
     values_gradient(x, grad, pattern, geometry, kernel, |gradient| gradient.run())
 }
 
-/// [`sparse_conv2d_grad_values`] with a choice of kernel.
+/// Checks the arguments of [`sparse_conv2d_grad_values`] and runs it.
 fn values_gradient(
     x: CubeTensor,
     grad: CubeTensor,
     pattern: &DevicePattern,
     geometry: &ConvGeometry,
     kernel: [usize; 2],
-    run: impl FnOnce(ValuesGradient) -> Result<CubeTensor, GpuError>,
+    run: impl FnOnce(ValuesGradient) -> Result<RowMajor, GpuError>,
 ) -> Result<CubeTensor, GpuError> {
     let from: [usize; 4] = dims("axes of the input", &x)?;
     let to: [usize; 4] = dims("axes of the gradient", &grad)?;
-    let output = check(&x, from, pattern, geometry, kernel)?;
-    check_grad(to, from[0], pattern, output)?;
+    expect_gradient(output_shape(&x, from, pattern, geometry, kernel)?, to)?;
     same_type("gradient", &x, &grad)?;
     let element = float_type("input", &x)?;
     guarded(|| {
         let plan = plan(geometry, kernel, false);
-        checked(run(ValuesGradient { x: contiguous(x), grad: contiguous(grad), pattern, from, to, plan, element })?)
+        let (x, grad) = (RowMajor::new(x)?, RowMajor::new(grad)?);
+        checked(run(ValuesGradient { x, grad, pattern, from, to, plan, element })?)
     })
 }
 
+/// Returns the plan of a geometry, with one output per tile.
 fn plan(geometry: &ConvGeometry, kernel: [usize; 2], transposed: bool) -> Plan {
     Plan {
         kernel,
@@ -261,40 +265,29 @@ fn plan(geometry: &ConvGeometry, kernel: [usize; 2], transposed: bool) -> Plan {
     }
 }
 
-/// Device, channels and geometry; gives height and width of the output.
-fn check(
+/// Checks device, channels and geometry of a convolution, and returns the shape of its output.
+fn output_shape(
     first: &CubeTensor,
     input: [usize; 4],
     pattern: &DevicePattern,
     geometry: &ConvGeometry,
     kernel: [usize; 2],
-) -> Result<[usize; 2], GpuError> {
+) -> Result<[usize; 4], GpuError> {
     if first.device != pattern.device {
         let (expected, found) = (format!("{:?}", first.device), format!("{:?}", pattern.device));
         return Err(GpuError::OtherDevice { what: "pattern", expected, found });
     }
     expect_len("groups of the pattern", geometry.groups, pattern.groups())?;
     expect_len("channels of the input", pattern.inputs(), input[1])?;
-    geometry.output_size([input[2], input[3]], kernel)
+    let [height, width] = geometry.output_size_on_gpu([input[2], input[3]], kernel)?;
+    Ok([input[0], pattern.outputs(), height, width])
 }
 
-/// One kernel for each of the pattern's, of the first tensor's type; gives their size.
-fn check_values(first: &CubeTensor, values: &CubeTensor, pattern: &DevicePattern) -> Result<[usize; 2], GpuError> {
+/// Checks that there is one kernel for each of the pattern, of the first tensor's type; returns rows and columns of a
+/// kernel.
+fn kernel_of(first: &CubeTensor, values: &CubeTensor, pattern: &DevicePattern) -> Result<[usize; 2], GpuError> {
     let [kernels, height, width] = dims("axes of the values", values)?;
     expect_len("kernels of the values", pattern.kernels(), kernels)?;
     same_type("values", first, values)?;
     Ok([height, width])
-}
-
-/// The gradient has the shape of the output.
-fn check_grad(found: [usize; 4], samples: usize, pattern: &DevicePattern, size: [usize; 2]) -> Result<(), GpuError> {
-    expect_len("samples of the gradient", samples, found[0])?;
-    expect_len("channels of the gradient", pattern.outputs(), found[1])?;
-    expect_len("height of the gradient", size[0], found[2])?;
-    expect_len("width of the gradient", size[1], found[3])
-}
-
-fn same_type(what: &'static str, first: &CubeTensor, second: &CubeTensor) -> Result<(), GpuError> {
-    same_device(what, first, second)?;
-    if first.dtype == second.dtype { Ok(()) } else { Err(GpuError::Dtype { what, found: second.dtype }) }
 }

@@ -1,4 +1,4 @@
-//! The convolution and its gradients against plain loops in double precision, by tiles and without.
+//! Tests of the convolution and its gradients against plain loops in double precision, with tiles and without.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -7,11 +7,12 @@ use super::*;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_backend::ops::FloatTensorOps;
 use burn_cubecl::CubeBackend;
+use burn_sfp_kernels::{KernelError, KernelPattern};
 use common::{assert_close, bits, cube, cube_device, device, download, random, rng, tensor, upload};
 use proptest::prelude::*;
 use rand::RngExt;
 
-/// Offsets and inputs, each kernel kept with this probability.
+/// Returns offsets and inputs of a pattern that keeps each kernel with probability `keep`.
 fn random_pattern(outputs: usize, inputs: usize, keep: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let mut rng = rng(seed);
     let (mut offsets, mut kept) = (vec![0], Vec::new());
@@ -22,7 +23,7 @@ fn random_pattern(outputs: usize, inputs: usize, keep: f64, seed: u64) -> (Vec<u
     (offsets, kept)
 }
 
-/// A convolution and everything it works on.
+/// A convolution with random arrays.
 #[derive(Debug)]
 struct Case {
     from: [usize; 4],
@@ -43,6 +44,13 @@ impl Case {
     fn to(&self) -> [usize; 4] {
         let [height, width] = self.geometry.output_size([self.from[2], self.from[3]], self.kernel).unwrap();
         [self.from[0], self.outputs, height, width]
+    }
+
+    /// Returns the pattern on the device.
+    fn pattern(&self, device: &Device) -> DevicePattern {
+        let per_group = self.from[1] / self.geometry.groups;
+        let pattern = KernelPattern::new(per_group, self.offsets.clone(), self.inputs.clone()).unwrap();
+        DevicePattern::upload(&cube_device(device), &pattern, self.geometry.groups).unwrap()
     }
 
     /// Calls `visit` with the places in input, values and output of every product.
@@ -76,7 +84,7 @@ impl Case {
         }
     }
 
-    /// All three functions, each by its own choice, without tiles, and twice.
+    /// Checks all three functions: with the plan that they choose, twice, and without tiles.
     fn check(&self, device: &Device) {
         let (from, to, kernel) = (self.from, self.to(), self.kernel);
         let (kernels, o) = (self.inputs.len(), self.outputs);
@@ -100,9 +108,7 @@ impl Case {
         });
 
         let g = &self.geometry;
-        let pattern =
-            DevicePattern::upload(&cube_device(device), from[1] / g.groups, g.groups, &self.offsets, &self.inputs)
-                .unwrap();
+        let pattern = self.pattern(device);
         let x = || upload(&x, from, device);
         let values = || upload(&values, [kernels, kernel[0], kernel[1]], device);
         let bias = || Some(upload(&bias, [o], device));
@@ -139,9 +145,9 @@ fn geometry(stride: usize, padding: usize, dilation: usize, groups: usize) -> Co
 fn usual_layers() {
     let Some(device) = device() else { return };
     let case = |from, outputs, kernel: usize, geometry, keep| Case::new(from, outputs, [kernel; 2], geometry, keep, 7);
-    case([3, 8, 4, 4], 6, 3, geometry(1, 1, 1, 1), 0.4).check(&device); // one tile a map
-    case([1, 40, 4, 4], 6, 3, geometry(1, 1, 1, 1), 0.6).check(&device); // threads share out a row
-    case([70, 6, 4, 4], 4, 3, geometry(1, 1, 1, 1), 0.5).check(&device); // more samples than threads of a cube
+    case([3, 8, 4, 4], 6, 3, geometry(1, 1, 1, 1), 0.4).check(&device); // one tile per map
+    case([1, 40, 4, 4], 6, 3, geometry(1, 1, 1, 1), 0.6).check(&device); // several threads per row
+    case([70, 6, 4, 4], 4, 3, geometry(1, 1, 1, 1), 0.5).check(&device); // more samples than threads in a cube
     case([2, 24, 8, 8], 4, 3, geometry(1, 1, 1, 1), 0.5).check(&device);
     case([2, 5, 17, 13], 3, 3, geometry(1, 1, 1, 1), 0.5).check(&device); // several tiles
     case([2, 6, 16, 16], 4, 3, geometry(2, 1, 1, 2), 0.5).check(&device); // groups, stride
@@ -167,7 +173,7 @@ fn unequal_axes() {
 #[test]
 fn nothing_to_add_up() {
     let Some(device) = device() else { return };
-    // No kernels, rows without kernels, no samples, no outputs.
+    // No kernels, rows without kernels, no samples, no outputs, empty maps.
     Case::new([2, 3, 4, 4], 4, [3, 3], geometry(1, 1, 1, 1), 0.0, 1).check(&device);
     let mut case = Case::new([2, 3, 4, 4], 4, [3, 3], geometry(1, 1, 1, 1), 0.0, 1);
     (case.offsets, case.inputs) = (vec![0, 0, 2, 2, 3], vec![0, 2, 2]);
@@ -204,7 +210,7 @@ fn any_strides_and_half_precision() {
     let Some(device) = device() else { return };
     let case = Case::new([2, 6, 4, 4], 4, [3, 3], geometry(1, 1, 1, 1), 0.5, 3);
     let (x, values) = (random(2 * 6 * 16, 1), random(case.inputs.len() * 9, 2));
-    let pattern = DevicePattern::upload(&cube_device(&device), 6, 1, &case.offsets, &case.inputs).unwrap();
+    let pattern = case.pattern(&device);
     let expect = |x: &[f32], values: &[f32]| {
         let mut y = vec![(0.0, 0.0); 2 * 4 * 16];
         case.products(|from, value, to| {
@@ -237,7 +243,7 @@ fn any_strides_and_half_precision() {
 }
 
 #[test]
-fn patterns_that_are_none() {
+fn wrong_patterns_are_rejected() {
     let Some(device) = device() else { return };
     let device = cube_device(&device);
     for (inputs, groups, offsets, channels, index) in [
@@ -249,30 +255,41 @@ fn patterns_that_are_none() {
         (2, 1, &[0, 2], &[0], 1),
         (2, 1, &[0, 2], &[0, 2], 1),
     ] {
-        let error = DevicePattern::upload(&device, inputs, groups, offsets, channels).unwrap_err();
-        assert!(matches!(error, GpuError::Pattern { index: found, .. } if found == index), "{error}");
+        let error = match KernelPattern::new(inputs, offsets.to_vec(), channels.to_vec()) {
+            Ok(pattern) => DevicePattern::upload(&device, &pattern, groups).unwrap_err(),
+            Err(error) => error.into(),
+        };
+        let found = match error {
+            GpuError::Argument(KernelError::Pattern { index, .. }) => index,
+            GpuError::Argument(KernelError::Groups { filters, .. }) => filters,
+            error => panic!("{error}"),
+        };
+        assert_eq!(found, index);
     }
-    assert!(DevicePattern::upload(&device, 0, 1, &[0], &[]).is_ok());
+    let empty = KernelPattern::new(0, vec![0], vec![]).unwrap();
+    assert!(DevicePattern::upload(&device, &empty, 1).is_ok());
 }
 
 #[test]
 fn errors() {
     let Some(device) = device() else { return };
-    let pattern = DevicePattern::upload(&cube_device(&device), 2, 1, &[0, 1, 2], &[0, 1]).unwrap();
+    let pattern = KernelPattern::new(2, vec![0, 1, 2], vec![0, 1]).unwrap();
+    let pattern = DevicePattern::upload(&cube_device(&device), &pattern, 1).unwrap();
     let good = geometry(1, 1, 1, 1);
     let zeros = |shape: [usize; 4]| upload(&vec![0.0; shape.iter().product()], shape, &device);
     let values = |count: usize| upload(&vec![0.0; count * 9], [count, 3, 3], &device);
     let run = |x, values, bias, geometry| sparse_conv2d(x, values, bias, &pattern, &geometry).unwrap_err();
-    let shape = |error| matches!(error, GpuError::Shape { .. });
+    let shape = |error| matches!(error, GpuError::Argument(KernelError::Shape { .. }));
     assert!(shape(run(zeros([1, 3, 4, 4]), values(2), None, good)));
     assert!(shape(run(zeros([1, 2, 4, 4]), values(3), None, good)));
     assert!(shape(run(zeros([1, 2, 4, 4]), values(2), Some(upload(&[0.0; 3], [3], &device)), good)));
     assert!(shape(run(zeros([1, 2, 4, 4]), values(2), None, geometry(1, 1, 1, 2))));
     assert!(shape(run(values(2), values(2), None, good)));
-    let wrong = |error| matches!(error, GpuError::Geometry { .. });
+    let wrong = |error| matches!(error, GpuError::Argument(KernelError::Geometry { .. }));
     assert!(wrong(run(zeros([1, 2, 4, 4]), values(2), None, geometry(0, 1, 1, 1))));
     assert!(wrong(run(zeros([1, 2, 4, 4]), values(2), None, geometry(1, 1, 0, 1))));
-    assert!(wrong(run(zeros([1, 2, 1, 1]), values(2), None, geometry(1, 0, 1, 1))));
+    let small = run(zeros([1, 2, 1, 1]), values(2), None, geometry(1, 0, 1, 1));
+    assert!(matches!(small, GpuError::Argument(KernelError::SmallInput { .. })), "{small}");
     assert!(wrong(run(zeros([1, 2, 1, 1]), values(2), None, geometry(1, usize::MAX, 1, 1))));
     let huge = run(zeros([1, 2, 4, 4]), values(2), None, geometry(1, 1 << 24, 1, 1));
     assert!(matches!(huge, GpuError::OutOfMemory { .. }), "{huge}");

@@ -1,13 +1,13 @@
-//! The device, and tensors on it, for the tests.
+//! The device of the tests, and tensors on it.
 
-#![allow(dead_code)] // every test file uses its share
+#![allow(dead_code)] // every test file uses a part of this module
 
 use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The wgpu device, or `None` with a word about it.
+/// Returns the wgpu device; prints a message and returns `None` when there is none.
 pub fn device() -> Option<Device> {
     let device = std::panic::catch_unwind(|| {
         let device = Device::wgpu(DeviceKind::DefaultDevice);
@@ -48,13 +48,13 @@ pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Uniform in [-1, 1).
+/// Returns values uniform in [-1, 1).
 pub fn random(count: usize, seed: u64) -> Vec<f32> {
     let mut rng = rng(seed);
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
-/// Every number within 1e-5 of the sum of the absolute values of its terms.
+/// Asserts that every element differs by at most 1e-5 times the sum of the absolute values of its terms.
 pub fn assert_close(found: &[f32], expected: &[(f64, f64)], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (place, (&found, &(sum, size))) in found.iter().zip(expected).enumerate() {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use burn_sfp::prelude::GraphModule;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 
 use crate::figure::grouped;
 use crate::size::{macs, parameters};
@@ -10,20 +10,8 @@ use crate::zoo::{Entry, Size, Visit, visit_all};
 
 /// A row for each network.
 pub fn listed(device: &Device) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "network",
-        "parameters",
-        "published",
-        "multiply-adds",
-        "published",
-        "agree",
-        "source",
-    ]);
-    for column in table.column_iter_mut().skip(1).take(4) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let mut rows = Rows(table);
+    let header = ["network", "parameters", "published", "multiply-adds", "published", "agree", "source"];
+    let mut rows = Rows(super::empty(&header, 4));
     visit_all(Size::Standard, device, &mut rows);
     rows.0
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use burn::tensor::Device;
-use burn_sfp::prelude::{Blocks, Budget, GraphModule, Magnitude, Planner, PruneError};
-use comfy_table::{CellAlignment, Table, presets};
+use burn_sfp::prelude::{Budget, GraphModule, GroupCut, Magnitude, Planner, PruneError};
+use comfy_table::Table;
 
 use crate::figure::grouped;
 use crate::zoo::{Entry, Size, Visit, visit_all};
@@ -14,20 +14,9 @@ use crate::zoo::{Entry, Size, Visit, visit_all};
 ///
 /// # Errors
 /// What pruning a network ends in.
-pub fn pruned(ratio: f64, blocks: Blocks, device: &Device) -> Result<String, PruneError> {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "network",
-        "parameters",
-        "after",
-        "multiply-adds",
-        "after",
-        "layers pruned",
-    ]);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    let planner = Planner::new().budget(Budget::PerLayer(ratio)).blocks(blocks);
+pub fn pruned(ratio: f64, blocks: GroupCut, device: &Device) -> Result<String, PruneError> {
+    let table = super::empty(&["network", "parameters", "after", "multiply-adds", "after", "layers pruned"], 5);
+    let planner = Planner::new().budget(Budget::PerLayer(ratio)).group_cut(blocks);
     let mut rows = Rows { planner, table, kept: String::new(), failed: None };
     visit_all(Size::Standard, device, &mut rows);
     match rows.failed {
@@ -62,7 +51,7 @@ impl Visit for Rows {
             format!("{cut} of {}", plan.layers.len()),
         ]);
         let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for kept in &plan.kept_whole {
+        for kept in &plan.unpruned {
             by_reason.entry(&kept.reason).or_default().push(&kept.path);
         }
         for (reason, paths) in by_reason {

@@ -1,7 +1,7 @@
 //! Batches: in the file's order for calibration and tests, shuffled and augmented for training.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp::core::{Batch, BatchIter, Calibration};
+use burn_sfp::core::{Batch, BatchIter, Calibration, DataError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -67,7 +67,7 @@ impl Epoch {
 }
 
 impl Iterator for Epoch {
-    type Item = Result<Batch<Tensor<4>>, String>;
+    type Item = Result<Batch<Tensor<4>>, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let end = (self.next + self.batch_size).min(self.order.len());

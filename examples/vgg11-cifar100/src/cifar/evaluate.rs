@@ -7,7 +7,7 @@ use super::Cifar;
 use super::batches::Epoch;
 
 /// Share of the images whose largest logit is at their label, in evaluation mode; 0 where there is no image.
-pub fn top1<M: SfpModule<Input = Tensor<4>>>(model: &M, cifar: &Cifar, batch_size: usize, device: &Device) -> f64 {
+pub fn top1<M: SfpModule<Inputs = Tensor<4>>>(model: &M, cifar: &Cifar, batch_size: usize, device: &Device) -> f64 {
     let model = model.valid();
     let mut hits = 0;
     for batch in Epoch::plain(cifar.clone(), batch_size, device).flatten() {

@@ -1,18 +1,19 @@
 //! What has to hold of every graph under every plan.
 
-use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_sfp_core::network::Network;
-use burn_sfp_core::{GraphModule, InputMapper, ModuleInput};
-use burn_sfp_prune::{Blocks, Budget, Planner, PolicyContext, PruneError, Ranking, RankingPolicy, fold_batch_norms};
+use burn::tensor::Device;
+use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::Network;
+use burn_sfp_prune::{Budget, GroupCut, Planner, PolicyContext, PruneError, Ranking, RankingPolicy, fold_batch_norms};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::build::{build, inputs};
+use super::inspect::{bytes, trained};
 use super::net::{Net, Outputs};
 use super::spec::Spec;
 use super::tally::Tally;
-use super::zeroing::{bytes, trained, zeroed};
+use super::zeroing::zeroed;
 
 /// How a graph is pruned.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Cut {
 impl Cut {
     fn planner(&self) -> Planner {
         let budget = if self.global { Budget::Global(self.ratio) } else { Budget::PerLayer(self.ratio) };
-        Planner::new().budget(budget).blocks(if self.whole { Blocks::Whole } else { Blocks::Inside })
+        Planner::new().budget(budget).group_cut(if self.whole { GroupCut::WholeGroups } else { GroupCut::WithinGroups })
     }
 }
 
@@ -128,32 +129,5 @@ fn same_up_to_sign(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> bool {
 
 /// Largest difference of any output over its largest value.
 fn difference(a: Outputs, b: Outputs) -> f64 {
-    let (a, b) = (flat(a), flat(b));
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(&b).fold(0.0, |worst, (a, b)| {
-        assert_eq!(a.len(), b.len());
-        let largest = b.iter().fold(0.05, |largest: f64, value| largest.max(value.abs()));
-        let off = a.iter().zip(b).fold(0.0, |off: f64, (a, b)| off.max((a - b).abs()));
-        assert!(b.iter().chain(a).all(|value| value.is_finite()));
-        worst.max(off / largest)
-    })
-}
-
-fn flat(outputs: Outputs) -> Vec<Vec<f64>> {
-    struct Flat(Vec<Vec<f64>>);
-    impl InputMapper for Flat {
-        fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
-            self.0.push(tensor.clone().into_data().iter::<f64>().collect());
-            tensor
-        }
-        fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
-            tensor
-        }
-        fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
-            tensor
-        }
-    }
-    let mut all = Flat(Vec::new());
-    let _ = outputs.map_tensors(&mut all);
-    all.0
+    super::inspect::difference(a, b, 0.05)
 }

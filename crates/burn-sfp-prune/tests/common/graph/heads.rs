@@ -6,7 +6,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
-use burn_sfp_core::{Scope, Shrink};
+use burn_sfp_nn::{Scope, Shrink};
 
 use super::value::{Layout, Value};
 

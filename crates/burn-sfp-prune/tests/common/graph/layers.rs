@@ -4,12 +4,11 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, DeformConv2d};
 use burn::nn::{BatchNorm, Embedding, GroupNorm, InstanceNorm, LayerNorm, Linear, PRelu, RmsNorm};
 use burn::tensor::Tensor;
-use burn_sfp_core::Shrink;
+use burn_sfp_nn::Shrink;
 
 use super::heads::{Attention, Joint, Shuffle};
 
 #[derive(Module, Debug, Shrink, Default)]
-#[shrink(crate = burn_sfp_core)]
 pub struct Layers {
     pub conv1: Vec<Conv1d>,
     pub conv2: Vec<Conv2d>,

@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use burn_sfp_core::{GraphModule, Shrink};
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::Shrink;
 
 use super::call::Node;
 use super::layers::Layers;
@@ -25,7 +26,6 @@ pub struct Program {
 pub const GIVEN: usize = 2;
 
 #[derive(Module, Debug, Shrink)]
-#[shrink(crate = burn_sfp_core)]
 pub struct Net {
     pub layers: Layers,
     #[module(skip)]

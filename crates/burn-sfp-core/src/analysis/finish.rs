@@ -1,0 +1,77 @@
+//! From the sums of a layer to its finished analysis: the step that a sweep and a merge share.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use ndarray::{Array3, ArrayView3, Axis};
+
+use super::info::ReadoutInfo;
+use super::layer::{LayerAnalysis, LayerState};
+use super::result::Seconds;
+use crate::SfpError;
+use crate::performance::{LayerSummary, performances};
+use crate::readout::ridge_readout;
+
+/// The mean activation of each label, `[C, F, S]`, from class sums: `sums[i, f, s] / counts[i]` (docs/method.md, section 2).
+/// `convert` chooses the precision of the result.
+pub(super) fn class_means<T: Clone + Default>(
+    sums: ArrayView3<'_, f64>,
+    counts: &[u64],
+    convert: impl Fn(f64) -> T,
+) -> Array3<T> {
+    let mut means = Array3::from_elem(sums.dim(), T::default());
+    for ((mut mean, sum), &count) in means.outer_iter_mut().zip(sums.axis_iter(Axis(0))).zip(counts) {
+        mean.zip_mut_with(&sum, |mean, sum| *mean = convert(sum / count as f64));
+    }
+    means
+}
+
+/// Solves for the readout where it follows from sums, and computes what the filters recognize, on the device or, without one, on
+/// the host. Returns the analysis, with its state where `keep` says so, and the readout.
+pub(crate) fn finish_layer(
+    mut state: LayerState,
+    counts: &[u64],
+    threshold: f64,
+    keep: bool,
+    device: Option<&Device>,
+    seconds: &mut Seconds,
+) -> Result<(LayerAnalysis, Array3<f32>), SfpError> {
+    let started = Instant::now();
+    let readout = match (&state.info, &state.readout) {
+        (ReadoutInfo::Ridge { strength, .. }, _) => {
+            // The solver works in place, so the matrix is copied only where it is kept.
+            let gram = if keep { state.gram.clone() } else { state.gram.take() };
+            let Some(gram) = gram else {
+                return Err(SfpError::Readout { path: state.path, message: "its normal equations are missing".into() });
+            };
+            ridge_readout(&state.path, &state.sums, counts, gram, *strength)?
+        }
+        (_, Some(readout)) => readout.clone(),
+        (_, None) => return Err(SfpError::Readout { path: state.path, message: "it was not kept".into() }),
+    };
+    seconds.readout += started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let means = class_means(state.sums.view(), counts, |mean| mean as f32);
+    let performance = performances(&state.path, &means, &readout, threshold, device)?;
+    let (classes, filters, positions) = state.sums.dim();
+    let summary = LayerSummary::of(&performance, classes);
+    seconds.performance += started.elapsed().as_secs_f64();
+    let mut analysis = LayerAnalysis {
+        path: state.path.clone(),
+        kind: state.kind,
+        filters,
+        positions,
+        grid: state.grid.clone(),
+        classes,
+        samples: counts.iter().sum(),
+        readout: state.info.clone(),
+        performance,
+        summary,
+        state: None,
+    };
+    if keep {
+        state.readout = Some(readout.clone());
+        analysis.state = Some(state);
+    }
+    Ok((analysis, readout))
+}

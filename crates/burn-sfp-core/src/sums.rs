@@ -1,0 +1,173 @@
+//! Sums over samples, kept on the device of the activations.
+//!
+//! On flex and ndarray the kernels of `burn-sfp-ndarray` read a tensor's memory without a copy and sum in double precision. On the
+//! CubeCL runtimes (wgpu, Vulkan, CUDA) the kernels of `burn-sfp-wgpu` work on the device's memory. Every other device runs the
+//! portable body made of Burn's own operations, and so does a fusing backend, whose tensors are not computed yet. The latter two
+//! sum in the device's `f32`. docs/architecture.md says why this is an enum and not Burn's `#[backend_extension]`.
+
+use burn::tensor::{DType, Tensor};
+#[cfg(feature = "wgpu")]
+use burn_sfp_nn::tensor::{from_cube, on_cube};
+use burn_sfp_nn::tensor::{on_host, to_array3};
+#[cfg(feature = "wgpu")]
+use burn_sfp_wgpu::GpuError;
+use ndarray::{Array2, Array3, Axis};
+
+use crate::SfpError;
+use crate::labels::label_tensor;
+
+#[cfg(feature = "wgpu")]
+pub(crate) fn device_error(path: &str, error: &GpuError) -> SfpError {
+    let out_of_memory = matches!(error, GpuError::OutOfMemory { .. });
+    SfpError::Device { path: path.to_string(), out_of_memory, message: error.to_string() }
+}
+
+/// Class sums `[C, F, S]`: the activations of a layer, summed over the samples of each label (docs/method.md, section 2).
+#[allow(clippy::large_enum_variant)] // one per layer
+pub(crate) enum ClassSums {
+    Host(Array3<f64>),
+    Device(Tensor<3>),
+}
+
+impl ClassSums {
+    /// Adds a batch `[N, F, S]` whose labels were checked to be below `classes`.
+    pub(crate) fn add(
+        this: &mut Option<Self>,
+        acts: &Tensor<3>,
+        labels: &[usize],
+        classes: usize,
+        path: &str,
+    ) -> Result<(), SfpError> {
+        let [_, filters, positions] = acts.dims();
+        let host = on_host(acts, |view| {
+            let state = this.get_or_insert_with(|| Self::Host(Array3::zeros((classes, filters, positions))));
+            match state {
+                Self::Host(sums) => Some(burn_sfp_ndarray::class_sums(view, labels, sums.view_mut())),
+                Self::Device(_) => None,
+            }
+        });
+        if let Some(Some(done)) = host {
+            return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
+        }
+        #[cfg(feature = "wgpu")]
+        if let Some(cube) = on_cube(acts) {
+            let before = match this.take() {
+                Some(Self::Device(sums)) => on_cube(&sums),
+                _ => None,
+            };
+            let sums =
+                burn_sfp_wgpu::class_sums(cube, labels, classes, before).map_err(|error| device_error(path, &error))?;
+            *this = from_cube(sums).map(Self::Device);
+            return Ok(());
+        }
+        let batch = portable_class_sums(acts, labels, classes);
+        *this = Some(match this.take() {
+            None => Self::Device(batch),
+            Some(Self::Device(sums)) => Self::Device(sums + batch),
+            Some(Self::Host(sums)) => Self::Host(sums + to_array3(&batch)?.mapv(f64::from)),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn into_host(self) -> Result<Array3<f64>, SfpError> {
+        match self {
+            Self::Host(sums) => Ok(sums),
+            Self::Device(sums) => Ok(to_array3(&sums)?.mapv(f64::from)),
+        }
+    }
+}
+
+/// Class sums of one batch by Burn's operations alone: the product of the one-hot labels with the activations.
+pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: usize) -> Tensor<3> {
+    let [samples, filters, positions] = acts.dims();
+    let device = acts.device();
+    let one_hot = label_tensor(labels, &device).one_hot::<2>(classes).float().cast(DType::F32).transpose();
+    let acts = acts.clone().cast(DType::F32).reshape([samples, filters * positions]);
+    one_hot.matmul(acts).reshape([classes, filters, positions])
+}
+
+/// The Gram matrix X'X of a layer's activations, `[F S, F S]` (docs/method.md, section 1).
+#[allow(clippy::large_enum_variant)] // one per layer
+pub(crate) enum Gram {
+    /// The lower triangle in double precision.
+    Host(Array2<f64>),
+    Device(Tensor<2>),
+}
+
+impl Gram {
+    /// Adds a batch `[N, F, S]`.
+    pub(crate) fn add(this: &mut Option<Self>, acts: &Tensor<3>, path: &str) -> Result<(), SfpError> {
+        let [samples, filters, positions] = acts.dims();
+        let features = filters * positions;
+        let host = on_host(acts, |view| {
+            let state = this.get_or_insert_with(|| Self::Host(Array2::zeros((features, features))));
+            let flat = view.to_shape((samples, features));
+            match (state, flat) {
+                (Self::Host(gram), Ok(flat)) => Some(burn_sfp_ndarray::gram_update(flat.view(), gram.view_mut())),
+                _ => None,
+            }
+        });
+        if let Some(Some(done)) = host {
+            return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
+        }
+        let flat = acts.clone().cast(DType::F32).reshape([samples, features]);
+        let batch = flat.clone().transpose().matmul(flat);
+        *this = Some(match this.take() {
+            None => Self::Device(batch),
+            Some(Self::Device(gram)) => Self::Device(gram + batch),
+            Some(Self::Host(gram)) => Self::Host(gram + Self::Device(batch).into_host()?),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn into_host(self) -> Result<Array2<f64>, SfpError> {
+        match self {
+            Self::Host(gram) => Ok(gram),
+            Self::Device(gram) => {
+                let host = to_array3(&gram.unsqueeze::<3>())?.mapv(f64::from);
+                Ok(host.index_axis_move(Axis(0), 0))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(deprecated)] // burn-ndarray is supported as long as it exists
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    #[cfg(feature = "wgpu")]
+    fn sums_on_the_gpu_agree() {
+        let Some(device) = crate::gpu::gpu() else { return };
+        let acts = Tensor::<3>::random([6, 5, 3], burn::tensor::Distribution::Default, &device);
+        let labels = [2, 0, 2, 1, 2, 0];
+        let mut sums = None;
+        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+        let found = sums.unwrap().into_host().unwrap();
+        let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+        assert!(found.iter().zip(&portable).all(|(a, b)| (a - 2.0 * f64::from(*b)).abs() < 1e-5));
+    }
+
+    #[test]
+    fn portable_and_host_bodies_agree() {
+        for device in [Device::flex(), Device::ndarray()] {
+            let values: Vec<f32> = (0..5 * 3 * 4).map(|k| ((k * 37 % 19) as f32).sin()).collect();
+            let acts = Tensor::<3>::from_data(TensorData::new(values.clone(), [5, 3, 4]), &device);
+            let labels = [1, 0, 1, 2, 1];
+            let mut sums = None;
+            ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+            assert!(matches!(sums, Some(ClassSums::Host(_))), "no copy-free view on {device:?}");
+            let host = sums.unwrap().into_host().unwrap();
+            let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+            for ((c, f, s), &sum) in host.indexed_iter() {
+                let reference: f64 =
+                    (0..5).filter(|&n| labels[n] == c).map(|n| f64::from(values[(n * 3 + f) * 4 + s])).sum();
+                assert!((sum - reference).abs() < 1e-12);
+                assert!((f64::from(portable[[c, f, s]]) - reference).abs() < 1e-5);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a replay taps, and who receives it.
+
+use burn_sfp_graph::{Network, OutputTap};
+
+/// A tensor to tap: the output of a layer, the heads of an attention or, for its mean alone, the input of a layer. It holds
+/// indices, which are the same in a capture of another batch size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Layer(usize),
+    Heads(usize),
+    Input(usize),
+}
+
+impl Probe {
+    pub fn tap(self, network: &Network) -> OutputTap {
+        match self {
+            Self::Layer(layer) => network.layers()[layer].tap.clone(),
+            Self::Heads(heads) => network.heads()[heads].tap.clone(),
+            Self::Input(layer) => OutputTap::of_input(&network.layers()[layer]),
+        }
+    }
+}
+
+/// Lists each tapped tensor once, together with all its receivers: several probes may name one tensor, and a replay returns each
+/// tensor once.
+///
+/// Probes of inputs and constants of the network are dropped: no operation computes them, and their means are never needed.
+pub(super) fn deduplicate<R>(
+    network: &Network,
+    probes: impl IntoIterator<Item = (Probe, R)>,
+) -> (Vec<Probe>, Vec<Vec<R>>) {
+    let mut kept: Vec<Probe> = Vec::new();
+    let mut receivers: Vec<Vec<R>> = Vec::new();
+    let tensor = |probe: &Probe| probe.tap(network).tensor;
+    for (probe, receiver) in probes {
+        match kept.iter().position(|other| tensor(other) == tensor(&probe)) {
+            Some(at) => receivers[at].push(receiver),
+            None if network.is_computed(tensor(&probe)) => {
+                kept.push(probe);
+                receivers.push(vec![receiver]);
+            }
+            None => {}
+        }
+    }
+    (kept, receivers)
+}

@@ -1,0 +1,150 @@
+//! What the description of an operation works on: the channel ids of the tensors so far.
+
+use std::collections::{HashMap, HashSet};
+
+use burn::backend::ir::{TensorId, TensorIr};
+
+use super::ids::{Axes, ChannelId, ChannelSets};
+use crate::graph::Graph;
+
+/// A plain field of a layer that counts channels or groups: it follows when some of them are removed.
+#[derive(Clone, Debug)]
+pub(crate) struct CountedField {
+    /// Index of a parameter of the layer.
+    pub parameter: usize,
+    /// Name of the field.
+    pub field: &'static str,
+    /// What it counts.
+    pub of: Vec<ChannelId>,
+}
+
+/// The channel ids along each axis of the tensors so far, and the union-find that unites them.
+pub(crate) struct Context {
+    pub sets: ChannelSets,
+    pub tensors: HashMap<TensorId, Axes>,
+    pub fields: Vec<CountedField>,
+    /// Results of means over channels of which some can be removed exactly.
+    pub divisible: HashSet<TensorId>,
+    /// Computed tensors whose channels are zero wherever the parameters that produce them are.
+    pub zero: HashSet<TensorId>,
+    parameters: HashMap<TensorId, usize>,
+}
+
+impl Context {
+    pub fn new(graph: &Graph) -> Self {
+        Self {
+            sets: ChannelSets::default(),
+            tensors: HashMap::new(),
+            fields: Vec::new(),
+            divisible: HashSet::new(),
+            zero: HashSet::new(),
+            parameters: graph.parameter_index(),
+        }
+    }
+
+    /// The channel ids along each axis of a tensor. A parameter's axes get fresh ids when they are first read; anything else that no
+    /// operation produces (inputs, constants) carries no channel.
+    pub fn axes(&mut self, tensor: &TensorIr) -> Axes {
+        if let Some(axes) = self.tensors.get(&tensor.id) {
+            return axes.clone();
+        }
+        let axes: Axes = if self.parameters.contains_key(&tensor.id) {
+            tensor.shape.iter().map(|&len| Some(self.sets.fresh(len))).collect()
+        } else {
+            vec![None; tensor.shape.num_dims()]
+        };
+        self.tensors.insert(tensor.id, axes.clone());
+        axes
+    }
+
+    /// Sets the channel ids of an operation's output.
+    pub fn set(&mut self, out: &TensorIr, axes: Axes) {
+        self.tensors.insert(out.id, axes);
+    }
+
+    /// Index of the parameter that a tensor is, where it is one.
+    pub fn parameter(&self, tensor: &TensorIr) -> Option<usize> {
+        self.parameters.get(&tensor.id).copied()
+    }
+
+    /// Whether a channel of the tensor is zero wherever the parameters that produce it are; a parameter is one of these.
+    pub fn is_zero(&self, tensor: &TensorIr) -> bool {
+        self.zero.contains(&tensor.id) || self.parameters.contains_key(&tensor.id)
+    }
+
+    /// Every channel of the tensor must stay.
+    pub fn pin(&mut self, tensor: &TensorIr, reason: &str) {
+        let axes = self.axes(tensor);
+        self.pin_axes(&axes, reason);
+    }
+
+    /// Every channel along these axes must stay.
+    pub fn pin_axes(&mut self, axes: &[Option<Vec<ChannelId>>], reason: &str) {
+        for ids in axes.iter().flatten() {
+            self.sets.pin(ids, reason);
+        }
+    }
+
+    /// One axis of two tensors is the same channel, index by index. Where only one side carries channels
+    /// they must stay: the other side cannot shrink with them.
+    pub fn unify(&mut self, a: &Option<Vec<ChannelId>>, b: &Option<Vec<ChannelId>>, reason: &str) {
+        match (a, b) {
+            (Some(a), Some(b)) if a.len() == b.len() => self.sets.union_all(a, b),
+            (Some(a), Some(b)) => {
+                self.sets.pin(a, reason);
+                self.sets.pin(b, reason);
+            }
+            (Some(one), None) | (None, Some(one)) => self.sets.pin(one, reason),
+            (None, None) => {}
+        }
+    }
+
+    /// Gives an axis the coordinates `lengths` (outermost first): the ids along each of them, `None` where nothing runs
+    /// along it. The axis' own ids become products of these.
+    pub fn split(&mut self, axis: &[ChannelId], lengths: &[usize]) -> Axes {
+        let Some((&outer, rest)) = lengths.split_first() else { return vec![] };
+        if rest.is_empty() {
+            return vec![Some(axis.to_vec())];
+        }
+        let inner: usize = rest.iter().product();
+        let roots: Vec<ChannelId> = axis.iter().map(|&id| self.sets.find(id)).collect();
+        let (first, second): (Option<Vec<ChannelId>>, Option<Vec<ChannelId>>) =
+            if inner == 1 || (0..axis.len()).all(|k| roots[k] == roots[k / inner * inner]) {
+                // The same for every inner index (a flattened channel, say): it belongs to the outer coordinate.
+                (Some((0..outer).map(|o| axis[o * inner]).collect()), None)
+            } else if outer == 1 || (0..axis.len()).all(|k| roots[k] == roots[k % inner]) {
+                (None, Some(axis[..inner].to_vec()))
+            } else {
+                let (outers, inners) = (self.sets.fresh(outer), self.sets.fresh(inner));
+                for (k, &id) in axis.iter().enumerate() {
+                    let product = self.sets.product(outers[k / inner], inners[k % inner]);
+                    self.sets.union(id, product);
+                }
+                (Some(outers), Some(inners))
+            };
+        let mut axes = vec![first];
+        match second {
+            Some(ids) => axes.extend(self.split(&ids, rest)),
+            None => axes.extend(std::iter::repeat_n(None, rest.len())),
+        }
+        axes
+    }
+
+    /// The ids of one axis made of several coordinates.
+    pub fn join(&mut self, parts: &[Option<Vec<ChannelId>>], lengths: &[usize]) -> Option<Vec<ChannelId>> {
+        let mut joined: Option<Vec<ChannelId>> = None;
+        let mut outer = 1;
+        for (part, &length) in parts.iter().zip(lengths) {
+            joined = match (joined, part) {
+                (None, None) => None,
+                (None, Some(part)) => Some((0..outer * length).map(|k| part[k % length]).collect()),
+                (Some(joined), None) => Some((0..outer * length).map(|k| joined[k / length]).collect()),
+                (Some(joined), Some(part)) => {
+                    Some((0..outer * length).map(|k| self.sets.product(joined[k / length], part[k % length])).collect())
+                }
+            };
+            outer *= length;
+        }
+        joined
+    }
+}

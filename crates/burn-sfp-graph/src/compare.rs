@@ -1,0 +1,276 @@
+//! Whether a smaller module runs the graph that its plan foresaw.
+//!
+//! A forward pass may hold constants that a capture cannot tell from computed ones: a reshape by a stored width, a slice at a fixed
+//! channel, a division by the root of a head's width. Capturing the smaller module once and comparing finds them all.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId};
+use burn_sfp_nn::NnLayer;
+
+use crate::GraphError;
+use crate::channels::ids::ChannelId;
+use crate::channels::left::Left;
+use crate::graph::Graph;
+use crate::network::Network;
+use crate::op::describe;
+use crate::op::description::dims;
+use crate::op::matmul::{is_product, is_turned_round};
+use crate::op::name::name;
+
+/// A scalar of an operation that changed with the width of the network.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScalarChange {
+    /// Position of the operation in the original network.
+    pub operation: usize,
+    /// Name of the operation.
+    pub name: String,
+    /// The scalar in the original network.
+    pub before: f64,
+    /// The scalar in the smaller network.
+    pub after: f64,
+    /// Index of the layer whose weights times this factor undo the change, where there is one: everything between it and the operation is
+    /// linear and read by nothing else.
+    pub undone_by: Option<(usize, f64)>,
+}
+
+impl Network {
+    /// Compares the capture of a smaller module, on the same input, with this network without the channels in `removed` (closed). Returns the
+    /// scalars that differ.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = |width| Mlp {
+    /// #     a: LinearConfig::new(4, width).init(&device),
+    /// #     b: LinearConfig::new(width, 3).init(&device),
+    /// # };
+    /// let x = Tensor::zeros([2, 4], &device);
+    /// let (network, smaller) = (Network::capture(&mlp(8), &x)?, Network::capture(&mlp(7), &x)?);
+    /// let removed = network.flow().closed(&[network.layers()[0].output_channels()[0]].into());
+    /// assert!(network.compare_smaller(&removed, &smaller)?.is_empty());
+    /// assert!(network.compare_smaller(&Default::default(), &smaller).is_err());
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`GraphError::GraphMismatch`] where another operation, shape, slice or group count turns up.
+    pub fn compare_smaller(
+        &self,
+        removed: &BTreeSet<ChannelId>,
+        smaller: &Network,
+    ) -> Result<Vec<ScalarChange>, GraphError> {
+        let own = essential(&self.graph);
+        let (other, made) = turned_back(&own, essential(&smaller.graph));
+        if own.len() != other.len() {
+            return Err(self.other_operations(&own, &other));
+        }
+        let left = self.flow.left(removed);
+        let epsilons: HashMap<usize, f64> =
+            self.shrunk_means(removed).into_iter().map(|(_, add, epsilon, ratio)| (add, epsilon * ratio)).collect();
+        let mut changes = Vec::new();
+        for (((index, ours), (_, theirs)), made) in own.into_iter().zip(other).zip(made) {
+            if let Some(what) = mismatch(ours, theirs, made, left) {
+                return Err(self.mismatch_at(index, name(ours), what));
+            }
+            for (before, after) in scalars(ours).into_iter().zip(scalars(theirs)) {
+                let before = epsilons.get(&index).copied().unwrap_or(before);
+                // Bounds of creation and clamping may be infinite; equal bits are equal.
+                if before.to_bits() != after.to_bits() && (before - after).abs() > 1e-12 * before.abs() {
+                    let undone_by = self.undone_by(index, before, after);
+                    changes.push(ScalarChange { operation: index, name: name(ours), before, after, undone_by });
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The first operation that differs, of two graphs of different length; where one is the start of the other, what the longer one goes on
+    /// with.
+    fn other_operations(&self, own: &[Entry<'_>], other: &[Entry<'_>]) -> GraphError {
+        let at = (0..own.len().max(other.len()))
+            .find(|&k| own.get(k).map(|op| name(op.1)) != other.get(k).map(|op| name(op.1)))
+            .unwrap_or_default();
+        let (ours, theirs) = (own.get(at), other.get(at));
+        let found = match theirs {
+            Some(op) => format!("the smaller module runs {} there", name(op.1)),
+            None => format!("the smaller module ends after {} operations", other.len()),
+        };
+        let what = format!("{found} ({} operations instead of {})", other.len(), own.len());
+        match ours {
+            Some(&(operation, op)) => self.mismatch_at(operation, name(op), what),
+            None => GraphError::GraphMismatch { operation: None, name: "the end".into(), after: None, what },
+        }
+    }
+
+    fn mismatch_at(&self, operation: usize, name: String, what: String) -> GraphError {
+        let after = self.layer_before(operation).map(str::to_string);
+        GraphError::GraphMismatch { operation: Some(operation), name, after, what }
+    }
+
+    /// The layer upstream of a multiplication or division by a scalar that can take the factor into its weights.
+    fn undone_by(&self, operation: usize, before: f64, after: f64) -> Option<(usize, f64)> {
+        let described = describe(&self.graph.operations[operation])?;
+        let (mut at, factor) = (described.linear_in()?.id, described.undo(before, after)?);
+        loop {
+            if self.graph.consumers(at).len() != 1 {
+                return None;
+            }
+            if let Some(&layer) = self.layer_of.get(&at) {
+                return (self.layers[layer].calls == 1).then_some((layer, factor));
+            }
+            at = describe(self.graph.made_by(at)?)?.linear_in()?.id;
+        }
+    }
+}
+
+/// An operation and its position in the network.
+type Entry<'a> = (usize, &'a OperationIr);
+
+/// What `theirs` has other than `ours` without the removed channels; `made` is the operation that makes its result.
+fn mismatch(ours: &OperationIr, theirs: &OperationIr, made: &OperationIr, left: Left<'_>) -> Option<String> {
+    if std::mem::discriminant(ours) != std::mem::discriminant(theirs) || name(ours) != name(theirs) {
+        return Some(format!("the smaller module runs {} there", name(theirs)));
+    }
+    for (out, found) in ours.outputs().zip(made.outputs()) {
+        let (expected, found) = (left.shape(out), dims(found));
+        if !same_but_folded(&expected, &found) {
+            return Some(format!("it makes shape {found:?}, the plan's is {expected:?}"));
+        }
+    }
+    describe(ours)?.mismatch(theirs, left)
+}
+
+/// All operations but reshapes and products with connection masks. Burn folds the leading axes of linear layers into rows, or does
+/// not, by their widths; a reshape that goes wrong shows in the shape of what comes next. Masks are there or not, by whether the
+/// plan has any and whether they are materialised.
+fn essential(graph: &Graph) -> Vec<Entry<'_>> {
+    let mut masks = connection_masks(graph);
+    let mut matters = |op: &OperationIr| match op {
+        OperationIr::BaseFloat(B::Reshape(op)) => {
+            if masks.contains(&op.input.id) {
+                masks.insert(op.out.id);
+            }
+            false
+        }
+        OperationIr::NumericFloat(_, N::Mul(op)) => !masks.contains(&op.rhs.id),
+        _ => true,
+    };
+    graph.operations.iter().enumerate().filter(|(_, op)| matters(op)).collect()
+}
+
+/// The masks over removed connections.
+fn connection_masks(graph: &Graph) -> HashSet<TensorId> {
+    let masks = graph.parameters.iter().filter(|parameter| parameter.layer == Some(NnLayer::ConnectionMask));
+    masks.map(|parameter| parameter.tensor).collect()
+}
+
+/// Burn turns the product of one row a batch with one matrix for all batches round: `[.., b, 1, k]` becomes `[.., 1, b, k]`
+/// before and back after it. Where the smaller network does and the original does not, the two swaps are left out; next to
+/// each operation that stays comes the one that makes its result.
+fn turned_back<'a>(own: &[Entry<'a>], other: Vec<Entry<'a>>) -> (Vec<Entry<'a>>, Vec<&'a OperationIr>) {
+    let (mut all, mut made) = (Vec::with_capacity(other.len()), Vec::with_capacity(other.len()));
+    let mut at = 0;
+    while at < other.len() {
+        let turned = match (own.get(all.len()), &other[at..]) {
+            (Some((_, ours)), [(_, before), (_, product), (_, after), ..]) => {
+                is_product(ours) && is_turned_round(before, product, after)
+            }
+            _ => false,
+        };
+        let (kept, last) = if turned { (at + 1, at + 2) } else { (at, at) };
+        all.push(other[kept]);
+        made.push(other[last].1);
+        at = last + 1;
+    }
+    (all, made)
+}
+
+/// Whether two shapes are the same, leading axes perhaps folded into one.
+fn same_but_folded(a: &[usize], b: &[usize]) -> bool {
+    a == b || (a.len() != b.len() && a.last() == b.last() && a.iter().product::<usize>() == b.iter().product::<usize>())
+}
+
+fn scalars(op: &OperationIr) -> Vec<f64> {
+    struct Collect(Vec<f64>);
+    impl IrVisitorMut for Collect {
+        fn visit_scalar_mut(&mut self, scalar: &mut ScalarIr) {
+            self.0.push(match *scalar {
+                ScalarIr::Float(value) => value,
+                ScalarIr::Int(value) => value as f64,
+                ScalarIr::UInt(value) => value as f64,
+                ScalarIr::Bool(value) => f64::from(u8::from(value)),
+            });
+        }
+    }
+    let mut all = Collect(Vec::new());
+    op.clone().visit_mut(&mut all);
+    all.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GraphModule;
+    use burn::module::{Module, Param};
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::{Device, Tensor};
+
+    /// The layer's filters are the rows of a product with one matrix for all samples.
+    #[derive(Module, Debug)]
+    struct Rows {
+        rows: Linear,
+        matrix: Param<Tensor<3>>,
+        last: Linear,
+    }
+
+    impl GraphModule for Rows {
+        type Inputs = Tensor<3>;
+        type Outputs = Tensor<3>;
+        fn run(&self, x: Tensor<3>) -> Tensor<3> {
+            let rows = self.rows.forward(x).swap_dims(1, 2);
+            self.last.forward(rows.matmul(self.matrix.val()).swap_dims(1, 2))
+        }
+    }
+
+    fn captured(filters: usize) -> Network {
+        let device = Device::flex();
+        let model = Rows {
+            rows: LinearConfig::new(3, filters).init(&device),
+            matrix: Param::from_tensor(Tensor::ones([1, 4, 5], &device)),
+            last: LinearConfig::new(filters, 2).init(&device),
+        };
+        Network::capture(&model, &Tensor::zeros([2, 4, 3], &device)).unwrap()
+    }
+
+    #[test]
+    fn a_product_that_burn_turns_round_is_the_same() {
+        let (network, smaller) = (captured(3), captured(1));
+        let filters = &network.layer("rows").unwrap().output_channels;
+        let removed = network.flow.closed(&filters[1..].iter().copied().collect());
+        assert!(smaller.graph.operations.len() > network.graph.operations.len());
+        assert_eq!(network.compare_smaller(&removed, &smaller).unwrap(), []);
+        let one_too_few = network.flow.closed(&filters[2..].iter().copied().collect());
+        assert!(network.compare_smaller(&one_too_few, &smaller).is_err());
+    }
+
+    #[test]
+    fn the_first_operation_that_differs_is_named() {
+        let (network, mut smaller) = (captured(3), captured(3));
+        smaller.graph.operations.truncate(3);
+        let error = network.compare_smaller(&BTreeSet::new(), &smaller).unwrap_err().to_string();
+        assert!(error.contains("the smaller module ends after"), "{error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! [`GraphError`]: what can go wrong in capturing, counting, comparing and replaying a graph.
+
+pub use burn_sfp_kernels::panic_message;
+use burn_sfp_nn::NnError;
+
+/// An error of the captured network. Each message says what was found, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// A layer or one of its tensors could not be read.
+    #[error(transparent)]
+    Layer(#[from] NnError),
+    /// The model's forward pass panicked while it was captured.
+    #[error(
+        "the model's forward pass failed on an input of shape {shape:?}{}: {message}; run `logits` (or `run`) on the same \
+         input to see it",
+        place(after)
+    )]
+    Forward {
+        /// Shape of the first input tensor.
+        shape: Vec<usize>,
+        /// The layer that ran last.
+        after: Option<String>,
+        /// The panic's message.
+        message: String,
+    },
+    /// Burn refused the capture.
+    #[error("the model's forward pass could not be captured as a graph: {0}")]
+    Capture(String),
+    /// Inputs do not have the shapes of the captured batch.
+    #[error(
+        "the inputs have shapes {found:?}, but the graph was captured with {expected:?}: capture it again with inputs of this \
+         shape"
+    )]
+    InputShape {
+        /// Shapes found, input by input.
+        found: Vec<Vec<usize>>,
+        /// Shapes of the captured inputs.
+        expected: Vec<Vec<usize>>,
+    },
+    /// The graph depends on the batch size.
+    #[error(
+        "the model runs other operations on a batch of {found} samples than on one of {expected} (operation \
+         {operation}: {what}): its graph depends on the batch size and cannot be replayed"
+    )]
+    GraphChanges {
+        /// Batch size of the second capture.
+        found: usize,
+        /// Batch size of the first capture.
+        expected: usize,
+        /// First operation that differs.
+        operation: usize,
+        /// Both names.
+        what: String,
+    },
+    /// No convolution or linear layer in the graph.
+    #[error("the model's graph holds no convolution or linear layer with a parameter: there is nothing to analyse")]
+    NoLayers,
+    /// A layer asked for is not in the model.
+    #[error("the model has no layer `{path}`; its layers are: {}", available.join(", "))]
+    UnknownLayer {
+        /// The path asked for.
+        path: String,
+        /// Paths that exist.
+        available: Vec<String>,
+    },
+    /// The device runs on a backend that this build cannot replay on.
+    #[error(
+        "device {device} has no replay in this build: enable the feature `flex`, `ndarray` or `wgpu` of burn-sfp, \
+         or move the model to another device"
+    )]
+    UnsupportedDevice {
+        /// The device.
+        device: String,
+    },
+    /// Running the captured graph failed on the device.
+    #[error("{} failed on the device: {message}", step(operation, name))]
+    Replay {
+        /// Position of the operation in the graph, `None` where an input or the output failed.
+        operation: Option<usize>,
+        /// Name of the operation, or `the input`, `the output`.
+        name: String,
+        /// The device's error message.
+        message: String,
+    },
+    /// A smaller module does not run the graph that its plan foresaw.
+    #[error(
+        "the smaller module does not run the planned graph: {}{}: {what}; a number that is stored in \
+         the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or implement \
+         `Shrink` for the struct that stores it",
+        step(operation, name),
+        place(after)
+    )]
+    GraphMismatch {
+        /// Position of the operation in the graph, `None` where the whole forward pass failed or the graph has ended.
+        operation: Option<usize>,
+        /// Name of the operation, or what failed in its place.
+        name: String,
+        /// The layer whose output it works on.
+        after: Option<String>,
+        /// What differs.
+        what: String,
+    },
+}
+
+fn step(operation: &Option<usize>, name: &str) -> String {
+    operation.map_or_else(|| name.to_string(), |operation| format!("operation {operation} ({name})"))
+}
+
+/// Names the place of an operation in an error message: ` after layer `x``, or nothing.
+pub fn place(after: &Option<String>) -> String {
+    after.as_ref().map(|layer| format!(" after layer `{layer}`")).unwrap_or_default()
+}
+
+impl GraphError {
+    /// Whether a device ran out of memory, so that smaller batches may succeed.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Replay { message, .. } if burn_sfp_kernels::lacks_memory(message))
+    }
+}

@@ -1,0 +1,123 @@
+//! The recorded forward pass as plain data.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn::backend::ir::{OperationIr, TensorId};
+use burn::tensor::TensorData;
+use burn_sfp_nn::NnLayer;
+use serde::{Deserialize, Serialize};
+
+/// A float parameter or running statistic of the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Path inside the module, for example `convs.3.weight`.
+    pub path: String,
+    /// Type of the struct that holds it, for example `Conv2d`. Only the bare name: a type of the user's own may have the same.
+    pub container: String,
+    /// Types of the structs around it, the outermost first; the last one is `container`.
+    pub holders: Vec<String>,
+    /// The layer type of burn-sfp that holds it, `None` of other types, whatever their name.
+    pub layer: Option<NnLayer>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    pub(crate) tensor: TensorId,
+}
+
+/// Path and shape of a parameter: a list of them tells one model from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParameterShape {
+    /// Module path.
+    pub path: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+}
+
+impl Parameter {
+    /// Path of the module that holds the parameter, for example `convs.3`; empty at the root.
+    pub(crate) fn module(&self) -> &str {
+        self.path.rsplit_once('.').map_or("", |(module, _)| module)
+    }
+
+    /// Number of elements.
+    pub(crate) fn elements(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64
+    }
+}
+
+/// Operations, values and parameters of one forward pass, and which operation produces and which consume each tensor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub operations: Vec<OperationIr>,
+    /// Data of parameters and constants.
+    pub values: BTreeMap<TensorId, TensorData>,
+    pub inputs: Vec<TensorId>,
+    pub outputs: Vec<TensorId>,
+    pub parameters: Vec<Parameter>,
+    /// Samples in the recorded batch.
+    pub batch: usize,
+    /// Which operation produces and which consume each tensor; [`connected`](Graph::connected) fills it in.
+    pub edges: Edges,
+}
+
+/// The operation that produces and the operations that consume each tensor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Edges {
+    producers: HashMap<TensorId, usize>,
+    consumers: HashMap<TensorId, Vec<usize>>,
+}
+
+impl Graph {
+    /// Fills in which operation produces and which consume each tensor.
+    pub fn connected(mut self) -> Self {
+        self.edges = Edges::default();
+        for (k, op) in self.operations.iter().enumerate() {
+            for input in op.inputs() {
+                let consumers = self.edges.consumers.entry(input.id).or_default();
+                if consumers.last() != Some(&k) {
+                    consumers.push(k);
+                }
+            }
+            for output in op.outputs() {
+                self.edges.producers.insert(output.id, k);
+            }
+        }
+        self
+    }
+
+    /// Position of the operation that produces a tensor; `None` of inputs, parameters and constants.
+    pub fn producer(&self, tensor: TensorId) -> Option<usize> {
+        self.edges.producers.get(&tensor).copied()
+    }
+
+    /// The operation that produces a tensor; `None` of inputs, parameters and constants.
+    pub fn made_by(&self, tensor: TensorId) -> Option<&OperationIr> {
+        self.producer(tensor).map(|producer| &self.operations[producer])
+    }
+
+    /// Positions of the operations that read a tensor.
+    pub fn consumers(&self, tensor: TensorId) -> &[usize] {
+        self.edges.consumers.get(&tensor).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The operations that read a tensor.
+    pub fn read_by(&self, tensor: TensorId) -> impl Iterator<Item = &OperationIr> {
+        self.consumers(tensor).iter().map(|&consumer| &self.operations[consumer])
+    }
+
+    /// Index of each parameter by its tensor.
+    pub fn parameter_index(&self) -> HashMap<TensorId, usize> {
+        self.parameters.iter().enumerate().map(|(k, parameter)| (parameter.tensor, k)).collect()
+    }
+
+    /// Tensors computed from one parameter alone (a transposed, reshaped or masked weight), and that parameter.
+    pub fn origins(&self) -> HashMap<TensorId, usize> {
+        let mut origins = self.parameter_index();
+        for op in &self.operations {
+            let from: Option<Vec<usize>> = op.inputs().map(|input| origins.get(&input.id).copied()).collect();
+            if let Some(&first) = from.as_deref().and_then(<[usize]>::first) {
+                origins.extend(op.outputs().map(|output| (output.id, first)));
+            }
+        }
+        origins
+    }
+}

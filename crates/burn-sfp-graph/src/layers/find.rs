@@ -1,0 +1,202 @@
+//! Finds the layers among the recorded operations.
+
+use std::collections::HashMap;
+
+use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId, TensorIr};
+
+use super::layer::{Layer, OutputTap};
+use crate::channels::flow::Flow;
+use crate::channels::ids::ChannelId;
+use crate::graph::Graph;
+use crate::op::describe;
+use crate::op::description::{Role, WeightedCall, dims};
+use crate::op::name::name;
+use crate::op::normalization::batch_norm;
+
+/// The layers of a graph, in the order in which they run, and for each tensor that is a layer's output that layer.
+pub(crate) fn find_layers(graph: &Graph, flow: &Flow) -> (Vec<Layer>, HashMap<TensorId, usize>) {
+    Finder { graph, flow, parameters: graph.parameter_index(), origins: graph.origins() }.layers()
+}
+
+struct Finder<'a> {
+    graph: &'a Graph,
+    flow: &'a Flow,
+    parameters: HashMap<TensorId, usize>,
+    /// Tensors computed from one parameter alone, and that parameter.
+    origins: HashMap<TensorId, usize>,
+}
+
+impl<'a> Finder<'a> {
+    fn layers(&self) -> (Vec<Layer>, HashMap<TensorId, usize>) {
+        let mut layers: Vec<Layer> = Vec::new();
+        let mut outputs = HashMap::new();
+        let mut of_weight: HashMap<usize, usize> = HashMap::new();
+        for (operation, op) in self.graph.operations.iter().enumerate() {
+            let Some(described) = describe(op) else { continue };
+            let Some(mut call) = described.layer() else { continue };
+            let Some(&weight) = self.origins.get(&call.weight.id) else { continue };
+            self.take_bias(&mut call);
+            self.unfold_rows(&mut call);
+            let index = *of_weight.entry(weight).or_insert_with(|| {
+                layers.push(self.layer(weight, &call));
+                layers.len() - 1
+            });
+            let layer = &mut layers[index];
+            layer.calls += 1;
+            layer.macs += described.macs(&dims).unwrap_or_default() / self.graph.batch.max(1) as u64;
+            layer.operations.push(operation);
+            layer.inputs_of_calls.push(call.x.id);
+            outputs.insert(call.out.id, index);
+        }
+        let classifier_input = layers.iter().find(|layer| layer.is_classifier).map(|layer| layer.input);
+        for layer in &mut layers {
+            layer.feeds_classifier =
+                classifier_input.is_some_and(|input| self.same_but_reshaped(layer.tap.tensor, input));
+        }
+        (layers, outputs)
+    }
+
+    /// Burn's backends record a linear layer as a product and, where it has a bias, a sum with it.
+    fn take_bias(&self, call: &mut WeightedCall<'a>) {
+        let consumers = self.graph.consumers(call.out.id);
+        let (&[only], None, true) = (consumers, call.bias, call.kind.is_matrix()) else { return };
+        let OperationIr::NumericFloat(_, N::Add(sum)) = &self.graph.operations[only] else { return };
+        let other = if sum.lhs.id == call.out.id { &sum.rhs } else { &sum.lhs };
+        let last = call.out.shape[call.out.shape.num_dims() - 1];
+        if self.origins.contains_key(&other.id) && other.shape.iter().product::<usize>() == last {
+            call.bias = Some(other);
+            call.out = &sum.out;
+        }
+    }
+
+    /// Where it runs faster, Burn folds all leading axes of a linear layer's input into rows and unfolds its output: the layer's
+    /// input and output are those outside of the fold.
+    fn unfold_rows(&self, call: &mut WeightedCall<'a>) {
+        let last = |tensor: &TensorIr| tensor.shape.iter().next_back().copied();
+        let &[consumer] = self.graph.consumers(call.out.id) else { return };
+        if let (true, Some(OperationIr::BaseFloat(B::Reshape(fold))), OperationIr::BaseFloat(B::Reshape(unfold))) =
+            (call.kind.is_matrix(), self.graph.made_by(call.x.id), &self.graph.operations[consumer])
+            && fold.out.shape.num_dims() == 2
+            && fold.input.shape.num_dims() > 2
+            && last(&fold.input) == last(&fold.out)
+            && unfold.out.shape.num_dims() == fold.input.shape.num_dims()
+            && last(&unfold.input) == last(&unfold.out)
+        {
+            call.x = &fold.input;
+            call.out = &unfold.out;
+        }
+    }
+
+    /// The layer of a parameter, as its first call shows it.
+    fn layer(&self, weight: usize, call: &WeightedCall<'a>) -> Layer {
+        let parameter = &self.graph.parameters[weight];
+        let path = parameter.path.strip_suffix(".weight").unwrap_or(&parameter.path).to_string();
+        let kind = call.kind;
+        let (out_axis, in_axis) =
+            (kind.channel_axis(call.out.shape.num_dims()), kind.channel_axis(call.x.shape.num_dims()));
+        let input_channels = match self.channels(call.x, in_axis) {
+            Some(ids) if !kind.reads_indices() => ids.into_iter().map(Some).collect(),
+            _ => vec![None; call.inputs],
+        };
+        let bias = call.bias.and_then(|bias| self.origins.get(&bias.id).copied());
+        Layer {
+            path,
+            kind,
+            filters: call.filters,
+            inputs: call.inputs,
+            groups: call.groups,
+            tap: self.tap(call.out, out_axis),
+            feeds_classifier: false,
+            is_classifier: kind.is_matrix()
+                && self.graph.outputs.first().is_some_and(|&output| self.same_but_reshaped(call.out.id, output)),
+            macs: 0,
+            parameters: parameter.elements() + bias.map_or(0, |bias| self.graph.parameters[bias].elements()),
+            calls: 0,
+            not_prunable: None,
+            padding: call.padding.clone(),
+            kernel: call.kernel.clone(),
+            stride: call.stride.clone(),
+            dilation: call.dilation.clone(),
+            running_mean: self.running_mean(call.out),
+            weight,
+            bias,
+            input: call.x.id,
+            inputs_of_calls: Vec::new(),
+            operations: Vec::new(),
+            input_shape: dims(call.x),
+            output_channels: self.channels(call.out, out_axis).unwrap_or_default(),
+            input_channels,
+        }
+    }
+
+    fn channels(&self, tensor: &TensorIr, axis: usize) -> Option<Vec<ChannelId>> {
+        self.flow.tensors.get(&tensor.id)?.get(axis)?.clone()
+    }
+
+    /// Follows the only consumer while it is a normalisation, an activation or a pooling, each at most once.
+    fn tap(&self, out: &TensorIr, filter_axis: usize) -> OutputTap {
+        let mut at = out;
+        let mut through = Vec::new();
+        let mut passed = Vec::new();
+        loop {
+            let (op, role, name) = match *self.graph.consumers(at.id) {
+                [only] => {
+                    let op = &self.graph.operations[only];
+                    (op, role(op), name(op))
+                }
+                [gate, product] if self.gates(at.id, gate, product) => {
+                    let gate = name(&self.graph.operations[gate]);
+                    (&self.graph.operations[product], Role::Activation, format!("x * {gate}(x)"))
+                }
+                _ => break,
+            };
+            let next = op.outputs().next().filter(|next| next.shape.num_dims() == at.shape.num_dims());
+            let (Some(next), false) = (next, role == Role::Other || passed.contains(&role)) else { break };
+            passed.push(role);
+            through.push(name);
+            at = next;
+        }
+        let shape = dims(at);
+        let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis);
+        let positions = others.map(|(_, length)| length).product();
+        OutputTap { through, shape, filter_axis, positions, tensor: at.id }
+    }
+
+    /// Whether the two consumers of `x` are an activation and the product of its output with `x`, as in SiLU.
+    fn gates(&self, x: TensorId, gate: usize, product: usize) -> bool {
+        let gate = &self.graph.operations[gate];
+        let (Some(gated), Role::Activation) = (gate.outputs().next(), role(gate)) else { return false };
+        match &self.graph.operations[product] {
+            OperationIr::NumericFloat(_, N::Mul(mul)) => {
+                (mul.lhs.id == x && mul.rhs.id == gated.id) || (mul.rhs.id == x && mul.lhs.id == gated.id)
+            }
+            _ => false,
+        }
+    }
+
+    fn running_mean(&self, out: &TensorIr) -> Option<usize> {
+        let &[only] = self.graph.consumers(out.id) else { return None };
+        let norm = batch_norm(&self.graph.operations[only])?;
+        self.parameters.get(&norm.mean.id).copied()
+    }
+
+    /// Whether `to` is `from`, or `from` under another shape with the samples still first.
+    fn same_but_reshaped(&self, from: TensorId, to: TensorId) -> bool {
+        let mut at = from;
+        while at != to {
+            let next = self.graph.read_by(at).find_map(|op| match op {
+                OperationIr::BaseFloat(B::Reshape(op)) if op.input.shape[0] == op.out.shape[0] => Some(op.out.id),
+                _ => None,
+            });
+            match next {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+fn role(op: &OperationIr) -> Role {
+    describe(op).map_or(Role::Other, |described| described.role())
+}

@@ -1,0 +1,9 @@
+//! Layers with weights, attention heads, and the layers of Burn that need care.
+
+pub(crate) mod behind;
+pub(crate) mod burn;
+pub(crate) mod find;
+pub(crate) mod heads;
+pub(crate) mod kind;
+pub(crate) mod layer;
+pub(crate) mod mean_square;

@@ -1,0 +1,81 @@
+//! The captured network as plain data: operations, parameters by module path, layers, and which indices of which tensors carry the same
+//! channel. This crate knows no class labels, no calibration data and no pruning policies.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | the trait over Burn modules and their inputs | [`GraphModule`], [`ModuleInput`] |
+//! | one forward pass, recorded without running it | [`Network::capture`] |
+//! | convolution and linear layers, attention heads, batch normalisations | [`Layer`], [`LayerKind`], [`Heads`], [`BatchNormalization`] |
+//! | which indices of which tensors carry the same channel | [`Flow`] |
+//! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`UncountedOperation`] |
+//! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
+//! | the recorded operations, run on a device | [`Replay`] |
+//! | latency of forward passes | [`latency`] |
+//!
+//! An operation is described in one place, the file of its family under `op/`; docs/architecture.md tells how to add one.
+//!
+//! # Example
+//! ```
+//! use burn::prelude::*;
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn_sfp_graph::{GraphModule, Network};
+//!
+//! #[derive(Module, Debug)]
+//! struct Mlp { hidden: Linear, classifier: Linear }
+//!
+//! impl GraphModule for Mlp {
+//!     type Inputs = Tensor<2>;
+//!     type Outputs = Tensor<2>;
+//!     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+//!         self.classifier.forward(burn::tensor::activation::relu(self.hidden.forward(x)))
+//!     }
+//! }
+//!
+//! let device = Device::flex();
+//! let mlp = Mlp {
+//!     hidden: LinearConfig::new(4, 16).init(&device),
+//!     classifier: LinearConfig::new(16, 2).init(&device),
+//! };
+//! let network = Network::capture(&mlp, &Tensor::zeros([1, 4], &device))?;
+//! assert_eq!((network.layers().len(), network.macs()), (2, 4 * 16 + 16 * 2));
+//! # Ok::<(), burn_sfp_graph::GraphError>(())
+//! ```
+
+mod capture;
+mod channels;
+mod compare;
+mod constants;
+mod cost;
+mod error;
+mod fields;
+mod graph;
+mod input;
+pub mod latency;
+mod layers;
+mod module;
+mod neighbours;
+mod network;
+mod norms;
+mod op;
+mod replay;
+mod sources;
+
+pub use channels::flow::{Flow, ParamAxis};
+pub use channels::ids::ChannelId;
+pub use compare::ScalarChange;
+pub use cost::macs::UncountedOperation;
+pub use cost::model::Cost;
+pub use cost::running::RunningCost;
+pub use error::GraphError;
+#[doc(hidden)]
+pub use error::{panic_message, place};
+pub use graph::{Parameter, ParameterShape};
+pub use input::{InputMapper, ModuleInput};
+pub use layers::heads::Heads;
+pub use layers::kind::LayerKind;
+pub use layers::layer::{Layer, OutputTap};
+pub use module::GraphModule;
+pub use network::Network;
+pub use norms::BatchNormalization;
+pub use replay::Replay;
+pub use sources::Sources;

@@ -1,0 +1,205 @@
+//! Operations that pick some indices of an axis: slice, select, gather, scatter, assignments.
+
+use std::collections::HashSet;
+
+use burn::backend::ir::{BaseOperationIr as B, OperationIr, SliceAssignOpIr, SliceOpIr, TensorIr};
+use burn::tensor::Slice;
+
+use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims};
+use crate::channels::context::Context;
+use crate::channels::ids::ChannelId;
+use crate::channels::left::Left;
+
+const FIXED: &str = "fixed indices pick from its channel axis";
+const STEPPED: &str = "its channels are sliced with a step";
+
+pub(super) const FAMILY: Family = Family { read, kinds: &[] };
+
+fn read(op: &OperationIr) -> Option<Described<'_>> {
+    let (float, op) = match op {
+        OperationIr::BaseFloat(op) => (true, op),
+        OperationIr::BaseInt(op) | OperationIr::BaseBool(op) => (false, op),
+        _ => return None,
+    };
+    Some(match op {
+        B::Slice(op) => Box::new(Sliced { op, float }),
+        B::SliceAssign(op) => Box::new(Written(op)),
+        B::Select(op) => Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![], out: &op.out }),
+        B::Gather(op) => Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.indices], out: &op.out }),
+        B::Scatter(op) => {
+            Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.indices, &op.value], out: &op.out })
+        }
+        B::SelectAssign(op) => {
+            Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.value], out: &op.out })
+        }
+        _ => return None,
+    })
+}
+
+/// A part of each axis.
+struct Sliced<'a> {
+    op: &'a SliceOpIr,
+    float: bool,
+}
+
+impl<'a> Describe<'a> for Sliced<'a> {
+    fn flow(&self, context: &mut Context) {
+        let mut axes = context.axes(&self.op.tensor);
+        for (axis, window) in windows(&self.op.tensor, &self.op.ranges).enumerate() {
+            axes[axis] = axes[axis].take().and_then(|ids| window.cut(ids, context));
+        }
+        context.set(&self.op.out, axes);
+    }
+
+    fn keeps_zero(&self, context: &Context) -> bool {
+        context.is_zero(&self.op.tensor)
+    }
+
+    fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
+        if self.float { known.of(&self.op.tensor) } else { HashSet::new() }
+    }
+
+    fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
+        FREE
+    }
+
+    fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
+        let (true, OperationIr::BaseFloat(B::Slice(smaller))) = (self.float, smaller) else { return None };
+        let mut all = self.op.ranges.iter().zip(&smaller.ranges).enumerate();
+        all.find_map(|(axis, (ours, theirs))| {
+            let keep = left.keeps(self.op.tensor.id, axis)?;
+            let expected = Window::of(ours, keep.len()).kept(|k| keep[k]);
+            let found = Window::of(theirs, smaller.tensor.shape[axis]).kept(|_| true);
+            (expected != found).then(|| format!("it takes {found:?} of axis {axis}, the plan's is {expected:?}"))
+        })
+    }
+}
+
+/// A tensor with another written over a part of it.
+struct Written<'a>(&'a SliceAssignOpIr);
+
+impl<'a> Describe<'a> for Written<'a> {
+    fn flow(&self, context: &mut Context) {
+        let op = self.0;
+        let (axes, value) = (context.axes(&op.tensor), context.axes(&op.value));
+        for (axis, window) in windows(&op.tensor, &op.ranges).enumerate() {
+            let cut = axes[axis].clone().and_then(|ids| window.cut(ids, context));
+            context.unify(&cut, &value[axis], "something without channels is written into it");
+        }
+        context.set(&op.out, axes);
+    }
+
+    fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
+        FREE
+    }
+}
+
+/// Indices of one axis, picked or written by other tensors. Channels of the other axes stay what they are, in the tensor and in what
+/// goes with it index by index.
+struct Picked<'a> {
+    tensor: &'a TensorIr,
+    dim: usize,
+    with: Vec<&'a TensorIr>,
+    out: &'a TensorIr,
+}
+
+impl<'a> Describe<'a> for Picked<'a> {
+    fn flow(&self, context: &mut Context) {
+        let mut axes = context.axes(self.tensor);
+        if let Some(ids) = axes[self.dim].take() {
+            context.sets.pin(&ids, FIXED);
+        }
+        for other in &self.with {
+            let own = context.axes(other);
+            for axis in 0..axes.len() {
+                if axis == self.dim {
+                    context.pin_axes(&own[axis..=axis], FIXED);
+                } else {
+                    context.unify(&axes[axis], &own[axis], "indices that carry no channels pick from it");
+                }
+            }
+        }
+        context.set(self.out, axes);
+    }
+
+    fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
+        FREE
+    }
+}
+
+/// The window of each axis of a tensor; axes without a range are taken whole.
+fn windows(tensor: &TensorIr, ranges: &[Slice]) -> impl Iterator<Item = Window> {
+    let lengths = dims(tensor).into_iter().enumerate();
+    lengths.map(|(axis, length)| ranges.get(axis).map_or(Window::whole(length), |range| Window::of(range, length)))
+}
+
+/// The part of an axis that a slice takes.
+struct Window {
+    start: usize,
+    end: usize,
+    step: isize,
+    length: usize,
+}
+
+impl Window {
+    fn whole(length: usize) -> Self {
+        Self { start: 0, end: length, step: 1, length }
+    }
+
+    fn of(range: &Slice, length: usize) -> Self {
+        let bound = |at: isize| (if at < 0 { at + length as isize } else { at }).clamp(0, length as isize) as usize;
+        let (start, end) = (bound(range.start), range.end.map_or(length, bound));
+        Self { start, end: end.max(start), step: range.step, length }
+    }
+
+    /// The channel ids inside. A window's bounds are constants of the graph, whether the module computes them from the width or from the
+    /// widths of other layers: the axis is cut into blocks that every bound falls between, and every block shrinks alike, so that the
+    /// bounds keep their proportions either way.
+    fn cut(&self, ids: Vec<ChannelId>, context: &mut Context) -> Option<Vec<ChannelId>> {
+        if self.start == 0 && self.end == self.length {
+            return match self.step {
+                1 => Some(ids),
+                -1 => Some(ids.into_iter().rev().collect()),
+                _ => {
+                    context.sets.pin(&ids, STEPPED);
+                    None
+                }
+            };
+        }
+        if self.step != 1 {
+            context.sets.pin(&ids, STEPPED);
+            return None;
+        }
+        let block = gcd(gcd(self.start, self.end), self.length);
+        for (k, &id) in ids.iter().enumerate() {
+            context.sets.union(id, ids[k % block]);
+        }
+        Some(ids[self.start..self.end].to_vec())
+    }
+
+    /// Where the bounds come to lie when only the indices for which `keep` holds stay.
+    fn kept(&self, keep: impl Fn(usize) -> bool) -> (usize, usize) {
+        let before = |bound: usize| (0..bound).filter(|&k| keep(k)).count();
+        (before(self.start), before(self.end))
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+
+    #[test]
+    fn halves_shrink_alike() {
+        let mut context = Context::new(&Graph::default());
+        let ids = context.sets.fresh(8);
+        let half = Window { start: 0, end: 4, step: 1, length: 8 }.cut(ids.clone(), &mut context).unwrap();
+        assert_eq!(half, ids[..4]);
+        assert_eq!(context.sets.find(ids[1]), context.sets.find(ids[5]));
+        assert_ne!(context.sets.find(ids[1]), context.sets.find(ids[2]));
+    }
+}

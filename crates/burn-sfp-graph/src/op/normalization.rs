@@ -1,0 +1,85 @@
+//! Normalisations. Batch normalisation works channel by channel; layer normalisation mixes channels, so its must stay.
+//!
+//! Burn writes group, instance and root-mean-square normalisation out in plain operations, which are followed as such; `layers/burn.rs`
+//! knows what their layers count.
+
+use std::collections::HashSet;
+
+use burn::backend::ir::{BatchNormOpIr, LayerNormOpIr, ModuleOperationIr as M, OperationIr};
+
+use super::description::{Constants, Describe, Described, FREE, Family, Role, ShapeOf};
+use crate::channels::context::Context;
+use crate::channels::ids::ChannelId;
+
+pub(super) const FAMILY: Family = Family { read, kinds: &[] };
+
+fn read(op: &OperationIr) -> Option<Described<'_>> {
+    match op {
+        OperationIr::Module(M::BatchNorm(op)) => Some(Box::new(BatchNorm(op))),
+        OperationIr::Module(M::LayerNorm(op)) => Some(Box::new(LayerNorm(op))),
+        _ => None,
+    }
+}
+
+/// The batch normalisation that an operation is.
+pub(crate) fn batch_norm(op: &OperationIr) -> Option<&BatchNormOpIr> {
+    match op {
+        OperationIr::Module(M::BatchNorm(op)) => Some(op),
+        _ => None,
+    }
+}
+
+struct BatchNorm<'a>(&'a BatchNormOpIr);
+
+impl<'a> Describe<'a> for BatchNorm<'a> {
+    fn flow(&self, context: &mut Context) {
+        let op = self.0;
+        let axes = context.axes(&op.x);
+        for state in [&op.gamma, &op.beta, &op.mean, &op.variance] {
+            let state = context.axes(state);
+            context.unify(&axes[1], &state[0], "its batch normalisation's state is not a parameter");
+        }
+        context.set(&op.out, axes);
+    }
+
+    fn keeps_zero(&self, context: &Context) -> bool {
+        context.is_zero(&self.0.gamma) && context.is_zero(&self.0.beta)
+    }
+
+    fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
+        known.of(&self.0.x)
+    }
+
+    fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
+        FREE
+    }
+
+    fn role(&self) -> Role {
+        Role::Normalization
+    }
+}
+
+struct LayerNorm<'a>(&'a LayerNormOpIr);
+
+impl<'a> Describe<'a> for LayerNorm<'a> {
+    fn flow(&self, context: &mut Context) {
+        let op = self.0;
+        let axes = context.axes(&op.input);
+        let reason = "a layer normalisation mixes its channels";
+        if let Some(ids) = axes.last().and_then(Option::as_ref) {
+            context.sets.pin(ids, reason);
+        }
+        for state in std::iter::once(&op.gamma).chain(op.beta.as_ref()) {
+            context.pin(state, reason);
+        }
+        context.set(&op.out, axes);
+    }
+
+    fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
+        FREE
+    }
+
+    fn role(&self) -> Role {
+        Role::Normalization
+    }
+}

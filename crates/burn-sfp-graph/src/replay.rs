@@ -1,0 +1,296 @@
+//! [`Replay`]: runs the captured operations on a device, batch after batch, and hands out the tapped tensors.
+//!
+//! What runs the operations is hidden behind [`Execute`]: today Burn's own interpreter on flex, ndarray and the
+//! CubeCL runtimes; a remote device would be one more implementation.
+
+// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
+#![allow(deprecated)]
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
+use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
+use burn::tensor::{Device, DispatchTensor, Tensor, TensorData};
+use burn_router::TensorInterpreter;
+
+use crate::error::panic_message;
+use crate::graph::Graph;
+use crate::input::map_every_kind;
+use crate::layers::layer::OutputTap;
+use crate::network::Network;
+use crate::op::name::name;
+use crate::{GraphError, ModuleInput};
+
+/// Runs operations on tensors that are known by their ids.
+trait Execute {
+    fn load(&mut self, id: TensorId, data: TensorData);
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String>;
+    fn run(&mut self, op: OperationIr);
+    /// Returns a float tensor, its axes permuted and then reshaped.
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String>;
+}
+
+impl<B> Execute for TensorInterpreter<B>
+where
+    B: BackendIr,
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    fn load(&mut self, id: TensorId, data: TensorData) {
+        self.register_tensor_data_id(id, data);
+    }
+
+    fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String> {
+        let tensor = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)
+            .map_err(|error| format!("the input lives on another backend than the model: {error}"))?;
+        let kind = match tensor {
+            BackendTensor::Float(tensor) => HandleKind::Float(tensor),
+            BackendTensor::Int(tensor) => HandleKind::Int(tensor),
+            BackendTensor::Bool(tensor) => HandleKind::Bool(tensor),
+            _ => return Err("the input is neither a float, an integer nor a boolean tensor".into()),
+        };
+        self.register_tensor_to_device(id, kind);
+        Ok(())
+    }
+
+    fn run(&mut self, op: OperationIr) {
+        self.register_op(op);
+    }
+
+    fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String> {
+        let HandleKind::Float(mut value) = self.get_tensor(tensor) else {
+            return Err("the tensor is not a float tensor".into());
+        };
+        if let Some(axes) = permute {
+            value = B::float_permute(value, axes);
+        }
+        value = B::float_reshape(value, Shape::from(shape.to_vec()));
+        Ok(<DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value)))
+    }
+}
+
+fn interpreter(device: &Device) -> Result<Box<dyn Execute>, GraphError> {
+    match device.as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(device) => Ok(Box::new(TensorInterpreter::<burn_flex::Flex>::new(*device))),
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(device) => Ok(Box::new(TensorInterpreter::<burn_ndarray::NdArray>::new(*device))),
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Cube(device) => Ok(Box::new(TensorInterpreter::<burn::backend::Cube>::new(device.clone()))),
+        other => Err(GraphError::UnsupportedDevice { device: format!("{other:?}") }),
+    }
+}
+
+/// A captured network, loaded on a device.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::GraphModule;
+/// use burn_sfp_graph::{GraphError, Network, Replay};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+/// #     }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 3).init(&device) };
+/// let network = Network::capture(&mlp, &Tensor::zeros([2, 4], &device))?;
+/// let mut replay = Replay::new(&network, &device, &[&network.layers()[0].tap])?;
+/// let mut tapped = Vec::new();
+/// let logits = replay.run(Tensor::<2>::ones([2, 4], &device), |_, tensor| {
+///     tapped.push(tensor.dims());
+///     Ok::<(), GraphError>(())
+/// })?;
+/// assert_eq!((tapped, logits.dims()), (vec![[2, 8, 1]], [2, 3]));
+/// # Ok::<(), GraphError>(())
+/// ```
+pub struct Replay {
+    execute: Box<dyn Execute>,
+    operations: Vec<OperationIr>,
+    inputs: Vec<TensorId>,
+    input_shapes: Vec<Vec<usize>>,
+    output: TensorIr,
+    /// Index of each tapped tensor by its id.
+    taps: HashMap<TensorId, usize>,
+    tap_list: Vec<TensorIr>,
+    /// For each tap the order of its axes that puts the filters second, and its shape `[samples, filters, positions]`.
+    views: Vec<(Option<Vec<usize>>, [usize; 3])>,
+}
+
+impl Replay {
+    /// Loads the network's parameters and constants on the device; `taps` will be handed out during each run.
+    ///
+    /// # Errors
+    /// [`GraphError::UnsupportedDevice`] where this build has no interpreter for the device.
+    pub fn new(network: &Network, device: &Device, taps: &[&OutputTap]) -> Result<Self, GraphError> {
+        let mut execute = interpreter(&device.clone().without_autodiff())?;
+        for (id, data) in &network.graph.values {
+            execute.load(*id, data.clone());
+        }
+        let mut keep = KeepValues(&network.graph);
+        let mut operations = network.graph.operations.clone();
+        for op in &mut operations {
+            op.visit_mut(&mut keep);
+        }
+        let mut made: HashMap<TensorId, TensorIr> = HashMap::new();
+        for op in &operations {
+            for out in op.outputs() {
+                made.insert(out.id, out.clone());
+            }
+        }
+        let read = |id: &TensorId, status| {
+            made.get(id).cloned().map(|mut tensor| {
+                tensor.status = status;
+                tensor
+            })
+        };
+        let first = network.graph.outputs.first().and_then(|output| read(output, TensorStatus::ReadOnly));
+        let Some(output) = first else {
+            return Err(GraphError::Capture("the output is not computed from the input".into()));
+        };
+        let mut tap_list = Vec::new();
+        let mut views = Vec::new();
+        let mut index = HashMap::new();
+        for (k, tap) in taps.iter().enumerate() {
+            let Some(tensor) = read(&tap.tensor, TensorStatus::ReadOnly) else {
+                return Err(GraphError::Capture("a tapped tensor is not computed from the input".into()));
+            };
+            index.insert(tap.tensor, k);
+            let rank = tap.shape.len();
+            let filters = tap.shape[tap.filter_axis];
+            let permute = (tap.filter_axis != 1 && rank > 2).then(|| {
+                let others = (1..rank).filter(|axis| *axis != tap.filter_axis);
+                [0, tap.filter_axis].into_iter().chain(others).collect::<Vec<_>>()
+            });
+            views.push((permute, [tap.shape[0], filters, tap.positions]));
+            tap_list.push(tensor);
+        }
+        Ok(Self {
+            execute,
+            operations,
+            inputs: network.graph.inputs.clone(),
+            input_shapes: network.input_shapes.clone(),
+            output,
+            taps: index,
+            tap_list,
+            views,
+        })
+    }
+
+    /// Runs a batch of the captured shape. `tapped` receives each tap as `[samples, filters, positions]` as soon as
+    /// it is computed, with its index in the list given to [`new`](Replay::new). Returns the logits.
+    ///
+    /// # Errors
+    /// [`GraphError::Replay`] where an operation fails on the device, and whatever `tapped` returns.
+    pub fn run<I: ModuleInput, E: From<GraphError>>(
+        &mut self,
+        input: I,
+        mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), E>,
+    ) -> Result<Tensor<2>, E> {
+        if input.shapes() != self.input_shapes {
+            return Err(GraphError::InputShape { found: input.shapes(), expected: self.input_shapes.clone() }.into());
+        }
+        let mut tensors = Dispatched(Vec::new());
+        let _ = input.map_tensors(&mut tensors);
+        let execute = &mut self.execute;
+        for (id, tensor) in self.inputs.iter().zip(tensors.0) {
+            guard(Step::Input, || execute.put(*id, tensor))?;
+        }
+        self.step_through(&mut tapped)?;
+        let shape: Vec<usize> = self.output.shape.iter().copied().collect();
+        let (execute, output) = (&mut self.execute, &self.output);
+        let logits = guard(Step::Output, || execute.get(output, None, &shape))?;
+        Ok(Tensor::from_dispatch(logits))
+    }
+
+    /// Runs on an input of zeros, for what does not depend on the input.
+    pub(crate) fn run_zeros(
+        &mut self,
+        network: &Network,
+        mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), GraphError>,
+    ) -> Result<(), GraphError> {
+        for &input in &self.inputs {
+            let read = network.graph.operations.iter().flat_map(|op| op.inputs()).find(|tensor| tensor.id == input);
+            let Some(read) = read else { continue };
+            let shape: Vec<usize> = read.shape.iter().copied().collect();
+            let zeros = TensorData::zeros::<f32, _>(shape).convert_dtype(read.dtype);
+            let execute = &mut self.execute;
+            guard(Step::Input, || {
+                execute.load(input, zeros);
+                Ok(())
+            })?;
+        }
+        self.step_through(&mut tapped)
+    }
+
+    fn step_through<E: From<GraphError>>(
+        &mut self,
+        tapped: &mut dyn FnMut(usize, Tensor<3>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let execute = &mut self.execute;
+        for (index, operation) in self.operations.iter().enumerate() {
+            let ready = guard(Step::Operation(index, operation), || {
+                execute.run(operation.clone());
+                let mut ready: Vec<(usize, DispatchTensor)> = Vec::new();
+                for out in operation.outputs() {
+                    if let Some(&k) = self.taps.get(&out.id) {
+                        let (permute, shape) = &self.views[k];
+                        ready.push((k, execute.get(&self.tap_list[k], permute.as_deref(), shape)?));
+                    }
+                }
+                Ok(ready)
+            })?;
+            for (k, tensor) in ready {
+                tapped(k, Tensor::from_dispatch(tensor))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a replay does at the moment, for errors.
+enum Step<'a> {
+    Input,
+    Operation(usize, &'a OperationIr),
+    Output,
+}
+
+/// Turns a backend's error, or its panic, into a [`GraphError::Replay`].
+fn guard<T>(step: Step<'_>, work: impl FnOnce() -> Result<T, String>) -> Result<T, GraphError> {
+    let failed = |message| {
+        let (operation, name) = match step {
+            Step::Input => (None, "the input".to_string()),
+            Step::Operation(index, operation) => (Some(index), name(operation)),
+            Step::Output => (None, "the output".to_string()),
+        };
+        GraphError::Replay { operation, name, message }
+    };
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(failed),
+        Err(payload) => Err(failed(panic_message(payload))),
+    }
+}
+
+/// Keeps parameters, constants and outputs beyond their last consumer.
+struct KeepValues<'a>(&'a Graph);
+
+impl IrVisitorMut for KeepValues<'_> {
+    fn visit_tensor_mut(&mut self, tensor: &mut TensorIr) {
+        let kept = self.0.values.contains_key(&tensor.id) || self.0.outputs.contains(&tensor.id);
+        if kept && tensor.status == TensorStatus::ReadWrite {
+            tensor.status = TensorStatus::ReadOnly;
+        }
+    }
+}
+
+struct Dispatched(Vec<DispatchTensor>);
+
+map_every_kind!(Dispatched, self, tensor, {
+    self.0.push(tensor.clone().without_autodiff().into_dispatch());
+    tensor
+});

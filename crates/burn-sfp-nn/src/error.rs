@@ -1,0 +1,94 @@
+//! The errors of this crate.
+
+/// An error of the layers of this crate. Each message says what was found and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// An error of one layer of a module.
+    #[error("layer `{path}`: {error}")]
+    Layer {
+        /// Module path of the layer, for example `convs.3`.
+        path: String,
+        /// What is wrong with it.
+        error: Box<NnError>,
+    },
+    /// A weight format was made for a layer of another size.
+    #[error(
+        "a weight format of {} filters with {} inputs each does not fit a weight of {} filters with {} inputs each: build the \
+         format from the shape of this layer",
+        format[0], format[1], weight[0], weight[1]
+    )]
+    FormatMismatch {
+        /// Filters and inputs per filter of the format.
+        format: [usize; 2],
+        /// Filters and inputs per filter of the layer's dense weight.
+        weight: [usize; 2],
+    },
+    /// A weight format was given for something else than a sparse layer.
+    #[error("only a `SparseConv2d` or `SparseLinear` can have a weight format: make the layer one of them")]
+    NoSparseLayer,
+    /// Dense blocks were set on a grouped convolution.
+    #[error("a convolution with {groups} groups cannot hold dense blocks: use `WeightFormat::Kernels`")]
+    GroupedBlocks {
+        /// Groups of the convolution.
+        groups: usize,
+    },
+    /// The weight of a sparse layer has another shape than its format says.
+    #[error(
+        "a weight of shape {shape:?} under a weight format of {rows} kernels, which needs {rows} rows of one input: load weight \
+         and sparsity from the same record"
+    )]
+    WeightShape {
+        /// Shape of the weight.
+        shape: Vec<usize>,
+        /// Rows that the format says.
+        rows: usize,
+    },
+    /// The integers that a record holds for a sparse layer describe no weight format.
+    #[error(
+        "the integers of the layer's sparsity describe no weight format ({problem}): save the model again and load that record"
+    )]
+    InvalidFormat {
+        /// What is wrong with the integers.
+        problem: String,
+    },
+    /// A tensor's values could not be read from its device.
+    #[error("a tensor could not be read from its device: {message}")]
+    Read {
+        /// What the device said.
+        message: String,
+    },
+}
+
+impl NnError {
+    /// This error with the module path of the layer that it concerns.
+    ///
+    /// ```
+    /// use burn_sfp_nn::NnError;
+    ///
+    /// let error = NnError::GroupedBlocks { groups: 4 }.in_layer("convs.3");
+    /// assert!(error.to_string().starts_with("layer `convs.3`: a convolution with 4 groups"));
+    /// ```
+    pub fn in_layer(self, path: impl Into<String>) -> Self {
+        Self::Layer { path: path.into(), error: Box::new(self) }
+    }
+}
+
+/// A setting that is out of its range; the error types of all crates wrap it.
+///
+/// ```
+/// use burn_sfp_nn::ConfigError;
+///
+/// let error = ConfigError { name: "ratio", found: "1.5".into(), expected: "at least 0 and below 1" };
+/// assert_eq!(error.to_string(), "ratio is 1.5, but must be at least 0 and below 1");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {found}, but must be {expected}")]
+pub struct ConfigError {
+    /// Name of the setting.
+    pub name: &'static str,
+    /// Value found.
+    pub found: String,
+    /// What is allowed.
+    pub expected: &'static str,
+}

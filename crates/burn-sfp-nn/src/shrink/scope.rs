@@ -1,0 +1,128 @@
+//! [`Scope`], the argument of [`Shrink`](super::Shrink): where in a module a call is and what changes there.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A change of a plain field, as the shapes of the parameters around it change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FieldEdit {
+    /// Module path of the layer, for example `blocks.3.depthwise`.
+    pub path: String,
+    /// Type of the layer, for example `Conv2d`.
+    pub container: String,
+    /// Name of the field, for example `groups`.
+    pub field: String,
+    /// Its value before.
+    pub before: f64,
+    /// Its value after.
+    pub after: f64,
+}
+
+/// An axis of a parameter that loses elements.
+///
+/// ```
+/// use burn_sfp_nn::{AxisChange, Scope};
+///
+/// let changes = [AxisChange { parameter: "attention.query.weight".into(), axis: 1, before: 4, keep: vec![0, 1] }];
+/// let mut scope = Scope::new(&[], &changes);
+/// scope.enter("attention", |scope| {
+///     assert_eq!(scope.axis("query.weight", 1).unwrap().keep, [0, 1]);
+///     assert!(scope.axis("query.weight", 0).is_none());
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AxisChange {
+    /// Module path of the parameter.
+    pub parameter: String,
+    /// Index of the axis.
+    pub axis: usize,
+    /// Its length before.
+    pub before: usize,
+    /// Indices that are kept, ascending.
+    pub keep: Vec<usize>,
+}
+
+/// A place in a module and the changes below it.
+///
+/// ```
+/// use burn::nn::conv::Conv2dConfig;
+/// use burn::tensor::Device;
+/// use burn_sfp_nn::{FieldEdit, Scope, Shrink};
+///
+/// let mut conv = Conv2dConfig::new([4, 4], [3, 3]).with_groups(4).init(&Device::flex());
+/// let edit = FieldEdit {
+///     path: "depthwise".into(),
+///     container: "Conv2d".into(),
+///     field: "groups".into(),
+///     before: 4.0,
+///     after: 2.0,
+/// };
+/// let edits = [edit];
+/// let mut scope = Scope::new(&edits, &[]);
+/// scope.enter("depthwise", |scope| conv.shrink(scope));
+/// assert_eq!(conv.groups, 2);
+/// assert!(scope.missed().is_empty());
+/// ```
+#[derive(Debug)]
+pub struct Scope<'a> {
+    path: Vec<String>,
+    edits: &'a [FieldEdit],
+    taken: Vec<bool>,
+    /// Edits by path and field, axes by parameter and axis.
+    edit_at: HashMap<(&'a str, &'a str), usize>,
+    axis_at: HashMap<(&'a str, usize), &'a AxisChange>,
+}
+
+impl<'a> Scope<'a> {
+    /// The root of a module, with all changes.
+    pub fn new(edits: &'a [FieldEdit], axes: &'a [AxisChange]) -> Self {
+        // The first of several edits of one field counts.
+        let edit_at = edits.iter().enumerate().rev().map(|(k, edit)| ((edit.path.as_str(), edit.field.as_str()), k));
+        let axis_at = axes.iter().rev().map(|change| ((change.parameter.as_str(), change.axis), change));
+        Self {
+            path: Vec::new(),
+            edits,
+            taken: vec![false; edits.len()],
+            edit_at: edit_at.collect(),
+            axis_at: axis_at.collect(),
+        }
+    }
+
+    /// Calls `inside` with the scope of a field, a variant or an index.
+    pub fn enter(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
+        self.path.push(name.to_string());
+        inside(self);
+        self.path.pop();
+    }
+
+    /// Module path of this place.
+    pub fn path(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// The new value of a field of this place, `None` where it stays.
+    pub fn value(&mut self, field: &str) -> Option<f64> {
+        let path = self.path();
+        let at = *self.edit_at.get(&(path.as_str(), field))?;
+        self.taken[at] = true;
+        Some(self.edits[at].after)
+    }
+
+    /// The new [`value`](Scope::value) of a field that is a count.
+    pub fn count(&mut self, field: &str) -> Option<usize> {
+        self.value(field).map(|value| value as usize)
+    }
+
+    /// The change of an axis of a parameter below this place, `None` where it stays. `parameter` is the path from here, for example
+    /// `qkv.weight`.
+    pub fn axis(&self, parameter: &str, axis: usize) -> Option<&'a AxisChange> {
+        let path = if self.path.is_empty() { parameter.to_string() } else { format!("{}.{parameter}", self.path()) };
+        self.axis_at.get(&(path.as_str(), axis)).copied()
+    }
+
+    /// The edits that no call of [`value`](Scope::value) asked for.
+    pub fn missed(&self) -> Vec<&'a FieldEdit> {
+        self.edits.iter().zip(&self.taken).filter(|(_, taken)| !**taken).map(|(edit, _)| edit).collect()
+    }
+}

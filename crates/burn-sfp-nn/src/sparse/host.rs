@@ -1,0 +1,60 @@
+//! The CPU's sparse kernels on the memory of flex and ndarray tensors.
+
+use burn::tensor::{Tensor, TensorData};
+use burn_sfp_ndarray::{Epilogue, KernelError, sparse_conv2d};
+#[cfg(feature = "autodiff")]
+use burn_sfp_ndarray::{sparse_conv2d_grad_input, sparse_conv2d_grad_values};
+use ndarray::{Array, Dimension, IntoDimension};
+
+use super::call::{Finish, SparseConv};
+use crate::tensor::on_host;
+
+/// Convolves; `None` where one of the tensors does not live in host memory.
+pub(super) fn forward(
+    x: &Tensor<4>,
+    values: &Tensor<3>,
+    call: &SparseConv,
+    finish: &Finish,
+) -> Option<Result<Tensor<4>, String>> {
+    let epilogue = Epilogue { scale: finish.scale.as_deref(), shift: finish.shift.as_deref(), relu: finish.relu };
+    let done = on_host(x, |input| {
+        on_host(values, |values| sparse_conv2d(input, values, &call.pattern, &call.geometry, epilogue))
+    })??;
+    Some(tensor(done, x))
+}
+
+#[cfg(feature = "autodiff")]
+pub(super) fn grad_input(
+    grad: &Tensor<4>,
+    values: &Tensor<3>,
+    call: &SparseConv,
+    shape: [usize; 4],
+) -> Option<Result<Tensor<4>, String>> {
+    let done = on_host(grad, |grad| {
+        on_host(values, |values| sparse_conv2d_grad_input(grad, values, &call.pattern, &call.geometry, shape))
+    })??;
+    Some(tensor(done, grad))
+}
+
+#[cfg(feature = "autodiff")]
+pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) -> Option<Result<Tensor<3>, String>> {
+    let done = on_host(x, |input| {
+        on_host(grad, |grad| sparse_conv2d_grad_values(input, grad, &call.pattern, &call.geometry, call.kernel))
+    })??;
+    Some(tensor(done, x))
+}
+
+/// Turns a result into a tensor on the device of another one, without a copy of its elements.
+fn tensor<const D: usize, const E: usize, Dim: Dimension>(
+    done: Result<Array<f32, Dim>, KernelError>,
+    beside: &Tensor<E>,
+) -> Result<Tensor<D>, String>
+where
+    [usize; D]: IntoDimension<Dim = Dim>,
+{
+    let array = done.map_err(|error| error.to_string())?;
+    let shape = array.shape().to_vec();
+    let (values, offset) = array.into_raw_vec_and_offset();
+    debug_assert!(offset.unwrap_or(0) == 0, "a fresh array starts at its first element");
+    Ok(Tensor::from_data(TensorData::new(values, shape), &beside.device()))
+}

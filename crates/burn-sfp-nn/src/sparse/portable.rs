@@ -1,0 +1,29 @@
+//! The sparse convolution by Burn's own operations, for devices without a sparse kernel of this project: a dense convolution over
+//! a weight with zeros where nothing is connected.
+
+use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+
+use super::call::SparseConv;
+use super::format::WeightFormat;
+use super::skipped_macs::add_skipped_macs;
+use super::weight::{DenseShape, scatter};
+
+pub(super) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Tensor<4> {
+    let [height, width] = call.kernel;
+    let (outputs, inputs) = (call.pattern.outputs(), call.pattern.inputs_per_group());
+    let groups = call.geometry.groups;
+    let of = DenseShape { shape: [outputs, inputs, height, width], output_axis: 0 };
+    let rows = values.dims()[0];
+    let weight = scatter(values.reshape([rows, 1, height, width]), &WeightFormat::Kernels(call.pattern.clone()), &of);
+    let [top, side] = call.geometry.padding;
+    let padding = [(top[0], top[1]), (side[0], side[1])];
+    let options = ConvOptions::new_with_padding(call.geometry.stride, padding, call.geometry.dilation, groups);
+    let out = conv2d(x, weight, None, options);
+    // A capture counts the whole convolution, but devices with a sparse kernel run less.
+    let positions = out.dims().iter().product::<usize>() / outputs.max(1);
+    let skipped = outputs * inputs - call.pattern.kept();
+    add_skipped_macs(positions as u64 * skipped as u64 * (height * width) as u64);
+    out
+}

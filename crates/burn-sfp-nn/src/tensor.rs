@@ -1,0 +1,206 @@
+//! Access to a tensor's memory, for kernels: as an `ndarray` view on the CPU backends, as a `CubeTensor` on the CubeCL runtimes.
+//!
+//! Where a tensor is on another device, the functions go through Burn's own operations or return `None`.
+
+// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
+#![allow(deprecated)]
+
+#[cfg(feature = "wgpu")]
+use std::any::Any;
+#[cfg(feature = "wgpu")]
+use std::panic::catch_unwind;
+#[cfg(feature = "wgpu")]
+use std::sync::OnceLock;
+
+#[cfg(feature = "wgpu")]
+use burn::backend::BackendTypes;
+#[cfg(feature = "flex")]
+use burn::tensor::{AllocationProperty, Bytes};
+use burn::tensor::{DType, Tensor, TensorData};
+#[cfg(feature = "wgpu")]
+use burn::tensor::{Device, DeviceKind};
+#[cfg(feature = "wgpu")]
+use burn_cubecl::tensor::CubeTensor;
+use ndarray::{Array3, ArrayView, Dim, Dimension, IntoDimension};
+
+use crate::NnError;
+
+/// Calls `work` with a view of the tensor's memory and returns its result, or `None` where the tensor is not in host memory, not
+/// `f32`, or on an autodiff device.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_nn::tensor::on_host;
+///
+/// let tensor = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &Device::flex());
+/// assert_eq!(on_host(&tensor, |view| view.sum()), Some(10.0));
+/// assert_eq!(on_host(&tensor.autodiff(), |view| view.sum()), None);
+/// ```
+pub fn on_host<const D: usize, R>(
+    tensor: &Tensor<D>,
+    work: impl FnOnce(ArrayView<'_, f32, Dim<[usize; D]>>) -> R,
+) -> Option<R>
+where
+    Dim<[usize; D]>: Dimension,
+    [usize; D]: IntoDimension<Dim = Dim<[usize; D]>>,
+{
+    let shape = tensor.dims();
+    #[cfg(feature = "flex")]
+    if let Ok(flex) = tensor.clone().try_into_primitive::<burn_flex::Flex>() {
+        if flex.dtype() != DType::F32 {
+            return None;
+        }
+        let flex = if flex.is_contiguous() { flex } else { flex.to_contiguous() };
+        return ArrayView::from_shape(shape, flex.as_slice::<f32>()?).ok().map(work);
+    }
+    #[cfg(feature = "ndarray")]
+    if let Ok(burn_ndarray::NdArrayTensor::F32(storage)) = tensor.clone().try_into_primitive::<burn_ndarray::NdArray>()
+    {
+        return storage.view().into_dimensionality::<Dim<[usize; D]>>().ok().map(work);
+    }
+    None
+}
+
+/// The `CubeTensor` behind a tensor; `None` where its device is not a CubeCL runtime, or its backend fuses operations.
+///
+/// ```no_run
+/// use burn::tensor::{Device, DeviceKind, Tensor};
+/// use burn_sfp_nn::tensor::{from_cube, on_cube};
+///
+/// let tensor = Tensor::<1>::ones([3], &Device::wgpu(DeviceKind::DefaultDevice));
+/// if let Some(cube) = on_cube(&tensor) {
+///     let back: Option<Tensor<1>> = from_cube(cube);
+///     assert!(back.is_some());
+/// }
+/// ```
+#[cfg(feature = "wgpu")]
+pub fn on_cube<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
+    let primitive = tensor.clone().try_into_primitive::<burn::backend::Cube>().ok()?;
+    // The type behind `Cube` depends on Burn's feature `fusion`, which this crate cannot see.
+    let primitive: Box<dyn Any> = Box::new(primitive);
+    primitive.downcast::<CubeTensor>().ok().map(|tensor| *tensor)
+}
+
+/// Wraps a `CubeTensor` as a Burn `Tensor`; `None` where its backend fuses operations. See [`on_cube`].
+#[cfg(feature = "wgpu")]
+pub fn from_cube<const D: usize>(tensor: CubeTensor) -> Option<Tensor<D>> {
+    let tensor: Box<dyn Any> = Box::new(tensor);
+    let primitive = tensor.downcast::<<burn::backend::Cube as BackendTypes>::FloatTensorPrimitive>().ok()?;
+    Some(Tensor::from_primitive::<burn::backend::Cube>(*primitive))
+}
+
+/// A tensor's data in shared memory: clones cost nothing, and on flex nothing is copied at all. Writing to the tensor or to a clone
+/// copies first.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_nn::tensor::shared_data;
+///
+/// let data = shared_data(Tensor::<1>::from_floats([1.0, 2.0], &Device::flex()));
+/// assert_eq!(data.as_slice::<f32>().unwrap(), [1.0, 2.0]);
+/// ```
+pub fn shared_data<const D: usize>(tensor: Tensor<D>) -> TensorData {
+    #[cfg(feature = "flex")]
+    if let Ok(flex) = tensor.clone().try_into_primitive::<burn_flex::Flex>() {
+        let (shape, dtype) = (tensor.shape(), flex.dtype());
+        // The memory of a view of a part is larger than its shape.
+        if flex.is_contiguous() && flex.bytes().len() == shape.num_elements() * dtype.size() {
+            let owner = bytes::Bytes::from_owner(Memory(flex));
+            return TensorData::from_bytes(Bytes::from_shared(owner, AllocationProperty::Native), shape, dtype);
+        }
+    }
+    let (bytes, shape, dtype) = tensor.into_data().into_parts();
+    TensorData::from_bytes(bytes.shared(), shape, dtype)
+}
+
+/// Keeps the memory of a tensor alive.
+#[cfg(feature = "flex")]
+struct Memory(burn_flex::FlexTensor);
+
+#[cfg(feature = "flex")]
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+/// Reads a tensor into a host array, from any device and float type.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_nn::tensor::to_array3;
+///
+/// let array = to_array3(&Tensor::<3>::ones([2, 3, 4], &Device::flex()))?;
+/// assert_eq!((array.dim(), array.sum()), ((2, 3, 4), 24.0));
+/// # Ok::<(), burn_sfp_nn::NnError>(())
+/// ```
+///
+/// # Errors
+/// [`NnError::Read`] where the device does not give the values.
+pub fn to_array3(tensor: &Tensor<3>) -> Result<Array3<f32>, NnError> {
+    if let Some(array) = on_host(tensor, |view| view.to_owned()) {
+        return Ok(array);
+    }
+    let shape = tensor.dims();
+    Array3::from_shape_vec(shape, to_vec(tensor.clone().into_data())?).map_err(|error| unreadable(&error))
+}
+
+/// The elements of a tensor's data as `f32`.
+///
+/// ```
+/// use burn::tensor::TensorData;
+/// use burn_sfp_nn::tensor::to_vec;
+///
+/// assert_eq!(to_vec(TensorData::new(vec![1.0_f64, 2.0], [2]))?, [1.0, 2.0]);
+/// # Ok::<(), burn_sfp_nn::NnError>(())
+/// ```
+///
+/// # Errors
+/// [`NnError::Read`] where the data cannot be converted.
+pub fn to_vec(data: TensorData) -> Result<Vec<f32>, NnError> {
+    data.convert::<f32>().try_into_vec::<f32>().map_err(|error| unreadable(&format!("{error:?}")))
+}
+
+fn unreadable(message: &dyn std::fmt::Display) -> NnError {
+    NnError::Read { message: message.to_string() }
+}
+
+/// The default wgpu device, `None` where there is no adapter.
+///
+/// The adapter is asked once; Burn itself panics where there is none.
+#[cfg(feature = "wgpu")]
+pub fn wgpu_device() -> Option<Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let ask = || {
+        let device = Device::wgpu(DeviceKind::DefaultDevice);
+        let _ = Tensor::<1>::zeros([1], &device).into_data();
+        device
+    };
+    DEVICE.get_or_init(|| catch_unwind(ask).ok()).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn shared_data_stays_what_it_was() {
+        for device in [Device::flex(), Device::ndarray()] {
+            let tensor = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let data = shared_data(tensor.clone());
+            let mut other = data.clone();
+            // In place where a backend can: the shared memory must be left alone by either side.
+            let changed = tensor.mul_scalar(2.0).into_data();
+            other.as_mut_slice::<f32>().unwrap()[0] = 7.0;
+            assert_eq!(data.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            assert_eq!(changed.as_slice::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+            // Views of a part, in another order.
+            let whole = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &device);
+            let column = whole.clone().slice([0..2, 1..2]);
+            assert_eq!(shared_data(column).as_slice::<f32>().unwrap(), [2.0, 5.0]);
+            assert_eq!(shared_data(whole.clone().slice([1..2, 0..3])).as_slice::<f32>().unwrap(), [4.0, 5.0, 6.0]);
+            assert_eq!(shared_data(whole.transpose()).as_slice::<f32>().unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        }
+    }
+}

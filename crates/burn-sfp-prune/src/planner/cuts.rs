@@ -1,0 +1,41 @@
+//! How parameters shrink, and their sizes afterwards.
+
+use std::collections::BTreeSet;
+
+use burn_sfp_graph::{ChannelId, Network, Parameter};
+
+use crate::plan::{AxisCut, ParameterCut};
+
+/// Returns the parameters that shrink, in the order of the network's parameters.
+pub(super) fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
+    let mut cuts = Vec::new();
+    for (index, parameter) in network.parameters().iter().enumerate() {
+        let axes: Vec<AxisCut> = network
+            .flow()
+            .parameter(index)
+            .iter()
+            .map(|axis| AxisCut {
+                axis: axis.axis,
+                length: axis.channels.len(),
+                keep: (0..axis.channels.len()).filter(|&k| !removed.contains(&axis.channels[k])).collect(),
+            })
+            .filter(|cut| cut.keep.len() < cut.length)
+            .collect();
+        if !axes.is_empty() {
+            cuts.push(ParameterCut { path: parameter.path.clone(), axes });
+        }
+    }
+    cuts
+}
+
+/// Returns the number of elements of each parameter after the cuts, which are in the order of the parameters.
+pub(super) fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> {
+    let mut cuts = cuts.iter().peekable();
+    let size = |parameter: &Parameter| {
+        let mut shape = parameter.shape.clone();
+        let cut = cuts.next_if(|cut| cut.path == parameter.path);
+        cut.into_iter().flat_map(|cut| &cut.axes).for_each(|axis| shape[axis.axis] = axis.keep.len());
+        shape.iter().product::<usize>() as u64
+    };
+    network.parameters().iter().map(size).collect()
+}

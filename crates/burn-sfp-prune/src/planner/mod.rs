@@ -1,0 +1,14 @@
+//! From a ranking to a plan that is closed under the network's dependencies, a file for each step.
+
+mod bias;
+mod check;
+mod close;
+mod cuts;
+mod exclude;
+mod masks;
+mod settings;
+mod trainable;
+mod write;
+
+pub use bias::BiasCorrection;
+pub use settings::Planner;

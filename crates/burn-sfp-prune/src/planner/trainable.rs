@@ -1,0 +1,40 @@
+//! What fine-tuning trains.
+
+use std::collections::HashSet;
+
+use burn_sfp_graph::{Layer, Network};
+
+/// Collects the paths of everything that is trained with pruned layers, each once.
+#[derive(Default)]
+pub(super) struct Trainable {
+    pub paths: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Trainable {
+    fn add(&mut self, path: String) {
+        if self.seen.insert(path.clone()) {
+            self.paths.push(path);
+        }
+    }
+
+    /// Adds the weight, the bias and the batch normalisation that follows directly.
+    pub fn add_layer(&mut self, network: &Network, layer: &Layer) {
+        let path = |index: usize| network.parameters()[index].path.clone();
+        self.add(path(layer.weight()));
+        if let Some(bias) = layer.bias() {
+            self.add(path(bias));
+        }
+        let norm = layer.running_mean.map(path);
+        if let Some(norm) = norm.as_deref().and_then(|mean| mean.strip_suffix("running_mean")) {
+            for field in ["gamma", "beta", "training"] {
+                self.add(format!("{norm}{field}"));
+            }
+        }
+    }
+}
+
+/// Returns whether a parameter is trained; running statistics are not.
+pub(super) fn is_trained(path: &str) -> bool {
+    !(path.ends_with("running_mean") || path.ends_with("running_var"))
+}

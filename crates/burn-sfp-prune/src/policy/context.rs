@@ -1,0 +1,145 @@
+//! [`PolicyContext`]: what a policy can consult.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn_sfp_core::{Analysis, LayerAnalysis};
+use burn_sfp_graph::{GraphError, Heads, Layer, Network};
+
+use super::kernels::Kernels;
+use crate::PruneError;
+
+/// What a policy can consult: the captured network with the values of its parameters, and the analysis.
+///
+/// Policies by weights read [`kernels`](PolicyContext::kernels), policies by what filters recognise
+/// [`analysis_of`](PolicyContext::analysis_of), and policies over connections [`input_labels`](PolicyContext::input_labels).
+#[derive(Clone, Copy)]
+pub struct PolicyContext<'a> {
+    /// The captured network.
+    pub network: &'a Network,
+    /// What the filters recognise; `None` if no analysis was made.
+    pub analysis: Option<&'a Analysis>,
+}
+
+impl<'a> PolicyContext<'a> {
+    /// Returns the analysis of a layer, or `None` if the layer was not analysed.
+    pub fn analysis_of(&self, layer: &Layer) -> Option<&'a LayerAnalysis> {
+        self.analysis?.layer(&layer.path)
+    }
+
+    /// Returns the analysis of an attention's heads, with an entry of `performance` for each head, or `None` if they were not
+    /// analysed.
+    ///
+    /// This policy ranks whole heads by how many labels they recognise:
+    /// ```
+    /// use burn_sfp_prune::{PolicyContext, PruneError, Ranking, RankingPolicy};
+    ///
+    /// struct WidestHeads;
+    ///
+    /// impl RankingPolicy for WidestHeads {
+    ///     fn name(&self) -> String { "widest heads".into() }
+    ///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+    ///         let mut ranking = Ranking::default();
+    ///         for heads in context.network.heads() {
+    ///             if let Some(found) = context.analysis_of_heads(heads) {
+    ///                 let scores = found.performance.iter().map(|head| head.labels().len() as f64).collect();
+    ///                 ranking.filters.insert(heads.path.clone(), scores);
+    ///             }
+    ///         }
+    ///         Ok(ranking)
+    ///     }
+    /// }
+    /// ```
+    pub fn analysis_of_heads(&self, heads: &Heads) -> Option<&'a LayerAnalysis> {
+        self.analysis?.layer(&heads.path)
+    }
+
+    /// Returns the analysis, for policies that need one.
+    ///
+    /// # Errors
+    /// [`PruneError::NeedsAnalysis`] if there is none.
+    pub fn require_analysis(&self, policy: &str) -> Result<&'a Analysis, PruneError> {
+        self.analysis.ok_or_else(|| PruneError::NeedsAnalysis { policy: policy.into() })
+    }
+
+    /// Returns the layers that have a filter that can be removed.
+    pub fn prunable_layers(&self) -> impl Iterator<Item = &'a Layer> {
+        self.network.layers().iter().filter(|layer| layer.not_prunable.is_none())
+    }
+
+    /// Returns the weight of a layer as a kernel for each `(output, input)` pair; a kernel of a linear layer has one element. For
+    /// a grouped convolution the inputs are those of the output's own group.
+    ///
+    /// # Errors
+    /// [`PruneError::NoFloatWeight`] if the weight is not a float tensor (a quantised one, for example).
+    pub fn kernels(&self, layer: &Layer) -> Result<Kernels<'a>, PruneError> {
+        let data = self.network.parameter_data_at(layer.weight());
+        let values = match data.map(|data| (data, data.as_slice::<f32>())) {
+            Some((_, Ok(values))) => Some(Cow::Borrowed(values)),
+            Some((data, Err(_))) => data.clone().convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
+            None => None,
+        };
+        let values = values.ok_or_else(|| PruneError::NoFloatWeight {
+            path: layer.path.clone(),
+            parameter: self.network.parameters()[layer.weight()].path.clone(),
+        })?;
+        let groups = layer.groups.max(1);
+        let inputs = layer.inputs / groups;
+        let size = values.len() / (layer.filters * inputs).max(1);
+        let inputs_first = layer.kind.output_axis() == 1;
+        Ok(Kernels { values, outputs: layer.filters, inputs, size, per_group: layer.filters / groups, inputs_first })
+    }
+
+    /// Returns the labels that reach each input of a layer: for each input index the union of the label sets of the filters (or
+    /// nodes) that produce it, in a residual stream those of all summands. `labels_of(layer path)` returns the sets, filter by
+    /// filter. `None` if something else than filters of layers contributes to the inputs (see
+    /// [`Sources`](burn_sfp_graph::Sources)): an input of the network, or a summand whose channels run along another axis.
+    ///
+    /// # Errors
+    /// [`PruneError::NotAnalyzed`] if `labels_of` returns `None` for a source.
+    pub fn input_labels(
+        &self,
+        layer: &Layer,
+        policy: &str,
+        labels_of: &dyn Fn(&str) -> Option<Vec<Vec<usize>>>,
+    ) -> Result<Option<Vec<Vec<usize>>>, PruneError> {
+        let sources = self.network.sources(layer);
+        if !sources.complete {
+            return Ok(None);
+        }
+        let mut of_channel: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+        for producer in sources.layers {
+            let Some(sets) = labels_of(&producer.path) else {
+                return Err(PruneError::NotAnalyzed {
+                    policy: policy.into(),
+                    path: layer.path.clone(),
+                    needed: producer.path.clone(),
+                });
+            };
+            for (&channel, labels) in producer.output_channels().iter().zip(sets) {
+                of_channel.entry(channel).or_default().extend(labels);
+            }
+        }
+        let labels = layer.input_channels().iter().map(|channel| {
+            let labels = channel.and_then(|channel| of_channel.get(&channel));
+            labels.into_iter().flatten().copied().collect()
+        });
+        Ok(Some(labels.collect()))
+    }
+
+    /// Returns the layers with these paths, or all layers.
+    pub(super) fn chosen_layers(&self, chosen: Option<&[String]>) -> Result<Vec<&'a Layer>, PruneError> {
+        let all = self.network.layers();
+        match chosen {
+            None => Ok(all.iter().collect()),
+            Some(paths) => paths
+                .iter()
+                .map(|path| {
+                    let available = || all.iter().map(|layer| layer.path.clone()).collect();
+                    let unknown = || GraphError::UnknownLayer { path: path.clone(), available: available() };
+                    self.network.layer(path).ok_or_else(|| PruneError::from(unknown()))
+                })
+                .collect(),
+        }
+    }
+}

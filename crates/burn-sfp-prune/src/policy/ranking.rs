@@ -1,0 +1,129 @@
+//! [`RankingPolicy`], the trait of all policies, and the [`Ranking`] that they return.
+
+use std::collections::BTreeMap;
+
+use super::connections::Connections;
+use super::context::PolicyContext;
+use crate::PruneError;
+
+/// A pruning policy: decides what is worth keeping, from the analysis, the graph and the weights.
+///
+/// To add a policy, implement this trait for a struct with the policy's settings. [`PolicyContext`] holds what a policy can
+/// consult, [`Ranking`] what it returns: a score for each filter of each layer that may be pruned, a keep mask over connections,
+/// or both. Which filters are removed then, and how many, is no concern of the policy.
+///
+/// This policy scores a filter by how many labels it recognises:
+///
+/// ```
+/// use burn_sfp_prune::{PolicyContext, PruneError, Ranking, RankingPolicy};
+///
+/// struct MostLabels;
+///
+/// impl RankingPolicy for MostLabels {
+///     fn name(&self) -> String { "most labels".into() }
+///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+///         let mut ranking = Ranking::default();
+///         for layer in context.prunable_layers() {
+///             if let Some(found) = context.analysis_of(layer) {
+///                 let scores = found.performance.iter().map(|filter| filter.labels().len() as f64).collect();
+///                 ranking.filters.insert(layer.path.clone(), scores);
+///             }
+///         }
+///         Ok(ranking)
+///     }
+/// }
+/// ```
+///
+/// A policy with errors of its own returns them by [`PruneError::policy`]. They come back unchanged as the source of
+/// [`PruneError::Policy`]:
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::prelude::*;
+/// use burn_sfp_graph::GraphModule;
+/// use burn_sfp_prune::{Planner, PolicyContext, PruneError, Ranking, RankingPolicy};
+///
+/// /// Scores from a text such as `1.5, 0.2, 3`.
+/// struct FromText(&'static str);
+///
+/// impl RankingPolicy for FromText {
+///     fn name(&self) -> String { "from text".into() }
+///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+///         let mut ranking = Ranking::default();
+///         for layer in context.prunable_layers() {
+///             let scores = self.0.split(',').map(|score| score.trim().parse::<f64>()).collect::<Result<Vec<f64>, _>>();
+///             let scores = scores.map_err(|error| PruneError::policy(self.name(), error))?;
+///             ranking.filters.insert(layer.path.clone(), scores);
+///         }
+///         Ok(ranking)
+///     }
+/// }
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+/// #     }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 3).init(&device), b: LinearConfig::new(3, 2).init(&device) };
+/// let x = Tensor::zeros([1, 4], &device);
+/// assert_eq!(Planner::new().prune(&mlp, &x, &FromText("1.5, 0.2, 3"))?.model.a.weight.dims(), [4, 2]);
+///
+/// let Err(PruneError::Policy { policy, source }) = Planner::new().prune(&mlp, &x, &FromText("1.5, none, 3")) else {
+///     panic!("`none` is no score");
+/// };
+/// assert_eq!(policy, "from text");
+/// assert!(source.is::<std::num::ParseFloatError>());
+/// # Ok::<(), PruneError>(())
+/// ```
+pub trait RankingPolicy {
+    /// Returns the name of the policy for plans, reports and errors.
+    fn name(&self) -> String;
+
+    /// Scores filters, makes keep masks over connections, or both.
+    ///
+    /// # Errors
+    /// [`PruneError::NeedsAnalysis`] or [`PruneError::NotAnalyzed`] if the policy lacks an analysis,
+    /// [`GraphError::UnknownLayer`](burn_sfp_graph::GraphError::UnknownLayer) if it was told a layer that does not exist, and
+    /// any error of the policy's own as [`PruneError::Policy`].
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError>;
+}
+
+impl<P: RankingPolicy + ?Sized> RankingPolicy for &P {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        (**self).rank(context)
+    }
+}
+
+impl<P: RankingPolicy + ?Sized> RankingPolicy for Box<P> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        (**self).rank(context)
+    }
+}
+
+/// What a policy returns: scores of filters, keep masks over connections, or both. Start from
+/// `Ranking::default()`, so that fields added later do no harm.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking {
+    /// For each layer by module path, a finite score for each of its filters; filters with the lowest scores are removed first.
+    ///
+    /// Scores of different layers are compared after division by the mean of their layer, and filters that are tied together
+    /// (by a residual sum, say) are compared by the mean of theirs. A layer without scores keeps its filters, and so do all
+    /// layers tied to them.
+    ///
+    /// The path of [`Heads`](burn_sfp_graph::Heads) may have a score for each head. When whole heads are removed
+    /// ([`GroupCut::WholeGroups`](crate::GroupCut::WholeGroups)), these scores alone rank them; without them a head counts as the
+    /// mean of its nodes in the layers of queries, keys and values.
+    pub filters: BTreeMap<String, Vec<f64>>,
+    /// For each layer by module path, which of its incoming connections stay. A layer without a keep mask keeps them all.
+    pub connections: BTreeMap<String, Connections>,
+}

@@ -1,0 +1,102 @@
+//! [`PrunePlan::apply`]: the smaller module.
+
+use std::collections::HashMap;
+
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::{AxisChange, Scope};
+
+use super::bias::additions;
+use super::check::check;
+use super::copy::on_copy;
+use super::keep::masks_after_cuts;
+use super::resize::resize;
+use super::zero::zero;
+use crate::mask::attach;
+use crate::{PruneError, PrunePlan};
+
+impl PrunePlan {
+    /// Returns the smaller module. The original is not changed, not even its running statistics.
+    ///
+    /// Masks of removed connections are attached to the weights ([`ConnectionMask`](crate::ConnectionMask)); `materialize()` on the
+    /// result folds them into the weights. A model that was in training (with autodiff) comes back in training.
+    ///
+    /// To load a saved pruned model, apply the saved plan to a freshly built original and load the record into the result
+    /// (materialised, if the saved one was).
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_core::{AnalyzeConfig, NoProgress, TensorCalibration, analyze_network};
+    /// # use burn_sfp_prune::{Magnitude, Planner};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    /// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// # let data = TensorCalibration::new(Tensor::<2>::ones([2, 4], &device), vec![0, 1], 2);
+    /// let (network, analysis) = analyze_network(&mlp, &data, &AnalyzeConfig::new(), &NoProgress)?;
+    /// let plan = Planner::new().plan(&network, &analysis, &Magnitude::l2())?;
+    /// let smaller = plan.apply(&mlp)?;
+    /// assert_eq!(smaller.a.weight.dims(), [4, 4]);
+    /// assert_eq!(mlp.a.weight.dims(), [4, 8]);
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`PruneError::ModelMismatch`] if paths or shapes differ from those of the plan's model;
+    /// - [`PruneError::InvalidPlan`] if the plan contradicts itself;
+    /// - [`PruneError::AlreadyMasked`] if a weight that the plan masks has a mask already;
+    /// - [`PruneError::NeedsShrink`] if a plain field has to change and the model does not hand itself out for it
+    ///   ([`GraphModule::shrinkable`]).
+    pub fn apply<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
+        check(self, model)?;
+        on_copy(model, |copy| {
+            let additions = additions(self, &copy)?;
+            let mut smaller = resize(self, copy, &additions);
+            self.set_fields(&mut smaller)?;
+            let masks = masks_after_cuts(self);
+            if masks.is_empty() {
+                return Ok(smaller);
+            }
+            // Zeros below the masks, so that records do not hold what is removed.
+            Ok(attach(zero(smaller, &HashMap::new(), &masks), &masks))
+        })
+    }
+
+    /// Sets the plain fields that change with the shapes.
+    fn set_fields<M: GraphModule>(&self, smaller: &mut M) -> Result<(), PruneError> {
+        let axes: Vec<AxisChange> = self
+            .cuts
+            .iter()
+            .flat_map(|cut| {
+                cut.axes.iter().map(|axis| AxisChange {
+                    parameter: cut.path.clone(),
+                    axis: axis.axis,
+                    before: axis.length,
+                    keep: axis.keep.clone(),
+                })
+            })
+            .collect();
+        let mut scope = Scope::new(&self.fields, &axes);
+        if let Some(smaller) = smaller.shrinkable() {
+            smaller.shrink(&mut scope);
+        }
+        match scope.missed().first() {
+            None => Ok(()),
+            Some(edit) => Err(PruneError::NeedsShrink {
+                path: edit.path.clone(),
+                container: edit.container.clone(),
+                field: edit.field.clone(),
+                before: edit.before,
+                after: edit.after,
+            }),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! [`PlanSummary`]: a plan printed as a table.
+
+use std::fmt;
+
+use burn_sfp_graph::place;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+
+use crate::PrunePlan;
+
+impl PrunePlan {
+    /// Returns the plan as a table: filters, connections, parameters and MACs of each layer, before and after.
+    pub fn summary(&self) -> PlanSummary<'_> {
+        PlanSummary(self)
+    }
+}
+
+/// Prints a plan as a table with a row for each layer, followed by the layers that keep all their filters and the operations whose
+/// cost is not known.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanSummary<'a>(&'a PrunePlan);
+
+impl fmt::Display for PlanSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = self.0;
+        let pair = |before: u64, after: u64| format!("{before} -> {after}");
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(["layer", "filters", "connections", "parameters", "MACs"]);
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for layer in &plan.layers {
+            table.add_row([
+                layer.path.clone(),
+                pair(layer.filters_before as u64, layer.filters_after as u64),
+                pair(layer.connections_before, layer.connections_after),
+                pair(layer.parameters_before, layer.parameters_after),
+                pair(layer.macs_before, layer.macs_after),
+            ]);
+        }
+        let all = plan.totals();
+        table.add_row([
+            "all".to_string(),
+            String::new(),
+            pair(all.connections_before, all.connections_after),
+            pair(all.parameters_before, all.parameters_after),
+            pair(all.macs_before, all.macs_after),
+        ]);
+        for line in table.lines() {
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        for layer in &plan.unpruned {
+            writeln!(f, "{} keeps its filters: {}", layer.path, layer.reason)?;
+        }
+        for operation in &plan.uncounted {
+            writeln!(f, "the MACs of {}{} are not known and not counted", operation.name, place(&operation.after))?;
+        }
+        Ok(())
+    }
+}
