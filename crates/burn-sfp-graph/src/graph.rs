@@ -23,6 +23,13 @@ pub struct Parameter {
     pub(crate) tensor: TensorId,
 }
 
+impl Parameter {
+    /// Whether the parameter is trained; running statistics are not.
+    pub fn is_trained(&self) -> bool {
+        !(self.path.ends_with("running_mean") || self.path.ends_with("running_var"))
+    }
+}
+
 /// Path and shape of a parameter: a list of them tells one model from another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParameterShape {

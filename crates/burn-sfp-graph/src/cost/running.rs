@@ -85,7 +85,7 @@ impl<'a> RunningCost<'a> {
         };
         let mut known = HashMap::new();
         for (index, parameter) in network.graph.parameters.iter().enumerate() {
-            let trained = !(parameter.path.ends_with("running_mean") || parameter.path.ends_with("running_var"));
+            let trained = parameter.is_trained();
             for axis in cost.axes_of(parameter.tensor, &mut known) {
                 cost.axes[axis].of_parameter = true;
                 if trained {

@@ -33,8 +33,3 @@ impl Trainable {
         }
     }
 }
-
-/// Returns whether a parameter is trained; running statistics are not.
-pub(super) fn is_trained(path: &str) -> bool {
-    !(path.ends_with("running_mean") || path.ends_with("running_var"))
-}

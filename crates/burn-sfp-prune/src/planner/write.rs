@@ -10,7 +10,7 @@ use super::close::KeepMasks;
 use super::cuts::{cuts, sizes_after};
 use super::exclude::Excluded;
 use super::masks::mask;
-use super::trainable::{Trainable, is_trained};
+use super::trainable::Trainable;
 use crate::plan::{LayerPlan, PLAN_VERSION, Scale, Uncounted};
 use crate::{Connections, PrunePlan};
 
@@ -56,7 +56,7 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         decided.write_layer(layer, macs, &sizes, &mut plan, &mut trained);
     }
     plan.trainable = trained.paths;
-    for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| is_trained(&p.path)) {
+    for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| p.is_trained()) {
         plan.parameters_before += parameter.shape.iter().product::<usize>() as u64;
         plan.parameters_after += sizes[index];
     }
