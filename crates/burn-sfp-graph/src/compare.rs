@@ -3,7 +3,7 @@
 //! A forward pass may hold constants that a capture cannot tell from computed ones: a reshape by a stored width, a slice at a fixed
 //! channel, a division by the root of a head's width. Capturing the smaller module once and comparing finds them all.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId};
 use burn_sfp_nn::NnLayer;
@@ -12,11 +12,14 @@ use crate::GraphError;
 use crate::channels::ids::ChannelId;
 use crate::channels::left::Left;
 use crate::graph::Graph;
+use crate::layers::mean_square::root_mean_squares;
+use crate::layers::written_out::{WrittenOut, put_together, written_out};
 use crate::network::Network;
 use crate::op::describe;
 use crate::op::description::dims;
 use crate::op::matmul::{is_product, is_turned_round};
 use crate::op::name::name;
+use crate::op::normalization::layer_norm;
 
 /// A scalar of an operation that changed with the width of the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,18 +75,35 @@ impl Network {
         removed: &BTreeSet<ChannelId>,
         smaller: &Network,
     ) -> Result<Vec<ScalarChange>, GraphError> {
-        let own = essential(&self.graph);
-        let (other, made) = turned_back(&own, essential(&smaller.graph));
+        self.compare_graph(removed, &smaller.graph)
+    }
+
+    /// [`compare_smaller`](Network::compare_smaller) with the recorded operations alone.
+    pub(crate) fn compare_graph(
+        &self,
+        removed: &BTreeSet<ChannelId>,
+        smaller: &Graph,
+    ) -> Result<Vec<ScalarChange>, GraphError> {
+        let ours = written_out(&self.graph, &self.flow.means);
+        let theirs = written_out(smaller, &root_mean_squares(smaller));
+        let own = essential(&self.graph, &ours);
+        let (other, made) = turned_back(&own, essential(smaller, &theirs));
         if own.len() != other.len() {
             return Err(self.other_operations(&own, &other));
         }
         let left = self.flow.left(removed);
-        let epsilons: HashMap<usize, f64> =
-            self.shrunk_means(removed).into_iter().map(|(_, add, epsilon, ratio)| (add, epsilon * ratio)).collect();
+        let epsilons = self.new_epsilons(removed);
+        // Layer normalisations leave the mean in or take it out; see `written_out`.
+        let centered = |norms: &[WrittenOut], at| norms.iter().any(|norm| norm.at == at);
+        let forms = (own.iter().zip(&other)).map(|((own, op), (other, _))| {
+            layer_norm(op).is_some()
+                && (centered(&ours, *own) || epsilons.contains_key(own)) != centered(&theirs, *other)
+        });
+        let forms: Vec<bool> = forms.collect();
         let mut changes = Vec::new();
-        for (((index, ours), (_, theirs)), made) in own.into_iter().zip(other).zip(made) {
-            if let Some(what) = mismatch(ours, theirs, made, left) {
-                return Err(self.mismatch_at(index, name(ours), what));
+        for ((((index, ours), (_, theirs)), made), other_form) in own.into_iter().zip(other).zip(made).zip(forms) {
+            if let Some(what) = mismatch(ours, theirs, made, left).or_else(|| other_form.then(|| FORM.into())) {
+                return Err(self.mismatch_at(index, what));
             }
             for (before, after) in scalars(ours).into_iter().zip(scalars(theirs)) {
                 let before = epsilons.get(&index).copied().unwrap_or(before);
@@ -95,6 +115,61 @@ impl Network {
             }
         }
         Ok(changes)
+    }
+
+    /// The operation at which a smaller module's forward pass panicked: `partial` is what it recorded until then. That is the first one that
+    /// is not as planned, or else the one that did not come.
+    pub(crate) fn stopped(&self, removed: &BTreeSet<ChannelId>, partial: &Graph, message: &str) -> GraphError {
+        let ours = written_out(&self.graph, &self.flow.means);
+        let theirs = written_out(partial, &root_mean_squares(partial));
+        let own = essential(&self.graph, &ours);
+        let (other, made) = turned_back(&own, essential(partial, &theirs));
+        let left = self.flow.left(removed);
+        let pairs = own.iter().zip(&other).zip(made);
+        let wrong = pairs.into_iter().find_map(|((ours, theirs), made)| {
+            mismatch(ours.1, theirs.1, made, left).map(|what| self.mismatch_at(ours.0, what))
+        });
+        if let Some(error) = wrong {
+            return error;
+        }
+        let what = format!("the smaller module fails there with \"{message}\"");
+        // Reshapes that were still recorded are passed over.
+        let since = other.last().map_or(0, |(last, _)| last + 1);
+        let passed = partial.operations.len() - since;
+        let next = match other.len().checked_sub(1).and_then(|last| own.get(last)) {
+            Some((last, _)) => last + 1 + passed,
+            None => passed,
+        };
+        let next = next.min(own.get(other.len()).map_or(next, |(index, _)| *index));
+        match self.graph.operations.get(next) {
+            Some(_) => self.mismatch_at(next, what),
+            None => GraphError::GraphMismatch { operation: None, name: "the end".into(), after: None, what },
+        }
+    }
+
+    /// The channels (atoms, see [`Flow`](crate::Flow)) that a mismatch at an operation may be about: those on the axes of the tensors
+    /// there, and then, step by step against the direction of the data, those on the way to it. Each list holds what was not in one before.
+    pub fn channels_before(&self, operation: usize) -> Vec<BTreeSet<ChannelId>> {
+        let (mut seen, mut known) = (HashSet::new(), BTreeSet::new());
+        let mut lists = Vec::new();
+        let mut open = vec![operation];
+        while !open.is_empty() {
+            let mut fresh = BTreeSet::new();
+            let mut behind = Vec::new();
+            for index in open {
+                let Some(op) = self.graph.operations.get(index).filter(|_| seen.insert(index)) else { continue };
+                for tensor in op.inputs().chain(op.outputs()) {
+                    let axes = self.flow.tensors.get(&tensor.id).into_iter().flatten().flatten().flatten();
+                    fresh.extend(axes.flat_map(|id| self.flow.atoms_of(id)).copied().filter(|id| known.insert(*id)));
+                }
+                behind.extend(op.inputs().filter_map(|input| self.graph.producer(input.id)));
+            }
+            if !fresh.is_empty() {
+                lists.push(fresh);
+            }
+            open = behind;
+        }
+        lists
     }
 
     /// The first operation that differs, of two graphs of different length; where one is the start of the other, what the longer one goes on
@@ -110,13 +185,14 @@ impl Network {
         };
         let what = format!("{found} ({} operations instead of {})", other.len(), own.len());
         match ours {
-            Some(&(operation, op)) => self.mismatch_at(operation, name(op), what),
+            Some(&(operation, _)) => self.mismatch_at(operation, what),
             None => GraphError::GraphMismatch { operation: None, name: "the end".into(), after: None, what },
         }
     }
 
-    fn mismatch_at(&self, operation: usize, name: String, what: String) -> GraphError {
+    fn mismatch_at(&self, operation: usize, what: String) -> GraphError {
         let after = self.layer_before(operation).map(str::to_string);
+        let name = name(&self.graph.operations[operation]);
         GraphError::GraphMismatch { operation: Some(operation), name, after, what }
     }
 
@@ -129,12 +205,14 @@ impl Network {
                 return None;
             }
             if let Some(&layer) = self.layer_of.get(&at) {
-                return (self.layers[layer].calls == 1).then_some((layer, factor));
+                return (!self.layers[layer].is_shared()).then_some((layer, factor));
             }
             at = describe(self.graph.made_by(at)?)?.linear_in()?.id;
         }
     }
 }
+
+const FORM: &str = "its field `centered` is not what the plan says";
 
 /// An operation and its position in the network.
 type Entry<'a> = (usize, &'a OperationIr);
@@ -156,7 +234,7 @@ fn mismatch(ours: &OperationIr, theirs: &OperationIr, made: &OperationIr, left: 
 /// All operations but reshapes and products with connection masks. Burn folds the leading axes of linear layers into rows, or does
 /// not, by their widths; a reshape that goes wrong shows in the shape of what comes next. Masks are there or not, by whether the
 /// plan has any and whether they are materialised.
-fn essential(graph: &Graph) -> Vec<Entry<'_>> {
+fn essential<'a>(graph: &'a Graph, norms: &'a [WrittenOut]) -> Vec<Entry<'a>> {
     let mut masks = connection_masks(graph);
     let mut matters = |op: &OperationIr| match op {
         OperationIr::BaseFloat(B::Reshape(op)) => {
@@ -168,7 +246,7 @@ fn essential(graph: &Graph) -> Vec<Entry<'_>> {
         OperationIr::NumericFloat(_, N::Mul(op)) => !masks.contains(&op.rhs.id),
         _ => true,
     };
-    graph.operations.iter().enumerate().filter(|(_, op)| matters(op)).collect()
+    put_together(graph, norms).filter(|(_, op)| matters(op)).collect()
 }
 
 /// The masks over removed connections.

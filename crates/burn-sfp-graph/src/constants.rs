@@ -182,7 +182,7 @@ impl Layer {
     /// Whether a constant input is a constant of its output that a bias or a running mean can take over.
     fn takes_constants(&self) -> bool {
         let readable = !self.kind.reads_indices() && !self.kind.is_transposed();
-        readable && self.groups == 1 && self.calls == 1 && (self.bias.is_some() || self.running_mean.is_some())
+        readable && self.groups == 1 && !self.is_shared() && (self.bias.is_some() || self.running_mean.is_some())
     }
 }
 

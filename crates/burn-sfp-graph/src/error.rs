@@ -12,9 +12,9 @@ pub enum GraphError {
     Layer(#[from] NnError),
     /// The model's forward pass panicked while it was captured.
     #[error(
-        "the model's forward pass failed on an input of shape {shape:?}{}: {message}; run `logits` (or `run`) on the same \
-         input to see it",
-        place(after)
+        "the model's forward pass failed on an input of shape {shape:?}{}: {message}; {}",
+        place(after),
+        advice(message)
     )]
     Forward {
         /// Shape of the first input tensor.
@@ -23,6 +23,21 @@ pub enum GraphError {
         after: Option<String>,
         /// The panic's message.
         message: String,
+    },
+    /// The forward pass reads values that depend on its input, while a capture knows shapes only.
+    #[error(
+        "the forward pass reads values (`into_data`, `into_scalar`) that depend on the input: the result of operation \
+         {operation} ({name}){}; a capture knows the shapes of the input only: compute with tensors, or give `run` another \
+         way for this input",
+        place(after)
+    )]
+    ReadsValues {
+        /// Position of the operation whose result is read.
+        operation: usize,
+        /// Name of the operation.
+        name: String,
+        /// The layer that ran last.
+        after: Option<String>,
     },
     /// Burn refused the capture.
     #[error("the model's forward pass could not be captured as a graph: {0}")]
@@ -101,6 +116,25 @@ pub enum GraphError {
         /// What differs.
         what: String,
     },
+}
+
+/// A panic's message on one line. Burn's shape checks spread theirs over several.
+pub(crate) fn one_line(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let head = |line: &&str| line.starts_with("===") || *line == "Reason:";
+    lines.into_iter().filter(|line| !head(line)).collect::<Vec<_>>().join(" ")
+}
+
+/// What to do about a forward pass that failed.
+fn advice(message: &str) -> &'static str {
+    if message.contains("not on the same device") || message.contains("wrong backend") {
+        "it makes a tensor on a device that the module stores, which a capture cannot move: implement \
+         `GraphModule::rebuild`, or make the tensor on the device of a parameter (in code that burn-onnx generates, put \
+         `&self.NAME.device()` in the place of `&self.device`, where `NAME` is a parameter of the same struct, such as \
+         `conv2d1.weight`)"
+    } else {
+        "run `logits` (or `run`) on the same input to see it"
+    }
 }
 
 fn step(operation: &Option<usize>, name: &str) -> String {

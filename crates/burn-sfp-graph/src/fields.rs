@@ -1,28 +1,161 @@
-//! What has to change besides the shapes of parameters when channels are removed: plain fields, and the scale of parameters.
+//! What has to change besides the shapes of parameters when channels are removed: plain fields, the scale of parameters, and means that are
+//! taken out of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use burn_sfp_nn::FieldEdit;
+use burn_sfp_nn::{FieldEdit, Scope, Shrink};
 
 use crate::channels::ids::ChannelId;
+use crate::layers::stream::Stream;
 use crate::network::Network;
+use crate::plain_field::{PlainField, is_known};
+
+/// A normalisation that divides by a root of a mean of squares and loses channels.
+struct Shrunk {
+    gamma: Option<usize>,
+    /// The operation that adds epsilon, and what it adds.
+    add: usize,
+    epsilon: f64,
+    /// Channels before over channels after.
+    ratio: f64,
+    /// The stream that is scaled in place of another epsilon.
+    rescaled: Option<usize>,
+}
 
 impl Network {
-    /// Root-mean-square normalisations that lose channels (`removed` closed): index of gamma, operation that adds epsilon, epsilon,
-    /// and the ratio of channels before and after.
-    pub(crate) fn shrunk_means(&self, removed: &BTreeSet<ChannelId>) -> Vec<(usize, usize, f64, f64)> {
-        let shrunk = self.flow.means.iter().filter_map(|norm| {
-            let before = self.graph.parameters[norm.gamma].shape.first().copied()? as f64;
-            let after = self.parameter_size_without(norm.gamma, removed) as f64;
-            (after < before && after > 0.0).then_some((norm.gamma, norm.add, norm.epsilon, before / after))
+    /// The normalisations that lose channels (`removed` closed).
+    fn shrunk(&self, removed: &BTreeSet<ChannelId>) -> Vec<Shrunk> {
+        let shrunk = self.all_norms().into_iter().filter_map(|(norm, channels)| {
+            let after = channels.iter().filter(|id| !removed.contains(id)).count();
+            let ratio = channels.len() as f64 / after as f64;
+            (after < channels.len() && after > 0).then_some(Shrunk { ratio, ..norm })
         });
         shrunk.collect()
     }
 
+    /// Root-mean-square normalisations, and layer normalisations that can become such, with their channels.
+    fn all_norms(&self) -> Vec<(Shrunk, &[ChannelId])> {
+        let along = |tensor, axis: usize| {
+            let axes = self.flow.tensors.get(&tensor);
+            axes.and_then(|axes| axes.get(axis)?.as_deref()).unwrap_or_default()
+        };
+        let means = self.flow.means.iter().map(|norm| {
+            let rescaled = norm.stream.filter(|stream| self.flow.rescaled.contains(stream));
+            let own = Shrunk { gamma: norm.gamma, add: norm.add, epsilon: norm.epsilon, ratio: 1.0, rescaled };
+            (own, along(norm.input, norm.axis))
+        });
+        let layer_norms = self.flow.centered.iter().flat_map(|stream| &stream.norms).map(|norm| {
+            let (gamma, add) = (Some(norm.gamma), norm.operation);
+            let channels = along(self.graph.parameters[norm.gamma].tensor, 0);
+            (Shrunk { gamma, add, epsilon: norm.epsilon, ratio: 1.0, rescaled: None }, channels)
+        });
+        means.chain(layer_norms).collect()
+    }
+
+    /// Normalisations whose epsilon changes when channels are removed (`removed` closed): the operation that adds it, and its new value.
+    pub(crate) fn new_epsilons(&self, removed: &BTreeSet<ChannelId>) -> BTreeMap<usize, f64> {
+        let shrunk = self.shrunk(removed).into_iter().filter(|norm| norm.rescaled.is_none());
+        shrunk.map(|norm| (norm.add, norm.epsilon * norm.ratio)).collect()
+    }
+
+    /// Layer normalisations over the channels of streams that lose some of them (`removed` closed): they have to compute
+    /// root-mean-square normalisation then.
+    fn centered_streams(&self, removed: &BTreeSet<ChannelId>) -> impl Iterator<Item = &Stream> {
+        let shrinks = |gamma: usize| {
+            let before: usize = self.graph.parameters[gamma].shape.iter().product();
+            self.parameter_size_without(gamma, removed) < before as u64
+        };
+        self.flow.centered.iter().filter(move |stream| stream.norms.iter().any(|norm| shrinks(norm.gamma)))
+    }
+
+    /// The parameters whose mean along an axis has to be subtracted from them when channels are removed (`removed` closed), by index, with
+    /// that axis: everything that writes to a stream that only [`CenteredLayerNorm`](burn_sfp_nn::CenteredLayerNorm)s read.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # use burn_sfp_nn::{CenteredLayerNorm, CenteredLayerNormConfig};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { a: Linear, norm: CenteredLayerNorm, b: Linear }
+    /// # impl GraphModule for Net {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(self.norm.forward(self.a.forward(x))) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
+    /// # let net = Net { a: linear(4, 8), norm: CenteredLayerNormConfig::new(8).init(&device), b: linear(8, 3) };
+    /// let network = Network::capture(&net, &Tensor::zeros([2, 4], &device))?;
+    /// let removed = network.flow().closed(&[network.layers()[0].output_channels()[0]].into());
+    /// let centered = network.centered(&removed);
+    /// let paths: Vec<_> = centered.iter().map(|&(index, axis)| (&*network.parameters()[index].path, axis)).collect();
+    /// assert_eq!(paths, [("a.weight", 1), ("a.bias", 0)]);
+    /// assert!(network.centered(&Default::default()).is_empty());
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn centered(&self, removed: &BTreeSet<ChannelId>) -> Vec<(usize, usize)> {
+        let mut writers: Vec<(usize, usize)> =
+            self.centered_streams(removed).flat_map(|stream| stream.writers.iter().copied()).collect();
+        writers.sort_unstable();
+        writers
+    }
+
+    /// The channels (atoms) that can only leave if the mean over them is taken out of what writes to them; see
+    /// [`centered`](Network::centered).
+    pub fn centered_channels(&self) -> BTreeSet<ChannelId> {
+        let norms = self.flow.centered.iter().flat_map(|stream| &stream.norms);
+        let axes = norms.flat_map(|norm| self.flow.parameter(norm.gamma));
+        axes.flat_map(|axis| &axis.channels).flat_map(|id| self.flow.atoms_of(id)).copied().collect()
+    }
+
     /// The parameters that have to be multiplied by a factor when channels are removed (`removed` closed), by index, and the factor: the
-    /// gammas of root-mean-square normalisations.
+    /// gammas of root-mean-square normalisations and of layer normalisations that become such, and what writes to streams where epsilon
+    /// cannot change.
     pub fn scales(&self, removed: &BTreeSet<ChannelId>) -> Vec<(usize, f64)> {
-        self.shrunk_means(removed).into_iter().map(|(gamma, _, _, ratio)| (gamma, ratio.sqrt())).collect()
+        let mut factors: BTreeMap<usize, f64> = BTreeMap::new();
+        let (mut gammas, mut streams) = (BTreeSet::new(), BTreeSet::new());
+        for Shrunk { gamma, ratio, rescaled, .. } in self.shrunk(removed) {
+            match (rescaled, gamma) {
+                (Some(stream), _) if streams.insert(stream) => {
+                    for (&parameter, &exponent) in &self.flow.rescalings[stream].exponents {
+                        *factors.entry(parameter).or_insert(1.0) *= ratio.sqrt().powi(-exponent);
+                    }
+                }
+                (None, Some(gamma)) if gammas.insert(gamma) => {
+                    *factors.entry(gamma).or_insert(1.0) *= ratio.sqrt();
+                }
+                _ => {}
+            }
+        }
+        factors.into_iter().filter(|(_, factor)| *factor != 1.0).collect()
+    }
+
+    /// Finds out which plain fields a module gives no access to: streams in front of normalisations whose epsilon cannot change are
+    /// scaled, and all other fields are [`fixed_fields`](Network::fixed_fields).
+    pub(crate) fn with_access(mut self, module: Option<&mut dyn Shrink>) -> Self {
+        let bare = self.flow.means.iter().filter(|norm| norm.gamma.is_none()).filter_map(|norm| norm.stream);
+        self.flow.rescaled = bare.collect();
+        let fields = self.plain_fields();
+        // Edits that change nothing: which of them does the module ask for?
+        let edits: Vec<FieldEdit> = fields.iter().map(|field| field.field.clone()).collect();
+        let mut scope = Scope::new(&edits, &[]);
+        if let Some(module) = module {
+            module.shrink(&mut scope);
+        }
+        let missed = scope.missed();
+        for field in fields.iter().filter(|field| missed.contains(&&field.field)) {
+            match field.stream {
+                Some(stream) => drop(self.flow.rescaled.insert(stream)),
+                None => self.fixed.push(field.clone()),
+            }
+        }
+        self
+    }
+
+    /// The plain fields that the captured module gives no access to ([`Shrink`]): the channels that they count have to stay.
+    pub fn fixed_fields(&self) -> &[PlainField] {
+        &self.fixed
     }
 
     /// The plain fields that change when channels are removed (`removed` closed), which the model's
@@ -63,8 +196,81 @@ impl Network {
                 edits.push(edit(counted.parameter, counted.field, before as f64, after as f64));
             }
         }
-        let epsilons = self.shrunk_means(removed).into_iter();
-        edits.extend(epsilons.map(|(gamma, _, epsilon, ratio)| edit(gamma, "epsilon", epsilon, epsilon * ratio)));
+        for Shrunk { gamma, epsilon, ratio, rescaled, .. } in self.shrunk(removed) {
+            if let (Some(gamma), None) = (gamma, rescaled)
+                && seen.insert((self.graph.parameters[gamma].module(), "epsilon"))
+            {
+                edits.push(edit(gamma, "epsilon", epsilon, epsilon * ratio));
+            }
+        }
+        for norm in self.centered_streams(removed).flat_map(|stream| &stream.norms) {
+            if seen.insert((self.graph.parameters[norm.gamma].module(), "centered")) {
+                edits.push(edit(norm.gamma, "centered", 0.0, 1.0));
+            }
+        }
         edits
+    }
+
+    /// The plain fields that may have to change when channels leave, whichever they are, and the channels that have to stay where a field
+    /// cannot be set.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::conv::{Conv2d, Conv2dConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { a: Conv2d, depthwise: Conv2d, b: Conv2d }
+    /// # impl GraphModule for Net {
+    /// #     type Inputs = Tensor<4>;
+    /// #     type Outputs = Tensor<4>;
+    /// #     fn run(&self, x: Tensor<4>) -> Tensor<4> { self.b.forward(self.depthwise.forward(self.a.forward(x))) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let conv = |from, to, groups| Conv2dConfig::new([from, to], [3, 3]).with_groups(groups).init(&device);
+    /// # let net = Net { a: conv(3, 8, 1), depthwise: conv(8, 8, 8), b: conv(8, 2, 1) };
+    /// let network = Network::capture(&net, &Tensor::zeros([1, 3, 9, 9], &device))?;
+    /// let fields = network.plain_fields();
+    /// assert_eq!((fields[0].field.path.as_str(), fields[0].field.field.as_str()), ("depthwise", "groups"));
+    /// assert_eq!(fields[0].channels.len(), 8);
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn plain_fields(&self) -> Vec<PlainField> {
+        let atoms = |ids: &[ChannelId]| ids.iter().flat_map(|id| self.flow.atoms_of(id)).copied().collect();
+        let field = |parameter: usize, field: &str, value: f64, channels: BTreeSet<ChannelId>, stream| {
+            let parameter = &self.graph.parameters[parameter];
+            let beside = self.graph.parameters.iter().filter(|other| other.module() == parameter.module());
+            let names: Vec<&str> = beside.filter_map(|other| other.path.rsplit('.').next()).collect();
+            let known = is_known(&parameter.container, &names, field);
+            let (path, container) = (parameter.module().to_string(), parameter.container.clone());
+            PlainField {
+                field: FieldEdit { path, container, field: field.to_string(), before: value, after: value },
+                channels,
+                stream,
+                known,
+            }
+        };
+        let counted = self.flow.fields.iter();
+        let counted = counted
+            .map(|counted| field(counted.parameter, counted.field, counted.of.len() as f64, atoms(&counted.of), None));
+        let epsilons = self.flow.means.iter().zip(self.all_norms()).filter_map(|(norm, (own, channels))| {
+            own.rescaled.is_none().then_some(())?;
+            Some(field(norm.gamma?, "epsilon", norm.epsilon, atoms(channels), norm.stream))
+        });
+        let centered = self.flow.centered.iter().flat_map(|stream| &stream.norms).map(|norm| {
+            let channels = self.flow.parameter(norm.gamma).iter().flat_map(|axis| &axis.channels).copied();
+            field(norm.gamma, "centered", 0.0, atoms(&channels.collect::<Vec<_>>()), None)
+        });
+        // A layer that runs twice has each field once.
+        let mut all: Vec<PlainField> = Vec::new();
+        for one in counted.chain(epsilons).chain(centered) {
+            let same = |other: &&mut PlainField| {
+                (&other.field.path, &other.field.field) == (&one.field.path, &one.field.field)
+            };
+            match all.iter_mut().find(same) {
+                Some(known) => known.channels.extend(one.channels),
+                None => all.push(one),
+            }
+        }
+        all
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Graph {
     pub parameters: Vec<Parameter>,
     /// Samples in the recorded batch.
     pub batch: usize,
+    /// Number of operations of the main forward pass, which come first. Those of other passes cost nothing.
+    pub main: usize,
     /// Which operation produces and which consume each tensor; [`connected`](Graph::connected) fills it in.
     pub edges: Edges,
 }

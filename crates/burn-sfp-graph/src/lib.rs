@@ -4,7 +4,7 @@
 //! | what | where |
 //! | --- | --- |
 //! | the trait over Burn modules and their inputs | [`GraphModule`], [`ModuleInput`] |
-//! | one forward pass, recorded without running it | [`Network::capture`] |
+//! | forward passes, recorded without running them | [`Network::capture`], [`ForwardPass`] |
 //! | convolution and linear layers, attention heads, batch normalisations | [`Layer`], [`LayerKind`], [`Heads`], [`BatchNormalization`] |
 //! | which indices of which tensors carry the same channel | [`Flow`] |
 //! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`UncountedOperation`] |
@@ -57,9 +57,11 @@ mod neighbours;
 mod network;
 mod norms;
 mod op;
+mod plain_field;
 mod replay;
 mod sources;
 
+pub use capture::ForwardPass;
 pub use channels::flow::{Flow, ParamAxis};
 pub use channels::ids::ChannelId;
 pub use compare::ScalarChange;
@@ -77,5 +79,6 @@ pub use layers::layer::{Layer, OutputTap};
 pub use module::GraphModule;
 pub use network::Network;
 pub use norms::BatchNormalization;
+pub use plain_field::PlainField;
 pub use replay::Replay;
 pub use sources::Sources;

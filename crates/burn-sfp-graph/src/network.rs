@@ -9,10 +9,12 @@ use crate::GraphError;
 use crate::channels::flow::Flow;
 use crate::channels::follow::follow;
 use crate::graph::{Graph, Parameter, ParameterShape};
+use crate::layers::behind::distances;
 use crate::layers::find::find_layers;
 use crate::layers::heads::{Heads, find_heads};
 use crate::layers::layer::Layer;
 use crate::op::name::name;
+use crate::plain_field::PlainField;
 
 /// A module's forward pass as plain data: its operations and parameters, its layers, and how channels run through them.
 ///
@@ -52,6 +54,8 @@ pub struct Network {
     pub(crate) skipped: u64,
     /// The model's device, without autodiff.
     pub(crate) device: Device,
+    /// Plain fields that the module gives no access to.
+    pub(crate) fixed: Vec<PlainField>,
 }
 
 impl Network {
@@ -70,10 +74,10 @@ impl Network {
         }
         flow.pin_products();
         for layer in &mut layers {
-            layer.not_prunable = flow.why_not(&layer.output_channels);
+            layer.not_prunable = why_not(&graph, &flow, layer);
         }
         let heads = find_heads(&graph, &flow, &layers, &layer_of);
-        Self { graph, flow, layers, heads, layer_of, input_shapes, output_shapes, skipped, device }
+        Self { graph, flow, layers, heads, layer_of, input_shapes, output_shapes, skipped, device, fixed: Vec::new() }
     }
 
     /// The layers with weights (convolutions, linear layers, embeddings), in the order in which they run.
@@ -89,6 +93,11 @@ impl Network {
     /// Parameters and running statistics, in the module's order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.graph.parameters
+    }
+
+    /// The parameters and running statistics that no operation reads: of layers that the captured forward passes do not run.
+    pub fn unreached(&self) -> Vec<&Parameter> {
+        self.parameters().iter().filter(|parameter| self.graph.consumers(parameter.tensor).is_empty()).collect()
     }
 
     /// How channels run through the network: which indices carry the same channel, and which must stay.
@@ -178,4 +187,15 @@ impl Network {
     pub fn heads_at(&self, path: &str) -> Option<&Heads> {
         self.heads.iter().find(|heads| heads.path == path)
     }
+}
+
+/// Why no filter of a layer may be removed, where none may: the nearest reason, counted in operations from the layer.
+fn why_not(graph: &Graph, flow: &Flow, layer: &Layer) -> Option<String> {
+    let reason = flow.why_not(&layer.output_channels)?;
+    let [channel, ..] = layer.output_channels[..] else { return Some(reason) };
+    if flow.pins.of(channel).len() < 2 {
+        return Some(reason);
+    }
+    let from = distances(graph, *layer.operations.first()?);
+    flow.why_not_near(&layer.output_channels, |operation| from.get(&operation).copied().unwrap_or(usize::MAX - 1))
 }

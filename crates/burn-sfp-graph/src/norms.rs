@@ -94,7 +94,7 @@ impl Network {
         if layer.kind.is_linear() && (layer.kind.reads_indices() || norm.x.shape.num_dims() != 2) {
             return Err(format!("it does not normalise the nodes of layer `{path}`, which run along another axis"));
         }
-        if layer.calls > 1 {
+        if layer.is_shared() {
             return Err(format!("layer `{path}` runs more than once"));
         }
         if !self.alone(layer, norm.x.id) {

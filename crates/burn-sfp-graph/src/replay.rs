@@ -6,12 +6,12 @@
 // burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
 #![allow(deprecated)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
 use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
-use burn::tensor::{Device, DispatchTensor, Tensor, TensorData};
+use burn::tensor::{Bool, Device, DispatchTensor, Int, Tensor, TensorData};
 use burn_router::TensorInterpreter;
 
 use crate::error::panic_message;
@@ -19,6 +19,7 @@ use crate::graph::Graph;
 use crate::input::map_every_kind;
 use crate::layers::layer::OutputTap;
 use crate::network::Network;
+use crate::op::description::dims;
 use crate::op::name::name;
 use crate::{GraphError, ModuleInput};
 
@@ -29,6 +30,8 @@ trait Execute {
     fn run(&mut self, op: OperationIr);
     /// Returns a float tensor, its axes permuted and then reshaped.
     fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String>;
+    /// Returns the value of a tensor of any kind.
+    fn read(&mut self, tensor: &TensorIr) -> Result<TensorData, String>;
 }
 
 impl<B> Execute for TensorInterpreter<B>
@@ -66,6 +69,73 @@ where
         }
         value = B::float_reshape(value, Shape::from(shape.to_vec()));
         Ok(<DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value)))
+    }
+
+    fn read(&mut self, tensor: &TensorIr) -> Result<TensorData, String> {
+        let dispatch = <DispatchTensor as DispatchKindConversion<B>>::from_backend;
+        let flat = Shape::from(vec![tensor.shape.iter().product::<usize>()]);
+        let data = match self.get_tensor(tensor) {
+            HandleKind::Float(value) => {
+                Tensor::<1>::from_dispatch(dispatch(BackendTensor::Float(B::float_reshape(value, flat))))
+                    .try_into_data()
+            }
+            HandleKind::Int(value) => {
+                Tensor::<1, Int>::from_dispatch(dispatch(BackendTensor::Int(B::int_reshape(value, flat))))
+                    .try_into_data()
+            }
+            HandleKind::Bool(value) => {
+                Tensor::<1, Bool>::from_dispatch(dispatch(BackendTensor::Bool(B::bool_reshape(value, flat))))
+                    .try_into_data()
+            }
+            _ => return Err("the tensor is neither a float, an integer nor a boolean tensor".into()),
+        };
+        let data = data.map_err(|error| error.to_string())?.convert_dtype(tensor.dtype);
+        Ok(TensorData::from_bytes(data.into_bytes(), dims(tensor), tensor.dtype))
+    }
+}
+
+/// Computes a tensor from the constants of a graph: the result of operation `last`, which must not depend on an input.
+pub(crate) fn evaluate(
+    graph: &Graph,
+    last: usize,
+    tensor: &TensorIr,
+    device: &Device,
+) -> Result<TensorData, GraphError> {
+    let mut execute = interpreter(&device.clone().without_autodiff())?;
+    let (mut open, mut needed) = (vec![last], BTreeSet::new());
+    while let Some(operation) = open.pop() {
+        if needed.insert(operation) {
+            let inputs = graph.operations[operation].inputs();
+            open.extend(inputs.filter_map(|input| graph.producer(input.id)));
+        }
+    }
+    let mut keep = KeepAll;
+    for (index, operation) in needed.into_iter().map(|index| (index, &graph.operations[index])) {
+        for input in operation.inputs() {
+            if let Some(value) = graph.values.get(&input.id) {
+                execute.load(input.id, value.clone());
+            }
+        }
+        let mut own = operation.clone();
+        own.visit_mut(&mut keep);
+        guard(Step::Operation(index, operation), || {
+            execute.run(own);
+            Ok(())
+        })?;
+    }
+    let mut tensor = tensor.clone();
+    tensor.status = TensorStatus::ReadOnly;
+    guard(Step::Output, || execute.read(&tensor))
+}
+
+/// Lets no operation consume its inputs.
+struct KeepAll;
+
+impl IrVisitorMut for KeepAll {
+    fn visit_tensor_mut(&mut self, tensor: &mut TensorIr) {
+        if tensor.status == TensorStatus::ReadWrite {
+            tensor.status = TensorStatus::ReadOnly;
+        }
     }
 }
 

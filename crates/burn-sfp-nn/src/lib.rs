@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | attention whose heads can be removed | [`HeadAttention`] |
 //! | batch normalisation that can be folded into the layer before it | [`FoldBatchNorm`] |
+//! | layer normalisation whose channels can be removed | [`CenteredLayerNorm`] |
 //! | convolution and linear layers that leave out removed connections | [`SparseConv2d`], [`SparseLinear`], [`sparse`] |
 //! | plain fields that follow when a layer loses channels | [`Shrink`] |
 //! | which layers of a module are of these types | [`recognize`](recognize()) |
@@ -42,6 +43,7 @@
 //! without its feature `wasm_js`, which `wasm_js` turns on. The features `ndarray` and `wgpu` have not been checked.
 
 mod attention;
+mod centered_layer_norm;
 mod error;
 mod fold_batch_norm;
 mod recognize;
@@ -54,6 +56,7 @@ pub mod walk;
 
 pub use attention::{HeadAttention, HeadAttentionConfig, MhaCache, MhaInput, MhaOutput};
 pub use burn_sfp_derive::Shrink;
+pub use centered_layer_norm::{CenteredLayerNorm, CenteredLayerNormConfig};
 pub use error::{ConfigError, NnError};
 pub use fold_batch_norm::{FoldBatchNorm, FoldBatchNormConfig};
 pub use recognize::{Marker, NnLayer, recognize};

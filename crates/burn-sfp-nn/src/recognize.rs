@@ -21,6 +21,8 @@ pub enum NnLayer {
     FoldBatchNorm,
     /// [`HeadAttention`](crate::HeadAttention)
     HeadAttention,
+    /// [`CenteredLayerNorm`](crate::CenteredLayerNorm)
+    CenteredLayerNorm,
     /// The mask over removed connections that `burn-sfp-prune` attaches to a weight.
     ConnectionMask,
 }
@@ -155,7 +157,9 @@ impl ModuleVisitor for Recognize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FoldBatchNorm, HeadAttention, HeadAttentionConfig, SparseConv2d};
+    use crate::{
+        CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, HeadAttention, HeadAttentionConfig, SparseConv2d,
+    };
     use burn::module::ParamId;
     use burn::nn::conv::Conv2dConfig;
     use burn::nn::{BatchNorm, BatchNormConfig};
@@ -184,6 +188,7 @@ mod tests {
         theirs: user::SparseConv2d,
         norm: Option<FoldBatchNorm>,
         their_norm: user::FoldBatchNorm,
+        layer_norm: CenteredLayerNorm,
         attention: HeadAttention,
     }
 
@@ -196,6 +201,7 @@ mod tests {
             theirs: user::SparseConv2d { weight: conv().weight, sparsity: Param::initialized(ParamId::new(), code) },
             norm: Some(norm().into()),
             their_norm: user::FoldBatchNorm { gamma: norm().gamma, norm: norm() },
+            layer_norm: CenteredLayerNormConfig::new(2).init(device),
             attention: HeadAttentionConfig::new(4, 2).init(device),
         }
     }
@@ -208,6 +214,7 @@ mod tests {
             ("attention", NnLayer::HeadAttention),
             ("convs.0", NnLayer::SparseConv2d),
             ("convs.1", NnLayer::SparseConv2d),
+            ("layer_norm", NnLayer::CenteredLayerNorm),
             ("norm", NnLayer::FoldBatchNorm),
         ];
         let expected: BTreeMap<String, NnLayer> =

@@ -11,14 +11,16 @@ use std::any::Any;
 use std::panic::catch_unwind;
 #[cfg(feature = "wgpu")]
 use std::sync::OnceLock;
+#[cfg(feature = "flex")]
+use std::sync::{Mutex, PoisonError};
 
 #[cfg(feature = "wgpu")]
 use burn::backend::BackendTypes;
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceKind;
 #[cfg(feature = "flex")]
 use burn::tensor::{AllocationProperty, Bytes};
-use burn::tensor::{DType, Tensor, TensorData};
-#[cfg(feature = "wgpu")]
-use burn::tensor::{Device, DeviceKind};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 #[cfg(feature = "wgpu")]
 use burn_cubecl::tensor::CubeTensor;
 use ndarray::{Array3, ArrayView, Dim, Dimension, IntoDimension};
@@ -111,6 +113,35 @@ pub fn shared_data<const D: usize>(tensor: Tensor<D>) -> TensorData {
     }
     let (bytes, shape, dtype) = tensor.into_data().into_parts();
     TensorData::from_bytes(bytes.shared(), shape, dtype)
+}
+
+/// Returns a tensor of zeros. On flex all such tensors share one piece of memory, which no page of the system backs until it is written to:
+/// modules whose parameters have no values are as good as free.
+///
+/// ```
+/// use burn::tensor::{DType, Device, Tensor};
+/// use burn_sfp_nn::tensor::shared_zeros;
+///
+/// let zeros: Tensor<2> = shared_zeros([3, 4], DType::F32, &Device::flex());
+/// assert_eq!((zeros.dims(), zeros.sum().into_scalar::<f32>()), ([3, 4], 0.0));
+/// ```
+pub fn shared_zeros<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_)) {
+        let bytes = zero_bytes(shape.iter().product::<usize>() * dtype.size());
+        return Tensor::from_data(TensorData::from_bytes(bytes, shape, dtype), (device, dtype));
+    }
+    Tensor::zeros(shape, (device, dtype))
+}
+
+#[cfg(feature = "flex")]
+fn zero_bytes(length: usize) -> Bytes {
+    static ZEROS: Mutex<bytes::Bytes> = Mutex::new(bytes::Bytes::new());
+    let mut zeros = ZEROS.lock().unwrap_or_else(PoisonError::into_inner);
+    if zeros.len() < length {
+        *zeros = bytes::Bytes::from(vec![0u8; length]);
+    }
+    Bytes::from_shared(zeros.slice(..length), AllocationProperty::Native)
 }
 
 /// Keeps the memory of a tensor alive.

@@ -82,6 +82,10 @@ pub trait ParamMapper {
     fn int<const D: usize>(&mut self, _path: ParamPath<'_>, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         param
     }
+    /// Maps a boolean parameter. By default it stays as it is.
+    fn bool<const D: usize>(&mut self, _path: ParamPath<'_>, param: Param<Tensor<D, Bool>>) -> Param<Tensor<D, Bool>> {
+        param
+    }
 }
 
 /// Visits every parameter of a module, in the order of its fields.
@@ -107,7 +111,7 @@ pub fn visit_params<M: Module, V: ParamVisitor>(module: &M, visitor: &mut V) {
     module.visit(&mut Walk::over(visitor));
 }
 
-/// Maps every float and integer parameter of a module; boolean parameters and flags stay as they are.
+/// Maps every parameter of a module; flags stay as they are.
 ///
 /// ```
 /// use burn::module::Param;
@@ -191,5 +195,9 @@ impl<V: ParamMapper> ModuleMapper for Walk<'_, V> {
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         let (path, inner) = self.here();
         inner.int(path, param)
+    }
+    fn map_bool<const D: usize>(&mut self, param: Param<Tensor<D, Bool>>) -> Param<Tensor<D, Bool>> {
+        let (path, inner) = self.here();
+        inner.bool(path, param)
     }
 }

@@ -106,6 +106,16 @@ pub enum PruneError {
         /// The factor in the smaller model.
         after: f64,
     },
+    /// A forward pass of [`Planner::also`](crate::Planner::also) is one of another type of model.
+    #[error(
+        "`also` was given a forward pass of `{found}`, and the model is a `{expected}`: give it one of the model's own"
+    )]
+    OtherModel {
+        /// Type of the pass.
+        found: String,
+        /// Type of the model.
+        expected: String,
+    },
     /// A policy ranks by what filters recognise, and there is no analysis.
     #[error("policy {policy} needs an analysis: use `Pruner`, or hand the analysis to `Planner::plan`")]
     NeedsAnalysis {

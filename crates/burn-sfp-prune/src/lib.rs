@@ -47,10 +47,13 @@
 //! ```
 
 mod budget;
+mod cuts;
 mod error;
 mod finetune;
+mod fit;
 mod fold_norms;
 pub mod group;
+mod kept;
 mod mask;
 mod plan;
 mod planner;
@@ -62,6 +65,7 @@ mod score;
 mod select;
 mod sparse;
 mod summary;
+mod target;
 
 pub use budget::{Budget, RemovalOrder, RemovalState, StopRule};
 pub use error::PruneError;
@@ -70,8 +74,8 @@ pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::GroupCut;
 pub use mask::ConnectionMask;
 pub use plan::{
-    AxisCut, CorrectedBias, CorrectionTarget, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PrunePlan, Scale, Totals,
-    Uncounted, Unpruned,
+    AxisCut, Centered, CorrectedBias, CorrectionTarget, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PrunePlan, Scale,
+    Totals, Uncounted, Unpruned,
 };
 pub use planner::{BiasCorrection, Planner};
 pub use policy::{

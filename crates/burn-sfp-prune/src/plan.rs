@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::PruneError;
 
 /// The version of the file format.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// The indices of one axis of a parameter that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,16 @@ pub struct Scale {
     pub path: String,
     /// The factor.
     pub factor: f64,
+}
+
+/// A parameter whose mean over the channels is subtracted from it before it is cut, because layer normalisations subtract it anyway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Centered {
+    /// Module path.
+    pub path: String,
+    /// The axis of the channels.
+    pub axis: usize,
 }
 
 /// The sizes of one layer before and after pruning.
@@ -190,10 +200,16 @@ pub struct PrunePlan {
     pub fields: Vec<FieldEdit>,
     /// The parameters that are multiplied by a factor.
     pub scales: Vec<Scale>,
+    /// The parameters whose mean over the channels is taken out before they are cut: those that write to a stream that loses channels
+    /// and that layer normalisations read ([`CenteredLayerNorm`](burn_sfp_nn::CenteredLayerNorm)).
+    pub centered: Vec<Centered>,
     /// The layers, in the order in which they run.
     pub layers: Vec<LayerPlan>,
     /// The layers that keep all their filters, and why.
     pub unpruned: Vec<Unpruned>,
+    /// The modules with parameters that the captured forward passes do not reach, as a warning: if one of them reads channels that are
+    /// removed, it no longer fits. [`Planner::also`](crate::Planner::also) adds the pass that runs it.
+    pub unreached: Vec<String>,
     /// The operations whose multiply-adds are not known. They are missing from all counts of MACs.
     pub uncounted: Vec<Uncounted>,
     /// The paths of what fine-tuning trains: parameters and flags of the layers that the plan changes.

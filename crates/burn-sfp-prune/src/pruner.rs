@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, NoProgress, Progress, SfpError, SfpModule, analyze_network};
-use burn_sfp_graph::Network;
+use burn_sfp_graph::{GraphModule, ModuleInput, Network};
 
 use crate::group::GroupCut;
-use crate::rewrite::{PrunedModule, carry_out};
+use crate::planner::Ranked;
+use crate::rewrite::PrunedModule;
+use crate::target::Target;
 use crate::{
     Afcc, BiasCorrection, Budget, PlanSummary, Planner, PolicyContext, PruneError, PrunePlan, RankingPolicy, Sparse,
     SparseConfig, SparseLayer, StopRule, sparsify,
@@ -34,7 +36,7 @@ pub struct Pruned<M> {
     pub sparse: Vec<SparseLayer>,
     /// What the filters recognise.
     pub analysis: Analysis,
-    /// Seconds spent on making the plan and on rewriting.
+    /// Seconds spent on ranking, and on planning and rewriting.
     pub seconds: (f64, f64),
 }
 
@@ -93,6 +95,12 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Sets whether channels may leave that layer normalisations read; see [`Planner::center_layer_norms`].
+    pub fn center_layer_norms(mut self, center: bool) -> Self {
+        self.planner = self.planner.center_layer_norms(center);
+        self
+    }
+
     /// Leaves the layers at these module paths alone; see [`Planner::exclude`].
     pub fn exclude<S: Into<String>>(mut self, paths: impl IntoIterator<Item = S>) -> Self {
         self.planner = self.planner.exclude(paths);
@@ -102,6 +110,23 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// Leaves the layers whose module path meets a condition alone; see [`Planner::exclude_where`].
     pub fn exclude_where(mut self, condition: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.planner = self.planner.exclude_where(condition);
+        self
+    }
+
+    /// Makes what the model does not follow an error; see [`Planner::strict`].
+    pub fn strict(mut self) -> Self {
+        self.planner = self.planner.strict();
+        self
+    }
+
+    /// Adds a forward pass that the smaller model has to run too; see [`Planner::also`]. Layers that only it runs are not ranked: they
+    /// keep their filters and follow the layers before them.
+    pub fn also<M: GraphModule, I, O>(mut self, input: I, forward: impl Fn(&M, I) -> O + Send + Sync + 'static) -> Self
+    where
+        I: ModuleInput + Send + Sync + 'static,
+        O: ModuleInput + 'static,
+    {
+        self.planner = self.planner.also(input, forward);
         self
     }
 
@@ -130,9 +155,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::plan`], [`PrunePlan::apply`] and [`sparsify`], and
-    /// [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if a size or factor in the module does not follow
-    /// its shapes.
+    /// Those of [`analyze_network`], [`Planner::prune`] and [`sparsify`].
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
         C: Calibration<M::Inputs>,
@@ -144,19 +167,20 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             Some(batch) => batch.map_err(|source| SfpError::Data { batch: 0, source })?,
         };
         let started = Instant::now();
-        let (network, plan) = if model.returns_logits_only() {
-            let plan = self.planner.plan(&network, &analysis, &self.policy)?;
-            (network, plan)
+        let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+        self.planner.check()?;
+        let ranking = self.policy.rank(&context)?;
+        let also = self.planner.passes::<M>()?;
+        let network = if model.returns_logits_only() && also.is_empty() {
+            network
         } else {
-            let context = PolicyContext { network: &network, analysis: Some(&analysis) };
-            let ranking = self.policy.rank(&context)?;
-            let whole = Network::capture(model, &first.input)?;
-            let plan = self.planner.plan_ranked(&whole, Some(&analysis), &self.policy.name(), ranking)?;
-            (whole, plan)
+            Network::capture_passes(model, &first.input, &also)?
         };
         let planning = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let PrunedModule { model, plan } = carry_out(&network, plan, model, &first.input)?;
+        let target = Target { network: &network, model, inputs: &first.input, also: &also };
+        let ranked = Ranked { policy: &self.policy.name(), ranking: &ranking };
+        let PrunedModule { model, plan } = self.planner.prune_ranked(&target, Some(&analysis), &ranked)?;
         let Sparse { model, layers } = match &self.sparse {
             Some(config) => sparsify(&model, &first.input, config)?,
             None => Sparse { model, layers: Vec::new() },

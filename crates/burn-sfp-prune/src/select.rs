@@ -7,6 +7,7 @@ use burn_sfp_graph::{ChannelId, Network};
 use crate::PruneError;
 use crate::budget::{RemovalOrder, RemovalState, RunningTotals, StopRule};
 use crate::group::{GroupCut, Groups};
+use crate::kept::Kept;
 use crate::remaining::Remaining;
 
 /// A channel that may be removed.
@@ -22,6 +23,8 @@ struct Candidate {
 struct Queue {
     /// All channels of the groups in the queue, those that have to stay included.
     channels: usize,
+    /// How many could be removed if the module followed.
+    asked: usize,
     candidates: Vec<Candidate>,
 }
 
@@ -35,7 +38,7 @@ impl Queue {
     ) -> RemovalState<'a> {
         RemovalState {
             channels: self.channels,
-            candidates: self.candidates.len(),
+            candidates: self.asked,
             removed: all_removed.len() - before,
             all_removed,
             network: totals.network(),
@@ -52,6 +55,8 @@ pub(crate) struct Eligible<'a> {
     pub cut: GroupCut,
     /// Channels of excluded layers, which stay.
     pub excluded: &'a BTreeSet<ChannelId>,
+    /// Channels that stay because the module does not follow. A share of the candidates counts them, so that the others make up for them.
+    pub kept: &'a Kept,
 }
 
 /// Returns the channels (atoms) to remove: the lowest scores first, as long as the rule does not stop. Every axis of every
@@ -62,7 +67,7 @@ pub(crate) fn select(
     eligible: &Eligible<'_>,
     rule: &dyn StopRule,
 ) -> Result<BTreeSet<ChannelId>, PruneError> {
-    let queues = queues(groups, eligible, rule.order());
+    let queues = queues(network, groups, eligible, rule.order());
     if queues.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -91,7 +96,7 @@ pub(crate) fn select(
 }
 
 /// Returns the candidates in the order in which they are offered.
-fn queues(groups: &Groups, eligible: &Eligible<'_>, order: RemovalOrder) -> Vec<Queue> {
+fn queues(network: &Network, groups: &Groups, eligible: &Eligible<'_>, order: RemovalOrder) -> Vec<Queue> {
     let mut queues: Vec<Queue> = Vec::new();
     for (index, group) in groups.groups.iter().enumerate() {
         if group.cut.is_some_and(|cut| cut != eligible.cut) {
@@ -103,7 +108,14 @@ fn queues(groups: &Groups, eligible: &Eligible<'_>, order: RemovalOrder) -> Vec<
             Some(Candidate { score: *score, group: index, channel })
         };
         let candidates: Vec<Candidate> = group.channels.iter().filter_map(candidate).collect();
-        if candidates.is_empty() {
+        let would_go = |channel: &&ChannelId| {
+            eligible.kept.reason(**channel).is_some()
+                && eligible.scores.contains_key(channel)
+                && network.flow().pinned(**channel).is_none()
+                && !eligible.excluded.contains(channel)
+        };
+        let kept = group.channels.iter().filter(would_go).count();
+        if candidates.len() + kept == 0 {
             continue;
         }
         if order == RemovalOrder::PerGroup || queues.is_empty() {
@@ -111,6 +123,7 @@ fn queues(groups: &Groups, eligible: &Eligible<'_>, order: RemovalOrder) -> Vec<
         }
         if let Some(queue) = queues.last_mut() {
             queue.channels += group.channels.len();
+            queue.asked += candidates.len() + kept;
             queue.candidates.extend(candidates);
         }
     }

@@ -49,12 +49,31 @@ impl fmt::Display for PlanSummary<'_> {
         for line in table.lines() {
             writeln!(f, "{}", line.trim_end())?;
         }
-        for layer in &plan.unpruned {
-            writeln!(f, "{} keeps its filters: {}", layer.path, layer.reason)?;
+        for (reason, layers) in by_reason(plan) {
+            let keep = if layers.len() == 1 { "keeps its" } else { "keep their" };
+            writeln!(f, "{} {keep} filters: {reason}", layers.join(", "))?;
+        }
+        for path in &plan.unreached {
+            writeln!(
+                f,
+                "warning: `{path}` is not reached: add the forward pass that runs it (`Planner::also`), or exclude what feeds it"
+            )?;
         }
         for operation in &plan.uncounted {
             writeln!(f, "the MACs of {}{} are not known and not counted", operation.name, place(&operation.after))?;
         }
         Ok(())
     }
+}
+
+/// The layers that keep their filters, those with the same reason together, in the order in which they run.
+fn by_reason(plan: &PrunePlan) -> Vec<(&str, Vec<&str>)> {
+    let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+    for layer in &plan.unpruned {
+        match found.iter_mut().find(|(reason, _)| *reason == layer.reason) {
+            Some((_, layers)) => layers.push(&layer.path),
+            None => found.push((&layer.reason, vec![&layer.path])),
+        }
+    }
+    found
 }

@@ -199,7 +199,7 @@ fn plan_files_that_are_none() {
     }
     made.version = 99;
     made.save(&path).unwrap();
-    unreadable(&["version 99", "version 3", "plan again"]);
+    unreadable(&["version 99", "version 4", "plan again"]);
 }
 
 #[test]

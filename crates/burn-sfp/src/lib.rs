@@ -66,8 +66,9 @@ pub mod prelude {
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
     pub use burn_sfp_graph::{GraphError, GraphModule, InputMapper, ModuleInput, Network};
     pub use burn_sfp_nn::{
-        FoldBatchNorm, FoldBatchNormConfig, HeadAttention, HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope,
-        Shrink, SparseConv2d, SparseConv2dConfig, SparseLinear, SparseLinearConfig,
+        CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, FoldBatchNormConfig, HeadAttention,
+        HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope, Shrink, SparseConv2d, SparseConv2dConfig,
+        SparseLinear, SparseLinearConfig,
     };
     pub use burn_sfp_prune::{
         Afcc, BiasCorrection, Budget, Connections, FineTuneConfig, GroupCut, Magnitude, MagnitudeConnections,

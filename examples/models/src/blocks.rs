@@ -3,7 +3,7 @@
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNormConfig, LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::prelude::*;
-use burn_sfp::nn::FoldBatchNorm;
+use burn_sfp::nn::{CenteredLayerNorm, FoldBatchNorm};
 use burn_sfp::prelude::Shrink;
 
 /// A convolution without bias, padded by half its kernel, and batch normalisation.
@@ -62,6 +62,11 @@ pub fn padding(size: usize) -> PaddingConfig2d {
 /// A layer normalisation with the epsilon of most vision models, 1e-6.
 pub fn layer_norm(width: usize, device: &Device) -> LayerNorm {
     LayerNormConfig::new(width).with_epsilon(1e-6).init(device)
+}
+
+/// [`layer_norm`] whose channels can be removed.
+pub fn centered_norm(width: usize, device: &Device) -> CenteredLayerNorm {
+    layer_norm(width, device).into()
 }
 
 /// Mean over all positions: `[samples, channels, height, width]` to `[samples, channels]`.

@@ -7,7 +7,7 @@
 //! | random weights and running statistics, for tests | [`random`] |
 //! | convolutional classifiers | [`vgg`], [`resnet`], [`preact_resnet`], [`densenet`], [`googlenet`] |
 //! | with depthwise convolutions | [`mobilenet`], [`efficientnet`], [`shufflenet`], [`convnext`] |
-//! | on tokens | [`vit`], [`cct`], [`mixer`] |
+//! | on tokens | [`vit`], [`cct`], [`mixer`], [`gpt`] |
 //! | on sound, segmentation, several inputs and outputs | [`audio`], [`unet`], [`two_streams`] |
 //! | what many of them are made of | [`blocks`] |
 //!
@@ -21,6 +21,7 @@ pub mod densenet;
 pub mod efficientnet;
 pub mod figure;
 pub mod googlenet;
+pub mod gpt;
 pub mod mixer;
 pub mod mobilenet;
 pub mod preact_resnet;

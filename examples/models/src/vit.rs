@@ -3,13 +3,13 @@
 
 use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Initializer, LayerNorm, Linear, LinearConfig};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::prelude::*;
 use burn_sfp::prelude::{GraphModule, Shrink};
 
-use crate::blocks::layer_norm;
+use crate::blocks::centered_norm;
 use crate::mixer::Mlp;
-use burn_sfp::nn::{HeadAttention, HeadAttentionConfig};
+use burn_sfp::nn::{CenteredLayerNorm, HeadAttention, HeadAttentionConfig};
 
 /// Configuration of a [`Vit`].
 #[derive(Config, Debug)]
@@ -53,9 +53,9 @@ impl VitConfig {
         let tokens = (self.side / self.patch).pow(2) + 1;
         let embedding = Initializer::Normal { mean: 0., std: 0.02 };
         let block = |_| Block {
-            attention_norm: layer_norm(self.width, device),
+            attention_norm: centered_norm(self.width, device),
             attention: HeadAttentionConfig::new(self.width, self.heads).with_dropout(0.0).init(device),
-            mlp_norm: layer_norm(self.width, device),
+            mlp_norm: centered_norm(self.width, device),
             mlp: Mlp::new(self.width, self.hidden, device),
         };
         let patch = [self.patch, self.patch];
@@ -64,7 +64,7 @@ impl VitConfig {
             class_token: embedding.init([1, 1, self.width], device),
             positions: embedding.init([1, tokens, self.width], device),
             blocks: (0..self.depth).map(block).collect(),
-            norm: layer_norm(self.width, device),
+            norm: centered_norm(self.width, device),
             head: LinearConfig::new(self.width, self.classes).init(device),
         }
     }
@@ -84,7 +84,7 @@ pub struct Vit {
     /// The blocks.
     pub blocks: Vec<Block>,
     /// The normalisation before the head.
-    pub norm: LayerNorm,
+    pub norm: CenteredLayerNorm,
     /// The classifier.
     pub head: Linear,
 }
@@ -114,11 +114,11 @@ impl GraphModule for Vit {
 #[derive(Module, Debug, Shrink)]
 pub struct Block {
     /// Before the attention.
-    pub attention_norm: LayerNorm,
+    pub attention_norm: CenteredLayerNorm,
     /// The attention.
     pub attention: HeadAttention,
     /// Before the feed-forward part.
-    pub mlp_norm: LayerNorm,
+    pub mlp_norm: CenteredLayerNorm,
     /// The feed-forward part.
     pub mlp: Mlp,
 }

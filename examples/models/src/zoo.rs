@@ -2,7 +2,7 @@
 
 mod list;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_sfp::prelude::GraphModule;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -103,6 +103,14 @@ impl Make<'_> {
     fn images(&self, channels: usize, standard: usize, small: usize) -> Tensor<4> {
         let side = self.pick(standard, small);
         self.noise([channels, side, side]).reshape([-1, channels as i32, side as i32, side as i32])
+    }
+
+    /// Samples of `standard` or `small` tokens each, numbers below `vocabulary`.
+    fn words(&self, vocabulary: usize, standard: usize, small: usize) -> Tensor<2, Int> {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let (samples, length) = (self.pick(1, SMALL_BATCH), self.pick(standard, small));
+        let values: Vec<i64> = (0..samples * length).map(|_| rng.random_range(0..vocabulary as i64)).collect();
+        Tensor::from_data(TensorData::new(values, [samples, length]), self.device)
     }
 
     /// A batch of samples of this shape, flattened: numbers between -1 and 1, always the same ones.

@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub fields: Vec<CountedField>,
     /// Results of means over channels of which some can be removed exactly.
     pub divisible: HashSet<TensorId>,
+    /// Results of layer normalisations whose channels cannot leave, and why.
+    pub fixed_norms: HashMap<TensorId, String>,
     /// Computed tensors whose channels are zero wherever the parameters that produce them are.
     pub zero: HashSet<TensorId>,
     parameters: HashMap<TensorId, usize>,
@@ -37,6 +39,7 @@ impl Context {
             tensors: HashMap::new(),
             fields: Vec::new(),
             divisible: HashSet::new(),
+            fixed_norms: HashMap::new(),
             zero: HashSet::new(),
             parameters: graph.parameter_index(),
         }
@@ -70,6 +73,11 @@ impl Context {
     /// Whether a channel of the tensor is zero wherever the parameters that produce it are; a parameter is one of these.
     pub fn is_zero(&self, tensor: &TensorIr) -> bool {
         self.zero.contains(&tensor.id) || self.parameters.contains_key(&tensor.id)
+    }
+
+    /// Whether some channel along an axis may be removed as far as is known.
+    pub fn may_shrink(&self, axis: &Option<Vec<ChannelId>>) -> bool {
+        axis.iter().flatten().any(|&id| self.sets.is_free(id))
     }
 
     /// Every channel of the tensor must stay.

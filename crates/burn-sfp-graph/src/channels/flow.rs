@@ -7,7 +7,10 @@ use burn::backend::ir::TensorId;
 use super::context::CountedField;
 use super::ids::{Axes, ChannelId};
 use super::left::Left;
+use super::pins::Pins;
 use crate::layers::mean_square::MeanSquare;
+use crate::layers::rescale::Rescaling;
+use crate::layers::stream::Stream;
 
 /// The channels along one axis of a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,11 +53,17 @@ pub struct ParamAxis {
 pub struct Flow {
     pub(crate) parameters: BTreeMap<usize, Vec<ParamAxis>>,
     pub(crate) tensors: HashMap<TensorId, Axes>,
-    pub(crate) pinned: HashMap<ChannelId, String>,
+    pub(crate) pins: Pins,
     pub(super) products: BTreeMap<ChannelId, Vec<ChannelId>>,
     pub(super) families: HashMap<ChannelId, u32>,
     pub(crate) fields: Vec<CountedField>,
     pub(crate) means: Vec<MeanSquare>,
+    /// Streams whose writers can be scaled.
+    pub(crate) rescalings: Vec<Rescaling>,
+    /// Those of them, by index, that are scaled when they lose channels. In front of others epsilon changes.
+    pub(crate) rescaled: BTreeSet<usize>,
+    /// Streams that layer normalisations read, whose mean can be taken out of what writes to them.
+    pub(crate) centered: Vec<Stream>,
 }
 
 impl Flow {
@@ -65,7 +74,7 @@ impl Flow {
 
     /// Why a channel must stay, `None` where it may be removed. A product may be removed where one of its atoms may.
     pub fn pinned(&self, channel: ChannelId) -> Option<&str> {
-        self.pinned.get(&channel).map(String::as_str)
+        self.pins.of(channel).first().map(|pin| self.pins.reason(pin))
     }
 
     /// The atoms of a channel, outermost coordinate first; of an atom, itself.
@@ -105,10 +114,8 @@ impl Flow {
     /// A product whose atoms all must stay must stay.
     pub(crate) fn pin_products(&mut self) {
         for (&product, atoms) in &self.products {
-            let reasons: Vec<&String> = atoms.iter().filter_map(|atom| self.pinned.get(atom)).collect();
-            if reasons.len() == atoms.len() {
-                let reason = reasons[0].clone();
-                self.pinned.insert(product, reason);
+            if atoms.iter().all(|&atom| self.pins.contains(atom)) {
+                self.pins.add_all(product, atoms);
             }
         }
     }
@@ -118,7 +125,7 @@ impl Flow {
     pub(crate) fn pin_indivisible(&mut self, filters: &[ChannelId]) {
         let Some((first, rest)) = filters.split_first() else { return };
         let mut common = self.atoms(*first);
-        common.retain(|atom| !self.pinned.contains_key(atom));
+        common.retain(|&atom| !self.pins.contains(atom));
         for filter in rest {
             if common.is_empty() {
                 return;
@@ -128,19 +135,23 @@ impl Flow {
         }
         let reason =
             if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
-        if !common.is_empty() {
-            self.pinned.extend(common.into_iter().map(|atom| (atom, reason.to_string())));
-        }
+        common.into_iter().for_each(|atom| self.pins.add_bare(atom, reason));
     }
 
     /// Why none of these channels may be removed, where none may.
     pub(crate) fn why_not(&self, filters: &[ChannelId]) -> Option<String> {
-        match filters.first() {
-            None => Some("its output carries no channel that could be followed".to_string()),
-            Some(first) if filters.iter().all(|&channel| self.pinned(channel).is_some()) => {
-                self.pinned(*first).map(str::to_string)
-            }
-            _ => None,
+        self.why_not_near(filters, |_| 0)
+    }
+
+    /// [`why_not`](Flow::why_not) with the nearest of several reasons: the one whose operation has the smallest `distance`.
+    pub(crate) fn why_not_near(&self, filters: &[ChannelId], distance: impl Fn(usize) -> usize) -> Option<String> {
+        let Some(&first) = filters.first() else {
+            return Some("its output carries no channel that could be followed".to_string());
+        };
+        if !filters.iter().all(|&channel| self.pins.contains(channel)) {
+            return None;
         }
+        let nearest = self.pins.of(first).iter().min_by_key(|pin| pin.place.map_or(usize::MAX, &distance))?;
+        Some(self.pins.reason(nearest).to_string())
     }
 }

@@ -7,24 +7,36 @@ use super::flow::{Flow, ParamAxis};
 use super::ids::ChannelId;
 use crate::graph::Graph;
 use crate::layers::burn::{fixed_layers, normalizations};
-use crate::layers::mean_square::mean_squares;
+use crate::layers::rescale::mean_squares;
+use crate::layers::stream::streams;
 use crate::op;
 
 /// Follows the channels through all operations.
 pub(crate) fn follow(graph: &Graph) -> Flow {
     let mut context = Context::new(graph);
     fixed_layers(graph, &mut context);
-    let means = mean_squares(graph);
+    let (means, rescalings) = mean_squares(graph);
     context.divisible = means.iter().map(|norm| norm.mean).collect();
+    let streams = streams(graph);
+    context.fixed_norms = streams.fixed;
     for (index, operation) in graph.operations.iter().enumerate() {
+        context.sets.place = Some(index);
         op::flow(operation, index, &mut context);
     }
     for output in &graph.outputs {
         let axes = context.tensors.get(output).cloned().unwrap_or_default();
+        context.sets.place = graph.producer(*output);
         context.pin_axes(&axes, "it is an output of the network");
     }
     normalizations(graph, &mut context);
-    Flow { means, ..finish(context, graph) }
+    // Last, because it is advice: what must stay for another reason would not leave by following it.
+    for (norm, advice) in streams.replaceable {
+        if let Some(Some(channels)) = context.tensors.get(&norm).and_then(|axes| axes.last()).cloned() {
+            context.sets.place = None;
+            context.sets.pin(&channels, &advice);
+        }
+    }
+    Flow { means, rescalings, centered: streams.centered, ..finish(context, graph) }
 }
 
 /// Puts the representative of its set in the place of every channel id.
@@ -46,7 +58,7 @@ fn finish(mut context: Context, graph: &Graph) -> Flow {
         let carry = |(axis, ids): (usize, &Option<Vec<ChannelId>>)| Some(ParamAxis { axis, channels: ids.clone()? });
         flow.parameters.insert(index, axes.iter().enumerate().filter_map(carry).collect());
     }
-    flow.pinned.clone_from(context.sets.pinned());
+    flow.pins.clone_from(context.sets.pins());
     flow.pin_products();
     flow.tensors = tensors;
     flow.fields = fields;

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use super::pins::{Pin, Pins};
+
 /// Identifies a channel: a set of indices (of axes of tensors and parameters) that can only be removed together.
 pub type ChannelId = u32;
 
@@ -21,7 +23,9 @@ pub(crate) struct ChannelSets {
     /// The factors of roots that are products.
     parts: HashMap<ChannelId, Vec<ChannelId>>,
     products: HashMap<(ChannelId, ChannelId), ChannelId>,
-    pinned: HashMap<ChannelId, String>,
+    pins: Pins,
+    /// Position of the operation that is followed at the moment: where pins are made.
+    pub place: Option<usize>,
 }
 
 impl ChannelSets {
@@ -72,6 +76,18 @@ impl ChannelSets {
             at = std::mem::replace(&mut self.parent[at as usize], root);
         }
         root
+    }
+
+    /// Whether an id may be removed as far as is known: not all of its atoms are pinned.
+    pub fn is_free(&self, id: ChannelId) -> bool {
+        let mut root = id;
+        while self.parent[root as usize] != root {
+            root = self.parent[root as usize];
+        }
+        match self.parts.get(&root) {
+            Some(parts) => parts.iter().any(|&part| self.is_free(part)),
+            None => !self.pins.contains(root),
+        }
     }
 
     /// The atoms of a id, outermost first; of an atom, itself.
@@ -140,8 +156,8 @@ impl ChannelSets {
     fn join(&mut self, a: ChannelId, b: ChannelId) {
         let (root, child) = (a.min(b), a.max(b));
         self.parent[child as usize] = root;
-        if let Some(reason) = self.pinned.remove(&child) {
-            self.pinned.entry(root).or_insert(reason);
+        for pin in self.pins.take(child) {
+            self.pins.add(root, pin);
         }
     }
 
@@ -154,8 +170,8 @@ impl ChannelSets {
             self.settle(product, product);
             return;
         }
-        if let Some(reason) = self.pinned.remove(&atom) {
-            self.pin(&[product], &reason);
+        for pin in self.pins.take(atom) {
+            atoms.iter().for_each(|&atom| self.pins.add(atom, pin));
         }
         self.parent[atom as usize] = product;
     }
@@ -167,23 +183,24 @@ impl ChannelSets {
         }
     }
 
-    /// The ids must stay, and why. The first reason is kept.
+    /// The ids must stay, and why.
     pub fn pin(&mut self, ids: &[ChannelId], reason: &str) {
+        let pin = Pin { reason: self.pins.intern(reason), place: self.place };
         for &id in ids {
             let root = self.find(id);
             if self.is_product(root) {
                 for atom in self.atoms(root) {
-                    self.pinned.entry(atom).or_insert_with(|| reason.to_string());
+                    self.pins.add(atom, pin);
                 }
             } else {
-                self.pinned.entry(root).or_insert_with(|| reason.to_string());
+                self.pins.add(root, pin);
             }
         }
     }
 
     /// Why each pinned atom must stay.
-    pub fn pinned(&self) -> &HashMap<ChannelId, String> {
-        &self.pinned
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
 
     /// The axis that an atom first stood on.
@@ -204,8 +221,8 @@ mod tests {
         ids.pin(&b[1..2], "output");
         ids.union_all(&a, &b);
         assert_eq!(ids.find(b[2]), a[2]);
-        assert_eq!(ids.pinned().get(&a[1]).map(String::as_str), Some("output"));
-        assert_eq!(ids.pinned().len(), 1);
+        assert_eq!(ids.pins().of(a[1]).iter().map(|pin| ids.pins().reason(pin)).collect::<Vec<_>>(), ["output"]);
+        assert!(!ids.pins().contains(b[1]) && !ids.pins().contains(a[0]));
     }
 
     #[test]
@@ -220,7 +237,7 @@ mod tests {
         }
         assert_eq!(ids.atoms(flat[4]), [heads[1], dims[1]]);
         let pinned: Vec<ChannelId> =
-            [heads[0], heads[1], dims[0], dims[1]].into_iter().filter(|id| ids.pinned().contains_key(id)).collect();
+            [heads[0], heads[1], dims[0], dims[1]].into_iter().filter(|&id| ids.pins().contains(id)).collect();
         assert_eq!(pinned, [heads[0], dims[0]]);
     }
 

@@ -1,6 +1,6 @@
 //! Channels: which indices of which tensors and parameters can only be removed together.
 //!
-//! `ids` holds the union-find of channel ids, `context` what the description of an operation works on, `left` shapes without the removed
+//! `ids` holds the union-find of channel ids, `pins` why channels must stay, `context` what the description of an operation works on, `left` shapes without the removed
 //! channels, `flow` the result ([`Flow`](crate::Flow)), and `follow` the pass over the recorded operations that makes it.
 
 pub(crate) mod context;
@@ -8,3 +8,4 @@ pub(crate) mod flow;
 pub(crate) mod follow;
 pub(crate) mod ids;
 pub(crate) mod left;
+pub(crate) mod pins;

@@ -81,7 +81,7 @@ impl Network {
     /// ```
     pub fn uncounted(&self) -> Vec<UncountedOperation> {
         let mut uncounted = Vec::new();
-        for (index, op) in self.graph.operations.iter().enumerate() {
+        for (index, op) in self.graph.operations[..self.graph.main].iter().enumerate() {
             let shape = |tensor: &TensorIr| tensor.shape.iter().copied().collect();
             if describe(op).and_then(|described| described.macs(&shape)).is_none() {
                 let after = self.layer_before(index).map(str::to_string);
@@ -98,6 +98,9 @@ impl Network {
 
     /// Multiply-adds of one operation for one sample.
     fn macs_of(&self, operation: usize, removed: &BTreeSet<ChannelId>) -> u64 {
+        if operation >= self.graph.main {
+            return 0;
+        }
         let left = self.flow.left(removed);
         let described = describe(&self.graph.operations[operation]);
         let macs = described.and_then(|described| described.macs(&|tensor| left.shape(tensor)));

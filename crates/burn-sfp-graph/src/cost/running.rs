@@ -96,7 +96,7 @@ impl<'a> RunningCost<'a> {
                 cost.recount_parameter(index);
             }
         }
-        for (index, op) in network.graph.operations.iter().enumerate() {
+        for (index, op) in network.graph.operations[..network.graph.main].iter().enumerate() {
             cost.recount_operation(index);
             if cost.operations[index] == 0 {
                 continue;

@@ -58,6 +58,7 @@ pub(crate) fn fixed_layers(graph: &Graph, context: &mut Context) {
             continue;
         };
         let axes: Vec<_> = parameter.shape.iter().map(|&length| Some(context.sets.fresh(length))).collect();
+        context.sets.place = graph.consumers(parameter.tensor).first().copied();
         context.pin_axes(&axes[first..], reason);
         context.tensors.insert(parameter.tensor, axes);
     }

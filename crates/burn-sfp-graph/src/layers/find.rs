@@ -42,8 +42,10 @@ impl<'a> Finder<'a> {
                 layers.len() - 1
             });
             let layer = &mut layers[index];
-            layer.calls += 1;
-            layer.macs += described.macs(&dims).unwrap_or_default() / self.graph.batch.max(1) as u64;
+            if operation < self.graph.main {
+                layer.calls += 1;
+                layer.macs += described.macs(&dims).unwrap_or_default() / self.graph.batch.max(1) as u64;
+            }
             layer.operations.push(operation);
             layer.inputs_of_calls.push(call.x.id);
             outputs.insert(call.out.id, index);

@@ -56,7 +56,7 @@ pub struct Layer {
     pub macs: u64,
     /// Elements of its weight and bias.
     pub parameters: u64,
-    /// Number of times that the forward pass calls it.
+    /// Number of times that the main forward pass calls it; 0 where only other passes do.
     pub calls: usize,
     /// The reason why none of its filters can be removed, `None` where some can.
     pub not_prunable: Option<String>,
@@ -70,9 +70,9 @@ pub struct Layer {
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
     pub(crate) input: TensorId,
-    /// The inputs of all calls.
+    /// The inputs of all calls, in all captured forward passes.
     pub(crate) inputs_of_calls: Vec<TensorId>,
-    /// The operations of all calls.
+    /// The operations of all calls, in all captured forward passes.
     pub(crate) operations: Vec<usize>,
     pub(crate) input_shape: Vec<usize>,
     pub(crate) output_channels: Vec<ChannelId>,
@@ -93,6 +93,11 @@ impl Layer {
     /// Index of its bias in [`Network::parameters`](crate::Network::parameters), where it has one.
     pub fn bias(&self) -> Option<usize> {
         self.bias
+    }
+
+    /// Whether more than one call is captured, in whichever forward pass.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.operations.len() > 1
     }
 
     /// The channel of each filter.

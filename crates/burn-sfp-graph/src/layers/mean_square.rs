@@ -1,59 +1,139 @@
-//! Root-mean-square normalisation (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv 1910.07467), as Burn writes it
-//! out in plain operations: `y = x / sqrt(mean(x^2) + epsilon) * gamma`.
+//! Root-mean-square normalisation (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv 1910.07467), as Burn and others
+//! write it out in plain operations: `y = x / sqrt(mean(x^2) + epsilon)`, mostly followed by a product with a vector `gamma`.
 //!
-//! It can lose channels exactly where those that go are zero. With `c` of `C` channels left, the mean of squares is `C / c` times as large,
-//! which gamma times `sqrt(C / c)` and epsilon times `C / c` undo.
+//! It can lose channels exactly where those that go are zero. With `c` of `C` channels left, the mean of squares is `C / c` times as large.
+//! Either gamma times `sqrt(C / c)` and epsilon times `C / c` undo that, or everything that writes to `x` is scaled (`rescale`).
 
-use burn::backend::ir::{BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr, TensorId};
+use burn::backend::ir::{
+    BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr, ScalarOpIr, TensorId, TensorIr,
+};
 
-use super::burn::innermost;
 use crate::graph::Graph;
 
-/// A root-mean-square normalisation over channels.
+/// A root-mean-square normalisation over an axis.
 #[derive(Clone, Debug)]
 pub(crate) struct MeanSquare {
-    /// Index of its gamma among the parameters.
-    pub gamma: usize,
-    /// What the mean of squares is written to.
+    /// What is normalised.
+    pub input: TensorId,
+    /// The axis.
+    pub axis: usize,
+    /// The quotient of what is normalised and its root of the mean of squares.
+    pub quotient: TensorId,
+    /// The result of the mean of squares.
     pub mean: TensorId,
     /// The operation that adds epsilon.
     pub add: usize,
     /// What it adds.
     pub epsilon: f64,
+    /// Index of the parameter that the quotient is multiplied with, where there is one that only multiplies such quotients.
+    pub gamma: Option<usize>,
+    /// Index of the stream that it reads, where scaling all that writes to it is a way.
+    pub stream: Option<usize>,
 }
 
-/// Burn's `RmsNorm`s: a module of that name whose only parameter is a vector `gamma`, used as the formula above says.
-pub(crate) fn mean_squares(graph: &Graph) -> Vec<MeanSquare> {
-    let all = graph.parameters.iter().enumerate().filter_map(|(gamma, parameter)| {
-        let (module, name) = innermost(parameter, &["RmsNorm"])?;
-        let alone = graph.parameters.iter().filter(|other| other.module() == module).count() == 1;
-        (name == "gamma" && alone && parameter.shape.len() == 1).then(|| mean_square(graph, gamma, parameter.tensor))?
-    });
-    all.collect()
+/// All root-mean-square normalisations of a graph.
+pub(crate) fn root_mean_squares(graph: &Graph) -> Vec<MeanSquare> {
+    let mut norms: Vec<MeanSquare> =
+        (0..graph.operations.len()).filter_map(|index| mean_square(graph, index)).collect();
+    // Nothing but normalisations of this kind may read gamma.
+    for (gamma, parameter) in graph.parameters.iter().enumerate() {
+        let used = norms.iter().filter(|norm| norm.gamma == Some(gamma)).count();
+        if used > 0 && used != uses(graph, parameter.tensor) {
+            norms.iter_mut().filter(|norm| norm.gamma == Some(gamma)).for_each(|norm| norm.gamma = None);
+        }
+    }
+    norms
 }
 
-fn mean_square(graph: &Graph, gamma: usize, tensor: TensorId) -> Option<MeanSquare> {
-    // Gamma gets leading axes, then multiplies the quotient.
-    let mut at = tensor;
-    let quotient = loop {
+/// The normalisation whose mean of squares an operation is.
+fn mean_square(graph: &Graph, index: usize) -> Option<MeanSquare> {
+    let OperationIr::NumericFloat(_, N::MeanDim(mean)) = &graph.operations[index] else { return None };
+    let input = squared(graph, uncast(graph, mean.input.id))?;
+    let &[add] = graph.consumers(mean.out.id) else { return None };
+    let OperationIr::NumericFloat(_, N::AddScalar(ScalarOpIr { rhs, out, .. })) = &graph.operations[add] else {
+        return None;
+    };
+    let quotient = divided(graph, input, out.id)?;
+    let gamma = graph.read_by(quotient.id).find_map(|op| gamma_of(graph, op, quotient));
+    Some(MeanSquare {
+        input,
+        axis: mean.axis,
+        quotient: quotient.id,
+        mean: mean.out.id,
+        add,
+        epsilon: rhs.elem::<f64>(),
+        gamma: gamma.filter(|&gamma| {
+            graph.parameters[gamma].elements() == mean.input.shape[mean.axis] as u64
+                && graph.consumers(quotient.id).len() == 1
+        }),
+        stream: None,
+    })
+}
+
+/// What a tensor is the square of.
+fn squared(graph: &Graph, tensor: TensorId) -> Option<TensorId> {
+    let two = |op: &ScalarOpIr| op.rhs.elem::<f64>() == 2.0;
+    let base = match graph.made_by(tensor)? {
+        OperationIr::NumericFloat(_, N::PowiScalar(op)) if two(op) => op.lhs.id,
+        OperationIr::Float(_, F::PowfScalar(op)) if two(op) => op.lhs.id,
+        OperationIr::NumericFloat(_, N::Mul(op)) if op.lhs.id == op.rhs.id => op.lhs.id,
+        _ => return None,
+    };
+    Some(uncast(graph, base))
+}
+
+/// The quotient of a tensor and the root of `sum`.
+fn divided(graph: &Graph, x: TensorId, sum: TensorId) -> Option<&TensorIr> {
+    let mut at = sum;
+    let (mut rooted, mut inverse) = (false, false);
+    loop {
         let &[consumer] = graph.consumers(at) else { return None };
-        match &graph.operations[consumer] {
-            OperationIr::BaseFloat(B::Reshape(op)) => at = op.out.id,
-            OperationIr::NumericFloat(_, N::Mul(op)) => break if op.rhs.id == at { op.lhs.id } else { op.rhs.id },
+        at = match &graph.operations[consumer] {
+            OperationIr::BaseFloat(B::Cast(op)) => op.out.id,
+            OperationIr::Float(_, F::Sqrt(op)) if !rooted => {
+                rooted = true;
+                op.out.id
+            }
+            OperationIr::Float(_, F::Recip(op)) if rooted && !inverse => {
+                inverse = true;
+                op.out.id
+            }
+            OperationIr::NumericFloat(_, N::Div(op)) if rooted && !inverse && op.rhs.id == at => {
+                return (uncast(graph, op.lhs.id) == x).then_some(&op.out);
+            }
+            OperationIr::NumericFloat(_, N::Mul(op)) if inverse => {
+                let other = if op.lhs.id == at { op.rhs.id } else { op.lhs.id };
+                return (uncast(graph, other) == x).then_some(&op.out);
+            }
             _ => return None,
-        }
+        };
+    }
+}
+
+/// The parameter that an operation multiplies a quotient with, if it is a vector.
+fn gamma_of(graph: &Graph, op: &OperationIr, quotient: &TensorIr) -> Option<usize> {
+    let OperationIr::NumericFloat(_, N::Mul(op)) = op else { return None };
+    let mut at = if op.lhs.id == quotient.id { op.rhs.id } else { op.lhs.id };
+    while let Some(OperationIr::BaseFloat(B::Reshape(op))) = graph.made_by(at) {
+        at = op.input.id;
+    }
+    graph.parameters.iter().position(|parameter| parameter.tensor == at)
+}
+
+/// How many operations read a tensor, perhaps under another shape.
+fn uses(graph: &Graph, tensor: TensorId) -> usize {
+    let count = |op: &OperationIr| match op {
+        OperationIr::BaseFloat(B::Reshape(op)) => uses(graph, op.out.id),
+        _ => 1,
     };
-    let OperationIr::NumericFloat(_, N::Div(op)) = graph.made_by(quotient)? else { return None };
-    let mut at = op.rhs.id;
-    let sum = loop {
-        match graph.made_by(at)? {
-            OperationIr::BaseFloat(B::Cast(op)) => at = op.input.id,
-            OperationIr::Float(_, F::Sqrt(op)) => break op.input.id,
-            _ => return None,
-        }
-    };
-    let add = graph.producer(sum)?;
-    let OperationIr::NumericFloat(_, N::AddScalar(op)) = &graph.operations[add] else { return None };
-    let OperationIr::NumericFloat(_, N::MeanDim(mean)) = graph.made_by(op.lhs.id)? else { return None };
-    Some(MeanSquare { gamma, mean: mean.out.id, add, epsilon: op.rhs.elem::<f64>() })
+    graph.read_by(tensor).map(count).sum()
+}
+
+/// A tensor before changes of its float type.
+pub(super) fn uncast(graph: &Graph, tensor: TensorId) -> TensorId {
+    let mut at = tensor;
+    while let Some(OperationIr::BaseFloat(B::Cast(op))) = graph.made_by(at) {
+        at = op.input.id;
+    }
+    at
 }

@@ -7,3 +7,6 @@ pub(crate) mod heads;
 pub(crate) mod kind;
 pub(crate) mod layer;
 pub(crate) mod mean_square;
+pub(crate) mod rescale;
+pub(crate) mod stream;
+pub(crate) mod written_out;

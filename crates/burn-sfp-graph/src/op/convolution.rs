@@ -174,6 +174,14 @@ impl<'a> Describe<'a> for Convolution<'a> {
         })
     }
 
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        // Filters of other groups read other inputs.
+        if self.groups > 1 || axis != 1 {
+            return Vec::new();
+        }
+        std::iter::once((self.weight, self.kind.output_axis())).chain(self.bias.map(|bias| (bias, 0))).collect()
+    }
+
     fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
         let found = convolution(smaller)?.groups;
         if self.groups == 1 || self.kind.is_transposed() {

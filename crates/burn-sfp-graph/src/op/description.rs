@@ -56,6 +56,12 @@ pub(crate) trait Describe<'a> {
         None
     }
 
+    /// Where the mean of the result along `axis` is zero: the operands, each with its axis, along which the mean has to be zero for that,
+    /// whatever else the operation reads. Empty where there are none that guarantee it.
+    fn mean_free(&self, _axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        Vec::new()
+    }
+
     /// The weighted mean of values that the operation computes, where it may be an attention's.
     fn mixture(&self) -> Option<Mixture<'a>> {
         None
@@ -160,6 +166,12 @@ impl Constants<'_> {
         });
         self.fixed.contains(&tensor.id) && (wide == 0 || (wide == 1 && followed))
     }
+}
+
+/// The axis of an operand that runs along an axis of the (broadcast) result, `None` where it has none of that length.
+pub(crate) fn runs_along(operand: &TensorIr, out: &TensorIr, axis: usize) -> Option<usize> {
+    let own = (axis + operand.shape.num_dims()).checked_sub(out.shape.num_dims())?;
+    (operand.shape[own] == out.shape[axis]).then_some(own)
 }
 
 /// Lengths of a tensor's axes.

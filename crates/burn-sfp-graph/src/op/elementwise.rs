@@ -10,7 +10,7 @@ use burn::backend::ir::{
     IntOperationIr as I, NumericOperationIr as N, OperationIr, ScalarOpIr, TensorIr, UnaryOpIr,
 };
 
-use super::description::{Constants, Describe, Described, FREE, Family, Role, ShapeOf, dims};
+use super::description::{Constants, Describe, Described, FREE, Family, Role, ShapeOf, dims, runs_along};
 use crate::channels::context::Context;
 use crate::channels::ids::ChannelId;
 
@@ -110,6 +110,7 @@ fn float(op: &F) -> Option<Elementwise<'_>> {
         F::Cos(op) | F::Cosh(op) | F::Sin(op) | F::Sinh(op) | F::Tan(op) => unary(op),
         F::ArcCos(op) | F::ArcCosh(op) | F::ArcSin(op) | F::ArcSinh(op) | F::ArcTan(op) | F::ArcTanh(op) => unary(op),
         F::Round(op) | F::Floor(op) | F::Ceil(op) | F::Trunc(op) | F::IsNan(op) | F::IsInf(op) => unary(op),
+        F::PowfScalar(op) if op.rhs.elem::<f64>() > 0.0 => scalar(op).zero(Zero::Kept),
         F::PowfScalar(op) => scalar(op),
         F::IntoInt(op) => Elementwise::of(vec![&op.input], &op.out),
         F::ArcTan2(op) | F::Powf(op) | F::Hypot(op) => binary(op),
@@ -214,7 +215,7 @@ impl<'a> Describe<'a> for Elementwise<'a> {
                 let runs_along = |side: &TensorIr| {
                     carried.iter().enumerate().all(|(axis, ids)| {
                         let own = (axis + side.shape.num_dims()).checked_sub(carried.len());
-                        ids.is_none() || own.is_some_and(|own| side.shape[own] == self.out.shape[axis])
+                        !context.may_shrink(ids) || own.is_some_and(|own| side.shape[own] == self.out.shape[axis])
                     })
                 };
                 self.operands.iter().all(|side| zero(side) && runs_along(side))
@@ -243,6 +244,21 @@ impl<'a> Describe<'a> for Elementwise<'a> {
 
     fn linear_in(&self) -> Option<&'a TensorIr> {
         (self.scalar != Scalar::Other).then(|| self.operands[0])
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let along = |operand: &&'a TensorIr| runs_along(operand, self.out, axis).map(|own| (*operand, own));
+        let all: Vec<Option<(&TensorIr, usize)>> = self.operands.iter().map(along).collect();
+        match (self.zero, &all[..]) {
+            // Another summand that does not run along the axis would be the same for all of its indices.
+            (Zero::Sum, _) => all.into_iter().collect::<Option<_>>().unwrap_or_default(),
+            // A factor that does not run along the axis is.
+            (Zero::Product, &[Some(one), None] | &[None, Some(one)]) | (Zero::Quotient, &[Some(one), None]) => {
+                vec![one]
+            }
+            (Zero::Kept, &[Some(one)]) if self.scalar != Scalar::Other => vec![one],
+            _ => Vec::new(),
+        }
     }
 
     fn undo(&self, before: f64, after: f64) -> Option<f64> {

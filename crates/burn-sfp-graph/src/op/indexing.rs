@@ -24,14 +24,10 @@ fn read(op: &OperationIr) -> Option<Described<'_>> {
     Some(match op {
         B::Slice(op) => Box::new(Sliced { op, float }),
         B::SliceAssign(op) => Box::new(Written(op)),
-        B::Select(op) => Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![], out: &op.out }),
-        B::Gather(op) => Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.indices], out: &op.out }),
-        B::Scatter(op) => {
-            Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.indices, &op.value], out: &op.out })
-        }
-        B::SelectAssign(op) => {
-            Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![&op.value], out: &op.out })
-        }
+        B::Select(op) => Box::new(Picked { tensor: &op.tensor, dim: op.dim, with: vec![], out: &op.out, whole: float }),
+        B::Gather(op) => Box::new(picked(&op.tensor, op.dim, vec![&op.indices], &op.out)),
+        B::Scatter(op) => Box::new(picked(&op.tensor, op.dim, vec![&op.indices, &op.value], &op.out)),
+        B::SelectAssign(op) => Box::new(picked(&op.tensor, op.dim, vec![&op.value], &op.out)),
         _ => return None,
     })
 }
@@ -61,6 +57,11 @@ impl<'a> Describe<'a> for Sliced<'a> {
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
         FREE
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let whole = self.op.out.shape[axis] == self.op.tensor.shape[axis];
+        (self.float && whole).then_some((&self.op.tensor, axis)).into_iter().collect()
     }
 
     fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
@@ -101,6 +102,12 @@ struct Picked<'a> {
     dim: usize,
     with: Vec<&'a TensorIr>,
     out: &'a TensorIr,
+    /// Whether an index picks everything along the other axes, of floats.
+    whole: bool,
+}
+
+fn picked<'a>(tensor: &'a TensorIr, dim: usize, with: Vec<&'a TensorIr>, out: &'a TensorIr) -> Picked<'a> {
+    Picked { tensor, dim, with, out, whole: false }
 }
 
 impl<'a> Describe<'a> for Picked<'a> {
@@ -120,6 +127,10 @@ impl<'a> Describe<'a> for Picked<'a> {
             }
         }
         context.set(self.out, axes);
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        (self.whole && axis != self.dim).then_some((self.tensor, axis)).into_iter().collect()
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

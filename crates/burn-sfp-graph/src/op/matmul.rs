@@ -104,6 +104,14 @@ impl<'a> Describe<'a> for Linear<'a> {
         let op = self.0;
         linear(&op.x, &op.weight, op.bias.as_ref(), &op.out, LayerKind::Linear)
     }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let op = self.0;
+        if axis + 1 != op.out.shape.num_dims() {
+            return Vec::new();
+        }
+        std::iter::once((&op.weight, 1)).chain(op.bias.as_ref().map(|bias| (bias, 0))).collect()
+    }
 }
 
 /// A product of matrices, which is a linear layer where the right one is a parameter.
@@ -116,7 +124,7 @@ impl<'a> Describe<'a> for Product<'a> {
 
     fn keeps_zero(&self, context: &Context) -> bool {
         let rows = context.tensors.get(&self.0.lhs.id).map(Vec::as_slice).unwrap_or_default();
-        let rows_carry = rows.iter().rev().skip(1).any(Option::is_some);
+        let rows_carry = rows.iter().rev().skip(1).any(|axis| context.may_shrink(axis));
         context.is_zero(&self.0.rhs) && (!rows_carry || context.zero.contains(&self.0.lhs.id))
     }
 
@@ -130,6 +138,15 @@ impl<'a> Describe<'a> for Product<'a> {
 
     fn linear_in(&self) -> Option<&'a TensorIr> {
         Some(&self.0.lhs)
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let MatmulOpIr { lhs, rhs, out } = self.0;
+        match out.shape.num_dims().checked_sub(axis) {
+            Some(1) => vec![(rhs, rhs.shape.num_dims() - 1)],
+            Some(2) => lhs.shape.num_dims().checked_sub(2).map(|rows| (lhs, rows)).into_iter().collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn mixture(&self) -> Option<Mixture<'a>> {
@@ -203,6 +220,11 @@ impl<'a> Describe<'a> for Embedding<'a> {
 
     fn layer(&self) -> Option<WeightedCall<'a>> {
         linear(&self.0.indices, &self.0.weights, None, &self.0.out, LayerKind::Embedding)
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let last = axis + 1 == self.0.out.shape.num_dims();
+        last.then_some((&self.0.weights, 1)).into_iter().collect()
     }
 }
 

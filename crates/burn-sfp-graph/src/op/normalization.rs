@@ -1,4 +1,5 @@
-//! Normalisations. Batch normalisation works channel by channel; layer normalisation mixes channels, so its must stay.
+//! Normalisations. Batch normalisation works channel by channel; layer normalisation mixes channels, which can only leave where their mean
+//! can be taken out of what is normalised (`layers/stream.rs`).
 //!
 //! Burn writes group, instance and root-mean-square normalisation out in plain operations, which are followed as such; `layers/burn.rs`
 //! knows what their layers count.
@@ -25,6 +26,14 @@ fn read(op: &OperationIr) -> Option<Described<'_>> {
 pub(crate) fn batch_norm(op: &OperationIr) -> Option<&BatchNormOpIr> {
     match op {
         OperationIr::Module(M::BatchNorm(op)) => Some(op),
+        _ => None,
+    }
+}
+
+/// The layer normalisation that an operation is.
+pub(crate) fn layer_norm(op: &OperationIr) -> Option<&LayerNormOpIr> {
+    match op {
+        OperationIr::Module(M::LayerNorm(op)) => Some(op),
         _ => None,
     }
 }
@@ -65,14 +74,25 @@ impl<'a> Describe<'a> for LayerNorm<'a> {
     fn flow(&self, context: &mut Context) {
         let op = self.0;
         let axes = context.axes(&op.input);
-        let reason = "a layer normalisation mixes its channels";
-        if let Some(ids) = axes.last().and_then(Option::as_ref) {
+        let channels = axes.last().cloned().flatten();
+        let why_not = context.fixed_norms.get(&op.out.id).cloned();
+        if let (Some(ids), Some(reason)) = (&channels, &why_not) {
             context.sets.pin(ids, reason);
         }
         for state in std::iter::once(&op.gamma).chain(op.beta.as_ref()) {
-            context.pin(state, reason);
+            match &why_not {
+                Some(reason) => context.pin(state, reason),
+                None => {
+                    let state = context.axes(state);
+                    context.unify(&channels, &state[0], "it meets an input of the network or a constant");
+                }
+            }
         }
         context.set(&op.out, axes);
+    }
+
+    fn keeps_zero(&self, context: &Context) -> bool {
+        context.is_zero(&self.0.gamma) && self.0.beta.as_ref().is_none_or(|beta| context.is_zero(beta))
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

@@ -96,6 +96,12 @@ impl<'a> Describe<'a> for Reduction<'a> {
         self.zero && context.is_zero(self.input)
     }
 
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        // What keeps zero here is a sum or a mean.
+        let passes = self.zero && !self.along.contains(&axis);
+        passes.then_some((self.input, axis)).into_iter().collect()
+    }
+
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
         if self.constant { known.of(self.input) } else { HashSet::new() }
     }

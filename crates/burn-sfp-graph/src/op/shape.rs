@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use burn::backend::ir::{BaseOperationIr as B, CatOpIr, NumericOperationIr as N, OperationIr, PadOpIr, TensorIr};
 
-use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims};
+use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims, runs_along};
 use super::reshape;
 use crate::channels::context::Context;
 use crate::channels::ids::{Axes, ChannelId};
@@ -20,8 +20,14 @@ fn read(op: &OperationIr) -> Option<Described<'_>> {
         OperationIr::BaseInt(op) | OperationIr::BaseBool(op) => (false, op),
         _ => return None,
     };
-    let moved =
-        |input, out, constant, linear| Moved { op, input, out, constant: constant && float, linear: linear && float };
+    let moved = |input, out, constant, linear| Moved {
+        op,
+        input,
+        out,
+        float,
+        constant: constant && float,
+        linear: linear && float,
+    };
     Some(match op {
         B::Reshape(op) => Box::new(moved(&op.input, &op.out, true, true)),
         B::SwapDims(op) => Box::new(moved(&op.input, &op.out, true, true)),
@@ -40,6 +46,7 @@ struct Moved<'a> {
     op: &'a B,
     input: &'a TensorIr,
     out: &'a TensorIr,
+    float: bool,
     /// Whether constant channels are followed through it.
     constant: bool,
     /// Whether a factor is followed through it.
@@ -85,6 +92,25 @@ impl<'a> Describe<'a> for Moved<'a> {
     fn linear_in(&self) -> Option<&'a TensorIr> {
         self.linear.then_some(self.input)
     }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let own = match self.op {
+            B::Reshape(_) => unmoved(self.input, self.out, axis),
+            B::SwapDims(op) if axis == op.dim1 => Some(op.dim2),
+            B::SwapDims(op) if axis == op.dim2 => Some(op.dim1),
+            B::Permute(op) => op.axes.get(axis).copied(),
+            B::Expand(_) | B::RepeatDim(_) => runs_along(self.input, self.out, axis),
+            _ => Some(axis),
+        };
+        own.filter(|_| self.float).map(|own| (self.input, own)).into_iter().collect()
+    }
+}
+
+/// The axis of a reshaped tensor that an axis of the result is, `None` where a reshape splits or joins it.
+fn unmoved(input: &TensorIr, out: &TensorIr, axis: usize) -> Option<usize> {
+    let inside = |shape: &[usize], axis: usize| shape[axis + 1..].iter().product::<usize>();
+    let (from, to) = (dims(input), dims(out));
+    (0..from.len()).find(|&own| from[own] == to[axis] && inside(&from, own) == inside(&to, axis))
 }
 
 /// An axis of length 1 that is spread gets ids that nothing carries yet: its new length follows what it meets.
@@ -157,6 +183,11 @@ impl<'a> Describe<'a> for Joined<'a> {
             self.op.tensors.iter().all(|part| !known.along(part, dim).contains(id) || constant(part, id))
         };
         known.carried.iter().filter(|id| everywhere(id)).copied().collect()
+    }
+
+    fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
+        let parts = self.op.tensors.iter().map(|part| (part, axis));
+        if self.float && axis != self.op.dim { parts.collect() } else { Vec::new() }
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

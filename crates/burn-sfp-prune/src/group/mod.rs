@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use burn_sfp_graph::{ChannelId, Network};
 
+use crate::kept::Kept;
+
 /// One channel set: all filters and inputs that are removed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -78,7 +80,13 @@ impl Groups {
     /// # Ok::<(), burn_sfp_graph::GraphError>(())
     /// ```
     pub fn of(network: &Network) -> Self {
+        Self::of_kept(network, &Kept::default())
+    }
+
+    /// [`of`](Groups::of) where some channels that could be removed stay as well.
+    pub(crate) fn of_kept(network: &Network, kept: &Kept) -> Self {
         let flow = network.flow();
+        let pinned = |atom: ChannelId| flow.pinned(atom).or_else(|| kept.reason(atom));
         // Indexed by channel: looked up for each filter and each input.
         let mut found: Vec<Option<Channel>> = Vec::new();
         // The coordinate of an atom, if some filter has several that can be removed.
@@ -86,7 +94,7 @@ impl Groups {
         for (index, layer) in network.layers().iter().enumerate() {
             for (filter, id) in layer.output_channels().iter().enumerate() {
                 let atoms = flow.atoms_of(id);
-                let mut free = atoms.iter().copied().filter(|&atom| flow.pinned(atom).is_none());
+                let mut free = atoms.iter().copied().filter(|&atom| pinned(atom).is_none());
                 if atoms.len() > 1
                     && let (Some(first), Some(last)) = (free.next(), free.next_back())
                 {
@@ -98,7 +106,7 @@ impl Groups {
                         found.resize(atom as usize + 1, None);
                     }
                     let channel = found[atom as usize].get_or_insert_with(|| Channel {
-                        pinned: flow.pinned(atom).map(str::to_string),
+                        pinned: pinned(atom).map(str::to_string),
                         ..Channel::default()
                     });
                     channel.producers.push((index, filter));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn_sfp_graph::{ChannelId, GraphError, Layer, Network};
 
 use crate::PruneError;
+use crate::kept::Kept;
 use crate::plan::Unpruned;
 
 /// A condition on the module path of a layer.
@@ -64,6 +65,8 @@ pub(super) struct Excluded {
     paths: BTreeSet<String>,
     /// The atoms of their output channels, each with the first excluded layer that produces it.
     producers: BTreeMap<ChannelId, String>,
+    /// Other atoms that stay: those of streams that are not to be centred.
+    uncentered: BTreeSet<ChannelId>,
 }
 
 impl Excluded {
@@ -84,13 +87,19 @@ impl Excluded {
         self.paths.contains(path)
     }
 
-    /// Returns the channels (atoms) that stay.
-    pub fn channels(&self) -> BTreeSet<ChannelId> {
-        self.producers.keys().copied().collect()
+    /// Adds channels (atoms) that stay because the streams that they belong to are not to be centred.
+    pub fn add_channels(&mut self, channels: BTreeSet<ChannelId>) {
+        self.uncentered.extend(channels);
     }
 
-    /// Returns why none of a layer's filters was considered: it cannot be pruned, it is excluded, or it is tied to such a layer.
-    pub fn reason(&self, network: &Network, layer: &Layer) -> Option<Unpruned> {
+    /// Returns the channels (atoms) that stay.
+    pub fn channels(&self) -> BTreeSet<ChannelId> {
+        self.producers.keys().chain(&self.uncentered).copied().collect()
+    }
+
+    /// Returns why none of a layer's filters was considered: it cannot be pruned, it is excluded, it is tied to such a layer, or the module
+    /// does not follow.
+    pub fn reason(&self, network: &Network, layer: &Layer, kept: &Kept) -> Option<Unpruned> {
         let unpruned = |reason: String| Some(Unpruned { path: layer.path.clone(), reason });
         if let Some(reason) = &layer.not_prunable {
             return unpruned(reason.clone());
@@ -100,11 +109,22 @@ impl Excluded {
         }
         let flow = network.flow();
         let atoms = || layer.output_channels().iter().flat_map(|channel| flow.atoms_of(channel));
-        let stays = |atom: &ChannelId| flow.pinned(*atom).is_some() || self.producers.contains_key(atom);
-        let other = atoms().find_map(|atom| self.producers.get(atom))?;
+        let stays = |atom: &ChannelId| {
+            let kept = flow.pinned(*atom).or(kept.reason(*atom)).is_some();
+            kept || self.producers.contains_key(atom) || self.uncentered.contains(atom)
+        };
         if !atoms().all(stays) {
             return None;
         }
-        unpruned(format!("its filters are tied to those of `{other}`, which is excluded"))
+        if let Some(reason) = atoms().find_map(|atom| kept.reason(*atom)) {
+            return unpruned(reason.to_string());
+        }
+        match atoms().find_map(|atom| self.producers.get(atom)) {
+            Some(other) => unpruned(format!("its filters are tied to those of `{other}`, which is excluded")),
+            None if atoms().any(|atom| self.uncentered.contains(atom)) => {
+                unpruned("layer normalisations read its filters, and the planner is told not to centre them".into())
+            }
+            None => None,
+        }
     }
 }

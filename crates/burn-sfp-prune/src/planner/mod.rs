@@ -1,9 +1,9 @@
 //! From a ranking to a plan that is closed under the network's dependencies, a file for each step.
 
+mod also;
 mod bias;
 mod check;
 mod close;
-mod cuts;
 mod exclude;
 mod masks;
 mod settings;
@@ -12,3 +12,4 @@ mod write;
 
 pub use bias::BiasCorrection;
 pub use settings::Planner;
+pub(crate) use settings::Ranked;

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ChannelId, GraphModule, Network};
+use burn_sfp_graph::{ChannelId, ForwardPass, GraphModule, ModuleInput, Network};
 
+use super::also::Also;
 use super::bias::{BiasCorrection, constant_corrections};
 use super::check::{check_analysis, check_ranking};
 use super::close::close;
 use super::exclude::Exclude;
 use super::write::{Decided, write};
 use crate::budget::{Budget, StopRule};
+use crate::fit::fit;
 use crate::group::{GroupCut, Groups};
+use crate::kept::Kept;
 use crate::rewrite::{PrunedModule, carry_out};
 use crate::score::channel_scores;
 use crate::select::{Eligible, select};
+use crate::target::Target;
 use crate::{PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
 /// Makes pruning plans.
@@ -31,6 +35,9 @@ pub struct Planner {
     keep_empty: bool,
     group_cut: GroupCut,
     exclude: Exclude,
+    also: Also,
+    strict: bool,
+    center_layer_norms: bool,
 }
 
 impl Default for Planner {
@@ -41,6 +48,9 @@ impl Default for Planner {
             keep_empty: false,
             group_cut: GroupCut::default(),
             exclude: Exclude::default(),
+            also: Also::default(),
+            strict: false,
+            center_layer_norms: true,
         }
     }
 }
@@ -70,9 +80,22 @@ impl Planner {
         self
     }
 
-    /// Sets which coordinate is cut in layers whose filters have two: members of groups and dimensions of heads, or whole ones.
+    /// Sets which coordinate is cut first in layers whose filters have two: members of groups and dimensions of heads, or whole ones. If
+    /// the module does not follow that cut in some layer, the other one is taken there.
     pub fn group_cut(mut self, cut: GroupCut) -> Self {
         self.group_cut = cut;
+        self
+    }
+
+    /// Sets whether channels may leave that [`CenteredLayerNorm`](burn_sfp_nn::CenteredLayerNorm)s read, which takes the mean over these
+    /// channels out of the parameters that write to them. On by default; without such layers it has no effect.
+    ///
+    /// ```
+    /// use burn_sfp_prune::Planner;
+    /// let planner = Planner::new().center_layer_norms(false);
+    /// ```
+    pub fn center_layer_norms(mut self, center: bool) -> Self {
+        self.center_layer_norms = center;
         self
     }
 
@@ -99,6 +122,82 @@ impl Planner {
     /// ```
     pub fn exclude_where(mut self, condition: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.exclude.add_condition(condition);
+        self
+    }
+
+    /// Turns what a module does not follow into an error. By default such layers are left alone, and the plan says why
+    /// ([`PrunePlan::unpruned`]).
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_prune::{Magnitude, Planner};
+    /// #[derive(Module, Debug)]
+    /// struct Net { a: Linear, b: Linear, c: Linear, width: usize }
+    ///
+    /// impl GraphModule for Net {
+    ///     type Inputs = Tensor<2>;
+    ///     type Outputs = Tensor<2>;
+    ///     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    ///         let x = self.b.forward(self.a.forward(x));
+    ///         // A stored width: `b` cannot lose nodes.
+    ///         let samples = x.dims()[0];
+    ///         self.c.forward(x.reshape([samples, 2, self.width]).flatten(1, 2))
+    ///     }
+    /// }
+    /// # let device = Device::flex();
+    /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
+    /// let net = Net { a: linear(4, 6), b: linear(6, 8), c: linear(8, 3), width: 4 };
+    /// let x = Tensor::zeros([2, 4], &device);
+    /// assert!(Planner::new().strict().prune(&net, &x, &Magnitude::l2()).is_err());
+    ///
+    /// let smaller = Planner::new().prune(&net, &x, &Magnitude::l2())?;
+    /// assert_eq!(smaller.model.b.weight.dims(), [3, 8]);
+    /// assert!(smaller.plan.unpruned.iter().any(|layer| layer.path == "b" && layer.reason.contains("Reshape")));
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Adds a forward pass that the smaller module has to run too: of a training path, of an auxiliary head. `prune` captures it into the
+    /// same network as the main one, so that what it needs shrinks with the rest. Calls add up.
+    ///
+    /// A pass of another type than that of the pruned model makes [`prune`](Planner::prune) return [`PruneError::OtherModel`].
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_prune::{Magnitude, Planner};
+    /// #[derive(Module, Debug)]
+    /// struct Net { trunk: Linear, head: Linear, auxiliary: Linear }
+    ///
+    /// impl GraphModule for Net {
+    ///     type Inputs = Tensor<2>;
+    ///     type Outputs = Tensor<2>;
+    ///     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.head.forward(self.trunk.forward(x)) }
+    /// }
+    /// # let device = Device::flex();
+    /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
+    /// # let net = Net { trunk: linear(4, 8), head: linear(8, 3), auxiliary: linear(8, 3) };
+    /// let x = Tensor::zeros([2, 4], &device);
+    /// let alone = Planner::new().prune(&net, &x, &Magnitude::l2())?;
+    /// assert_eq!(alone.plan.unreached, ["auxiliary"]);
+    ///
+    /// let planner = Planner::new().also(x.clone(), |net: &Net, x| net.auxiliary.forward(net.trunk.forward(x)));
+    /// let smaller = planner.prune(&net, &x, &Magnitude::l2())?.model;
+    /// assert_eq!((smaller.trunk.weight.dims(), smaller.auxiliary.weight.dims()), ([4, 4], [4, 3]));
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    pub fn also<M: GraphModule, I, O>(mut self, input: I, forward: impl Fn(&M, I) -> O + Send + Sync + 'static) -> Self
+    where
+        I: ModuleInput + Send + Sync + 'static,
+        O: ModuleInput + 'static,
+    {
+        self.also.add(ForwardPass::new(input, forward));
         self
     }
 
@@ -130,26 +229,30 @@ impl Planner {
             check_analysis(network, analysis)?;
         }
         let ranking = policy.rank(&PolicyContext { network, analysis })?;
-        self.plan_ranked(network, analysis, &policy.name(), ranking)
+        let kept = if self.strict { Kept::default() } else { Kept::of(network) };
+        self.plan_ranked(network, analysis, &Ranked { policy: &policy.name(), ranking: &ranking }, &kept)
     }
 
     /// Makes the plan from a ranking, which may come from the network of the logits alone.
-    pub(crate) fn plan_ranked(
+    fn plan_ranked(
         &self,
         network: &Network,
         analysis: Option<&Analysis>,
-        policy: &str,
-        mut ranking: Ranking,
+        &Ranked { policy, ranking }: &Ranked<'_>,
+        kept: &Kept,
     ) -> Result<PrunePlan, PruneError> {
         self.budget.check()?;
-        check_ranking(network, policy, &ranking)?;
-        let excluded = self.exclude.resolve(network)?;
+        check_ranking(network, policy, ranking)?;
+        let mut excluded = self.exclude.resolve(network)?;
+        if !self.center_layer_norms {
+            excluded.add_channels(network.centered_channels());
+        }
         let stays = excluded.channels();
-        let groups = Groups::of(network);
-        let scores = channel_scores(network, &groups, &ranking);
-        let eligible = Eligible { scores: &scores, cut: self.group_cut, excluded: &stays };
+        let groups = Groups::of_kept(network, kept);
+        let scores = channel_scores(network, &groups, ranking);
+        let eligible = Eligible { scores: &scores, cut: self.group_cut, excluded: &stays, kept };
         let mut channels = select(network, &groups, &eligible, &*self.budget)?;
-        let mut masks = std::mem::take(&mut ranking.connections);
+        let mut masks = ranking.connections.clone();
         masks.retain(|path, _| !excluded.contains(path));
         close(network, &groups, &mut masks, &mut channels, &stays, self.keep_empty);
         let removed = network.flow().closed(&channels);
@@ -160,6 +263,7 @@ impl Planner {
             analysis,
             policy,
             excluded: &excluded,
+            kept,
             masks: &masks,
             removed: &removed,
             correction,
@@ -169,8 +273,32 @@ impl Planner {
         Ok(plan)
     }
 
+    /// Checks the settings of the budget.
+    pub(crate) fn check(&self) -> Result<(), PruneError> {
+        self.budget.check()
+    }
+
+    /// Returns the forward passes besides the main one.
+    pub(crate) fn passes<M: GraphModule>(&self) -> Result<Vec<ForwardPass<M>>, PruneError> {
+        self.also.of()
+    }
+
+    /// Plans from a ranking and rewrites. What the module does not follow is left alone, unless the planner is strict.
+    pub(crate) fn prune_ranked<M: GraphModule>(
+        &self,
+        target: &Target<'_, M>,
+        analysis: Option<&Analysis>,
+        ranked: &Ranked<'_>,
+    ) -> Result<PrunedModule<M>, PruneError> {
+        let plan = |kept: &Kept| self.plan_ranked(target.network, analysis, ranked, kept);
+        if self.strict { carry_out(target, plan(&Kept::default())?) } else { fit(target, plan) }
+    }
+
     /// Captures a module, plans without an analysis and rewrites: one call for policies that rank by weights alone, and for
     /// modules that are no classifiers.
+    ///
+    /// Layers that the module does not follow (a width that it stores, a plain field that cannot be set) are left alone with what is tied
+    /// to them; [`PrunePlan::unpruned`] names them and the reason. [`strict`](Planner::strict) makes them an error.
     ///
     /// The smaller module is captured once more on the same input, to make sure that it runs the graph that the plan expects. If a
     /// module runs other operations on other inputs (by the size of the batch, or by whether an input is there), only the graph of
@@ -199,19 +327,27 @@ impl Planner {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Network::capture`], [`plan`](Planner::plan) and [`PrunePlan::apply`], and
-    /// [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if a size or factor in the module does not follow
-    /// its shapes.
+    /// Those of [`Network::capture`] and [`plan`](Planner::plan), and [`PruneError::OtherModel`]. A strict planner also returns those of
+    /// [`PrunePlan::apply`] and [`PrunePlan::verify`].
     pub fn prune<M: GraphModule>(
         &self,
         model: &M,
         inputs: &M::Inputs,
         policy: &dyn RankingPolicy,
     ) -> Result<PrunedModule<M>, PruneError> {
-        let network = Network::capture(model, inputs)?;
-        let plan = self.plan(&network, None, policy)?;
-        carry_out(&network, plan, model, inputs)
+        self.check()?;
+        let also = self.passes()?;
+        let network = Network::capture_passes(model, inputs, &also)?;
+        let ranking = policy.rank(&PolicyContext { network: &network, analysis: None })?;
+        let target = Target { network: &network, model, inputs, also: &also };
+        self.prune_ranked(&target, None, &Ranked { policy: &policy.name(), ranking: &ranking })
     }
+}
+
+/// A policy's name and its ranking.
+pub(crate) struct Ranked<'a> {
+    pub policy: &'a str,
+    pub ranking: &'a Ranking,
 }
 
 fn check_not_empty(network: &Network, policy: &str, removed: &BTreeSet<ChannelId>) -> Result<(), PruneError> {

@@ -7,11 +7,12 @@ use burn_sfp_graph::{ChannelId, Layer, Network};
 
 use super::bias::{BiasCorrection, mean_correction};
 use super::close::KeepMasks;
-use super::cuts::{cuts, sizes_after};
 use super::exclude::Excluded;
 use super::masks::mask;
 use super::trainable::Trainable;
-use crate::plan::{LayerPlan, PLAN_VERSION, Scale, Uncounted};
+use crate::cuts::{cuts, sizes_after};
+use crate::kept::Kept;
+use crate::plan::{Centered, LayerPlan, PLAN_VERSION, Scale, Uncounted};
 use crate::{Connections, PrunePlan};
 
 /// What a plan is written from.
@@ -20,6 +21,7 @@ pub(super) struct Decided<'a> {
     pub analysis: Option<&'a Analysis>,
     pub policy: &'a str,
     pub excluded: &'a Excluded,
+    pub kept: &'a Kept,
     pub masks: &'a KeepMasks,
     /// The channels that are removed, products of them included.
     pub removed: &'a BTreeSet<ChannelId>,
@@ -31,6 +33,7 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
     let &Decided { network, removed, .. } = decided;
     let (macs_after, layer_macs) = network.all_macs_without(removed);
     let scale = |(index, factor): (usize, f64)| Scale { path: network.parameters()[index].path.clone(), factor };
+    let center = |(index, axis): (usize, usize)| Centered { path: network.parameters()[index].path.clone(), axis };
     let mut plan = PrunePlan {
         version: PLAN_VERSION,
         policy: decided.policy.to_string(),
@@ -41,9 +44,11 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         bias_corrections: Vec::new(),
         fields: network.field_edits(removed),
         scales: network.scales(removed).into_iter().map(scale).collect(),
+        centered: network.centered(removed).into_iter().map(center).collect(),
         layers: Vec::new(),
         unpruned: Vec::new(),
         uncounted: network.uncounted().into_iter().map(|op| Uncounted { name: op.name, after: op.after }).collect(),
+        unreached: unreached(network),
         trainable: Vec::new(),
         parameters_before: 0,
         parameters_after: 0,
@@ -79,7 +84,7 @@ impl Decided<'_> {
         }
         let correct = |analysis| mean_correction(self.correction, network, analysis, layer, keep, removed);
         plan.bias_corrections.extend(self.analysis.and_then(correct));
-        plan.unpruned.extend(self.excluded.reason(network, layer));
+        plan.unpruned.extend(self.excluded.reason(network, layer, self.kept));
         if outputs < layer.filters || inputs < layer.inputs || keep.is_some() {
             trained.add_layer(network, layer);
         }
@@ -111,4 +116,16 @@ fn layer_plan(
         macs_before: layer.macs,
         macs_after,
     }
+}
+
+/// Returns the paths of modules with a parameter that no captured forward pass reads; of a parameter without a module its own.
+fn unreached(network: &Network) -> Vec<String> {
+    let mut paths: Vec<String> = Vec::new();
+    for parameter in network.unreached() {
+        let module = parameter.path.rsplit_once('.').map_or(parameter.path.as_str(), |(module, _)| module);
+        if paths.last().is_none_or(|last| last != module) {
+            paths.push(module.to_string());
+        }
+    }
+    paths
 }

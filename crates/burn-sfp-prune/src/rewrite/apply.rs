@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use burn_sfp_graph::GraphModule;
-use burn_sfp_nn::{AxisChange, Scope};
 
 use super::bias::additions;
+use super::center::center;
 use super::check::check;
 use super::copy::on_copy;
+use super::fields::set_fields;
 use super::keep::masks_after_cuts;
 use super::resize::resize;
 use super::zero::zero;
@@ -52,15 +53,16 @@ impl PrunePlan {
     /// # Errors
     /// - [`PruneError::ModelMismatch`] if paths or shapes differ from those of the plan's model;
     /// - [`PruneError::InvalidPlan`] if the plan contradicts itself;
-    /// - [`PruneError::AlreadyMasked`] if a weight that the plan masks has a mask already;
+    /// - [`PruneError::AlreadyMasked`] if a weight that the plan masks, or whose mean it takes out, has a mask already;
     /// - [`PruneError::NeedsShrink`] if a plain field has to change and the model does not hand itself out for it
     ///   ([`GraphModule::shrinkable`]).
     pub fn apply<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         check(self, model)?;
         on_copy(model, |copy| {
+            let copy = center(self, copy);
             let additions = additions(self, &copy)?;
             let mut smaller = resize(self, copy, &additions);
-            self.set_fields(&mut smaller)?;
+            set_fields(&mut smaller, &self.cuts, &self.fields)?;
             let masks = masks_after_cuts(self);
             if masks.is_empty() {
                 return Ok(smaller);
@@ -68,35 +70,5 @@ impl PrunePlan {
             // Zeros below the masks, so that records do not hold what is removed.
             Ok(attach(zero(smaller, &HashMap::new(), &masks), &masks))
         })
-    }
-
-    /// Sets the plain fields that change with the shapes.
-    fn set_fields<M: GraphModule>(&self, smaller: &mut M) -> Result<(), PruneError> {
-        let axes: Vec<AxisChange> = self
-            .cuts
-            .iter()
-            .flat_map(|cut| {
-                cut.axes.iter().map(|axis| AxisChange {
-                    parameter: cut.path.clone(),
-                    axis: axis.axis,
-                    before: axis.length,
-                    keep: axis.keep.clone(),
-                })
-            })
-            .collect();
-        let mut scope = Scope::new(&self.fields, &axes);
-        if let Some(smaller) = smaller.shrinkable() {
-            smaller.shrink(&mut scope);
-        }
-        match scope.missed().first() {
-            None => Ok(()),
-            Some(edit) => Err(PruneError::NeedsShrink {
-                path: edit.path.clone(),
-                container: edit.container.clone(),
-                field: edit.field.clone(),
-                before: edit.before,
-                after: edit.after,
-            }),
-        }
     }
 }

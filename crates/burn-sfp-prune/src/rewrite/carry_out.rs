@@ -1,10 +1,9 @@
 //! Applying a plan and making sure that the smaller module runs the planned graph.
 
-use burn_sfp_graph::GraphError;
-use burn_sfp_graph::GraphModule;
-use burn_sfp_graph::{Network, ScalarChange};
+use burn_sfp_graph::{GraphModule, Network, ScalarChange};
 
 use crate::plan::Scale;
+use crate::target::Target;
 use crate::{PruneError, PrunePlan};
 
 /// A smaller module and the plan that made it.
@@ -48,7 +47,7 @@ impl PrunePlan {
     /// ```
     ///
     /// # Errors
-    /// - [`GraphError::GraphMismatch`] if an operation, a shape, a slice or a group count differs from the plan's: something stored
+    /// - [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if an operation, a shape, a slice or a group count differs from the plan's: something stored
     ///   in the module does not follow its shapes;
     /// - [`PruneError::NumberChanges`] if a scalar that should stay the same follows the shapes.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
@@ -64,16 +63,21 @@ impl PrunePlan {
                 self.scales.iter().any(|scale| scale.path == *path && (scale.factor - factor).abs() < 1e-9)
             });
             if !undone {
-                return Err(PruneError::NumberChanges {
-                    operation: change.operation,
-                    name: change.name,
-                    layer: network.layer_before(change.operation).map(str::to_string),
-                    before: change.before,
-                    after: change.after,
-                });
+                return Err(unsettled(network, &change));
             }
         }
         Ok(())
+    }
+}
+
+/// The error of a scalar that changes and that nothing undoes.
+pub(crate) fn unsettled(network: &Network, change: &ScalarChange) -> PruneError {
+    PruneError::NumberChanges {
+        operation: change.operation,
+        name: change.name.clone(),
+        layer: network.layer_before(change.operation).map(str::to_string),
+        before: change.before,
+        after: change.after,
     }
 }
 
@@ -81,25 +85,14 @@ impl PrunePlan {
 /// another scalar than the original (the root of a head's width, say), the ratio goes into the parameters of a layer before it and
 /// into the scales of the plan that is returned.
 pub(crate) fn carry_out<M: GraphModule>(
-    network: &Network,
+    target: &Target<'_, M>,
     mut plan: PrunePlan,
-    model: &M,
-    inputs: &M::Inputs,
 ) -> Result<PrunedModule<M>, PruneError> {
+    let &Target { network, model, inputs, also } = target;
     let mut smaller = plan.apply(model)?;
-    let captured = Network::capture(&smaller, inputs).map_err(|error| match error {
-        // The model itself ran on these inputs, so that the failure is the smaller module's.
-        GraphError::Forward { message, after, .. } => GraphError::GraphMismatch {
-            operation: None,
-            name: "the forward pass".into(),
-            after,
-            what: format!("it fails with \"{message}\""),
-        },
-        error => error,
-    })?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
     let known = plan.scales.len();
-    let changes = network.compare_smaller(&removed, &captured)?;
+    let changes = network.check_smaller(&removed, &smaller, inputs, also)?;
     for change in &changes {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];

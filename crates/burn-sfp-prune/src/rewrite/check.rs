@@ -21,7 +21,23 @@ pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneE
     if let Some(mask) = plan.masks.iter().find(|mask| masked.contains_key(&mask.parameter)) {
         return Err(PruneError::AlreadyMasked { path: mask.parameter.clone() });
     }
+    if let Some(center) = plan.centered.iter().find(|center| masked.contains_key(&center.path)) {
+        return Err(PruneError::AlreadyMasked { path: center.path.clone() });
+    }
+    check_centered(plan, &expected)?;
     check_masks(plan, &expected)
+}
+
+fn check_centered(plan: &PrunePlan, expected: &Expected<'_>) -> Result<(), PruneError> {
+    let mut seen = HashSet::new();
+    for center in &plan.centered {
+        let fits = expected.get(center.path.as_str()).is_some_and(|shape| center.axis < shape.len());
+        if !fits || !seen.insert(center.path.as_str()) {
+            let what = format!("it takes the mean along axis {} out of `{}`", center.axis, center.path);
+            return Err(PruneError::InvalidPlan(format!("{what}, which has no such axis or is there twice")));
+        }
+    }
+    Ok(())
 }
 
 fn check_model<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneError> {

@@ -8,23 +8,30 @@
 //! | [`PrunePlan::apply`](crate::PrunePlan::apply) | `apply` |
 //! | [`PrunePlan::zeroed`](crate::PrunePlan::zeroed) | `zeroed` |
 //! | the check of a model and a plan before anything is changed | `check` |
+//! | means taken out of what writes to a stream | `center` |
 //! | parameters made smaller: indices selected, values added, factors multiplied | `resize` |
 //! | parameters set to zero where they are removed | `zero` |
 //! | a plan's masks as keep masks | `keep` |
 //! | bias corrections, as values to add | `bias` |
+//! | plain fields that change with the shapes | `fields` |
+//! | the smaller module without values, to see whether it runs | `sketch` |
 //! | copies that leave the original as it is | `copy` |
 //! | applying a plan and comparing the captured result with it | `carry_out` |
 
 mod apply;
 mod bias;
 mod carry_out;
+mod center;
 mod check;
 mod copy;
+mod fields;
 mod keep;
 mod resize;
+mod sketch;
 mod zero;
 mod zeroed;
 
 pub use carry_out::PrunedModule;
-pub(crate) use carry_out::carry_out;
+pub(crate) use carry_out::{carry_out, unsettled};
 pub(crate) use copy::on_copy;
+pub(crate) use sketch::sketch;

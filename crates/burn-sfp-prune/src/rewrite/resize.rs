@@ -13,7 +13,10 @@ use crate::plan::{AxisCut, ParameterCut};
 /// parameter.
 pub(super) fn resize<M: Module>(plan: &PrunePlan, model: M, additions: &HashMap<String, Vec<f32>>) -> M {
     let cuts = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
-    let scales = plan.scales.iter().map(|scale| (scale.path.as_str(), scale.factor)).collect();
+    let mut scales = HashMap::new();
+    for scale in &plan.scales {
+        *scales.entry(scale.path.as_str()).or_insert(1.0) *= scale.factor;
+    }
     map_params(model, &mut Resize { cuts, additions, scales })
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn_sfp_graph::GraphModule;
 
+use super::center::{center, mark_centered};
 use super::check::check;
 use super::keep::masks_before_cuts;
 use super::zero::zero;
@@ -13,6 +14,9 @@ use crate::{PruneError, PrunePlan};
 impl PrunePlan {
     /// Returns a copy of the model, with unchanged shapes and in evaluation mode, in which every removed index of every parameter
     /// and every removed connection is zero. The model itself is not changed.
+    ///
+    /// Where the plan takes means out of what writes to a stream ([`PrunePlan::centered`]), so does the copy before anything is set to
+    /// zero, and its layer normalisations compute root-mean-square normalisation over all channels.
     ///
     /// Without bias corrections by means, the outputs of the copy equal those of the smaller module to rounding. Where the plan
     /// corrects biases by constants ([`BiasCorrection::Constants`](crate::BiasCorrection::Constants)), the weights and biases of
@@ -50,7 +54,7 @@ impl PrunePlan {
     ///
     /// # Errors
     /// [`PruneError::ModelMismatch`], [`PruneError::InvalidPlan`] and [`PruneError::AlreadyMasked`], as
-    /// [`apply`](PrunePlan::apply).
+    /// [`apply`](PrunePlan::apply), and [`PruneError::NeedsShrink`] if the plan takes means out and the model does not hand itself out.
     pub fn zeroed<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         check(self, model)?;
         let mut cuts: HashMap<&str, ParameterCut> =
@@ -58,7 +62,9 @@ impl PrunePlan {
         if self.bias_corrections.iter().any(|corrected| corrected.constants) {
             self.leave_constants(&mut cuts);
         }
-        Ok(zero(model.valid(), &cuts, &masks_before_cuts(self)))
+        let mut zeroed = zero(center(self, model.valid()), &cuts, &masks_before_cuts(self));
+        mark_centered(self, &mut zeroed)?;
+        Ok(zeroed)
     }
 
     /// Limits the cuts to what is set to zero where biases are corrected by constants: filters, and the inputs that no bias takes

@@ -188,10 +188,13 @@ fn one_layer_for_queries_keys_and_values() {
     // A scale that follows the width: no layer makes the queries alone and could take the ratio in.
     let net = random(Fused { scale: None, ..net });
     let planner = Planner::new().budget(Budget::PerLayer(0.5));
-    let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
+    let error = prune_with(&net, &x, &planner.clone().strict(), &Magnitude::l2()).unwrap_err();
     assert!(
         matches!(error, PruneError::NumberChanges { before, after, .. } if before == 2.0 && after < 1.5),
         "{error}"
     );
     holds(error, &["DivScalar", "after layer `all`", "from 2 to 1.41", "keep the number in a field"]);
+    // Without `strict` the width of the heads stays, and so does their number, which a reshape is given.
+    let plan = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap().plan;
+    holds(why(&plan, "all"), &["Reshape", "after layer `all`"]);
 }

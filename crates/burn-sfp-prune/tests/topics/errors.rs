@@ -183,7 +183,7 @@ graph!(shrink Followed: Tensor<4> => Tensor<2>, |net, x| {
 fn a_depthwise_network_without_shrink() {
     let net = random(Depthwise { stem: conv(2, 6), deep: grouped(6, 6, 6), fc: linear(6, 3) });
     let x = input([2, 2, 4, 4]);
-    let error = prune_with(&net, &x, &half(), &Magnitude::l2()).unwrap_err();
+    let error = prune_with(&net, &x, &half().strict(), &Magnitude::l2()).unwrap_err();
     assert!(matches!(&error, PruneError::NeedsShrink { path, before: 6.0, after: 3.0, .. } if path == "deep"));
     holds(
         error,
@@ -195,6 +195,10 @@ fn a_depthwise_network_without_shrink() {
             "fn shrinkable(&mut self) -> Option<&mut dyn Shrink> { Some(self) }",
         ],
     );
+    let plan = prune_with(&net, &x, &half(), &Magnitude::l2()).unwrap().plan;
+    for layer in ["stem", "deep"] {
+        holds(why(&plan, layer), &["layer `deep` (Conv2d) keeps `groups`", "`Shrink` among the derives"]);
+    }
     let Depthwise { stem, deep, fc } = net;
     assert_eq!(prune(&Followed { stem, deep, fc }, &x, 0.5).model.deep.groups, 3);
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod burn_attention;
+mod centered;
 mod concat;
 mod custom;
 mod deformable;
@@ -17,13 +18,18 @@ mod groups;
 #[path = "../common/inspect.rs"]
 mod inspect;
 mod narrow;
+mod others;
 mod parameters;
+mod reads;
 mod recurrent;
 mod reshape;
 mod saving;
 mod selection;
 mod shared;
 mod split;
+mod streams;
 mod support;
 mod tokens;
 mod two_outputs;
+mod two_passes;
+mod uncentered;

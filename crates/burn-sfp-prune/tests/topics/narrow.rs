@@ -63,7 +63,7 @@ fn one_map_for_all_channels() {
     }
     let network = capture(&net, &x);
     let reason = network.layer("look").unwrap().not_prunable.clone();
-    assert_eq!(reason.as_deref(), Some("it is spread over many channels"));
+    assert_eq!(reason.as_deref(), Some("it is an output of the network"));
     sweep(&net, &x, GroupCut::WithinGroups);
 }
 

@@ -91,9 +91,12 @@ fn shuffled_channels() {
 
     // The number of groups is written in the forward pass and cannot change.
     let planner = Planner::new().budget(Budget::PerLayer(0.5)).group_cut(GroupCut::WholeGroups);
-    let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
+    let error = prune_with(&net, &x, &planner.clone().strict(), &Magnitude::l2()).unwrap_err();
     assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(error, &["layer `a`", "written in its forward pass"]);
+    // Without `strict` members of the groups leave in place of whole groups.
+    let smaller = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap();
+    assert_eq!(kept(&smaller.plan, "a.weight", 0), before);
 }
 
 /// Super-resolution: four channels become one of twice the height and width.

@@ -128,7 +128,10 @@ fn widths_that_are_written_down() {
 
     let net = Fixed { parts: Widths::new() };
     let planner = Planner::new().budget(Budget::PerLayer(0.5));
-    let error = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap_err();
+    let error = prune_with(&net, &x, &planner.clone().strict(), &Magnitude::l2()).unwrap_err();
     assert!(matches!(error, PruneError::Graph(GraphError::GraphMismatch { .. })));
     holds(error, &["`parts.a`", "`Shrink`", "`dims()`"]);
+    // Without `strict` the layer stays.
+    let plan = prune_with(&net, &x, &planner, &Magnitude::l2()).unwrap().plan;
+    holds(why(&plan, "parts.a"), &["`parts.a`", "`Shrink`", "`dims()`"]);
 }

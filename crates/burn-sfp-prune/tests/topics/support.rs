@@ -259,3 +259,9 @@ pub fn holds(error: impl std::fmt::Display, texts: &[&str]) {
 pub fn gone_of(plan: &PrunePlan, path: &str, axis: usize, length: usize) -> Vec<usize> {
     gone(&kept(plan, path, axis), length)
 }
+
+/// Why a plan leaves a layer alone.
+pub fn why<'a>(plan: &'a PrunePlan, layer: &str) -> &'a str {
+    let unpruned = plan.unpruned.iter().find(|unpruned| unpruned.path == layer);
+    &unpruned.unwrap_or_else(|| panic!("`{layer}` lost filters: {plan:?}")).reason
+}

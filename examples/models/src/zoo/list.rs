@@ -8,6 +8,7 @@ use crate::densenet::DenseNetConfig;
 use crate::efficientnet::EfficientNetConfig;
 use crate::figure::Figure;
 use crate::googlenet::GoogLeNetConfig;
+use crate::gpt::GptConfig;
 use crate::mixer::MixerConfig;
 use crate::mobilenet::MobileNetV2Config;
 use crate::preact_resnet::PreActResNetConfig;
@@ -79,7 +80,7 @@ pub(super) fn mobile(make: &Make<'_>, visit: &mut impl Visit) {
     visit.visit(&entry, config.init(make.device), make.images(3, 224, 32));
 }
 
-/// Networks that make tokens of images.
+/// Networks on tokens, most of them made of images.
 pub(super) fn tokens(make: &Make<'_>, visit: &mut impl Visit) {
     let entry = Entry {
         name: "ViT-S/16",
@@ -120,6 +121,16 @@ pub(super) fn tokens(make: &Make<'_>, visit: &mut impl Visit) {
     };
     let config = make.pick(MixerConfig::small_16(), MixerConfig::tiny());
     visit.visit(&entry, config.init(make.device), make.images(3, 224, 16));
+
+    let entry = Entry {
+        name: "GPT-2 small",
+        parameters: Some(Figure::exact(163_037_184)),
+        macs: None,
+        layer_macs: None,
+        source: "openai/gpt-2, 1024 tokens: 124,439,808 and the head, which is tied there",
+    };
+    let config = make.pick(GptConfig::gpt2_small(), GptConfig::tiny());
+    visit.visit(&entry, config.init(make.device), make.words(config.vocabulary, 1024, 6));
 }
 
 /// Other inputs and outputs than an image and its class.

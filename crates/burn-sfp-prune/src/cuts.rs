@@ -7,7 +7,7 @@ use burn_sfp_graph::{ChannelId, Network, Parameter};
 use crate::plan::{AxisCut, ParameterCut};
 
 /// Returns the parameters that shrink, in the order of the network's parameters.
-pub(super) fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
+pub(crate) fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
     let mut cuts = Vec::new();
     for (index, parameter) in network.parameters().iter().enumerate() {
         let axes: Vec<AxisCut> = network
@@ -29,7 +29,7 @@ pub(super) fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<Para
 }
 
 /// Returns the number of elements of each parameter after the cuts, which are in the order of the parameters.
-pub(super) fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> {
+pub(crate) fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> {
     let mut cuts = cuts.iter().peekable();
     let size = |parameter: &Parameter| {
         let mut shape = parameter.shape.clone();

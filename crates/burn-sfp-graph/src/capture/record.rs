@@ -1,0 +1,204 @@
+//! Records forward passes on Burn's capture device, and joins operations and parameters by module path.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{PoisonError, RwLock};
+
+use burn::backend::ir::{OperationIr, TensorId};
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_capture::CapturedGraph;
+use burn_sfp_nn::sparse::skipped_macs;
+use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
+use burn_sfp_nn::{NnLayer, recognize};
+
+use super::device::{initialized, on_device};
+use super::panics::quietly;
+use super::pass::{Boundary, Pass, id_of};
+use super::reads::{Known, Reads};
+use crate::error::{one_line, panic_message};
+use crate::graph::{Graph, Parameter};
+use crate::{GraphError, GraphModule};
+
+/// What was recorded of forward passes, as far as they went.
+pub(super) struct Recording {
+    pub graph: Graph,
+    pub input_shapes: Vec<Vec<usize>>,
+    pub output_shapes: Vec<Vec<usize>>,
+    /// Multiply-adds of the first pass that sparse layers leave out.
+    pub skipped: u64,
+    /// The panic's message, where a pass panics half-way.
+    pub panicked: Option<String>,
+    /// Id of a tensor made right before the first pass: ids after it follow the order of operations.
+    pub start: TensorId,
+}
+
+/// Records passes of a module, the main one first.
+pub(super) fn record<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>]) -> Result<Recording, GraphError> {
+    let mut reads = Reads::default();
+    loop {
+        let recording = quietly(|| attempt(model, passes, &reads))?;
+        if !reads.learn(model, &recording)? {
+            return Ok(recording);
+        }
+    }
+}
+
+/// Burn numbers the tensors of all captures in one sequence. A recording that foresees numbers must run alone.
+static NUMBERING: RwLock<()> = RwLock::new(());
+
+fn attempt<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>], reads: &Reads) -> Result<Recording, GraphError> {
+    let (_shared, _alone);
+    if reads.alone {
+        _alone = NUMBERING.write().unwrap_or_else(PoisonError::into_inner);
+    } else {
+        _shared = NUMBERING.read().unwrap_or_else(PoisonError::into_inner);
+    }
+    let known = reads.known();
+    let input_shapes: Vec<Vec<usize>> = passes.iter().flat_map(|pass| pass.input_shapes()).collect();
+    let mut seen = Seen::default();
+    let recorded = catch_unwind(AssertUnwindSafe(|| seen.run(model, passes, known)));
+    let failed = |message| {
+        let shape = input_shapes.first().cloned().unwrap_or_default();
+        GraphError::Forward { shape, after: None, message }
+    };
+    let captured =
+        recorded.map_err(|payload| failed(one_line(&panic_message(payload))))?.map_err(GraphError::Capture)?;
+    let samples = passes.first().map_or(0, |pass| pass.samples());
+    let disturbed = || GraphError::Capture("another capture ran meanwhile: capture again".into());
+    let stands = |(known, &value): (&Known, &TensorId)| known.stands(value, &captured.graph.operations);
+    let start = seen.start.filter(|_| known.iter().zip(&seen.values).all(stands)).ok_or_else(disturbed)?;
+    let Seen { parameters, boundary, skipped, panicked, ends, .. } = seen;
+    let graph = graph_of(captured, parameters, known, (start, &ends), samples);
+    Ok(Recording { graph, input_shapes, output_shapes: boundary.output_shapes, skipped, panicked, start })
+}
+
+/// The recorded graph, without the operations whose values are known.
+fn graph_of(
+    captured: CapturedGraph,
+    mut parameters: Vec<Parameter>,
+    known: &[Known],
+    (start, ends): (TensorId, &[TensorId]),
+    batch: usize,
+) -> Graph {
+    let CapturedGraph { mut graph, mut values } = captured;
+    parameters.retain(|parameter| values.contains_key(&parameter.tensor));
+    for input in &graph.inputs {
+        values.remove(input);
+    }
+    let runs = |op: &OperationIr| {
+        let computed = known.is_empty() || !op.outputs().all(|output| values.contains_key(&output.id));
+        !matches!(op, OperationIr::Init(_) | OperationIr::Drop(_)) && computed
+    };
+    let made = |op: &OperationIr| match op {
+        OperationIr::Init(init) => Some(init.out.id),
+        _ => None,
+    };
+    let place = |operations: &[OperationIr], id: TensorId| operations.iter().position(|op| made(op) == Some(id));
+    // What was made before the start belongs to no forward pass.
+    if let Some(start) = place(&graph.operations, start) {
+        graph.operations.drain(..=start);
+    }
+    // The main pass ends where its marker was made.
+    let end = ends.first().and_then(|end| place(&graph.operations, *end));
+    let before = &graph.operations[..end.unwrap_or(graph.operations.len())];
+    let main = before.iter().filter(|op| runs(op)).count();
+    let operations = graph.operations.into_iter().filter(runs).collect();
+    for marker in ends.iter().chain([&start]) {
+        values.remove(marker);
+    }
+    let (inputs, outputs) = (graph.inputs, graph.outputs);
+    Graph { operations, values, inputs, outputs, parameters, batch, main, ..Graph::default() }.connected()
+}
+
+/// What is seen of forward passes while Burn records them.
+#[derive(Default)]
+struct Seen {
+    parameters: Vec<Parameter>,
+    boundary: Boundary,
+    skipped: u64,
+    panicked: Option<String>,
+    start: Option<TensorId>,
+    /// The known values.
+    values: Vec<TensorId>,
+    /// Markers: a tensor made after each pass.
+    ends: Vec<TensorId>,
+}
+
+impl Seen {
+    /// Records the passes on the capture device. The error is what Burn refused them with.
+    fn run<M: GraphModule>(
+        &mut self,
+        model: &M,
+        passes: &[&dyn Pass<M>],
+        known: &[Known],
+    ) -> Result<CapturedGraph, String> {
+        let copy = initialized(model);
+        let device = capture_device();
+        let captured = device.capture_scope(|scope| {
+            let copy = on_device(model, copy, &device);
+            let mut names = Names { layers: recognize(&copy), parameters: Vec::new() };
+            visit_params(&copy, &mut names);
+            self.parameters = names.parameters;
+            let anchor = marker(&device);
+            self.values = known.iter().filter_map(|known| known.put(&anchor)).collect();
+            let start = marker(&device);
+            self.start = id_of(&start);
+            known.iter().zip(&self.values).for_each(|(known, value)| known.stand_in(*value, &start));
+            for (index, pass) in passes.iter().enumerate() {
+                let boundary = &mut self.boundary;
+                match catch_unwind(AssertUnwindSafe(|| skipped_macs(|| pass.run(&copy, &device, boundary)))) {
+                    Ok(((), macs)) if index == 0 => self.skipped = macs,
+                    Ok(_) => {}
+                    Err(payload) => {
+                        self.panicked = Some(one_line(&panic_message(payload)));
+                        return scope.complete(self.boundary.inputs.clone(), []);
+                    }
+                }
+                self.ends.extend(id_of(&marker(&device)));
+            }
+            // The tensors still alive belong to the scope: nothing may run on them once it is closed.
+            scope.complete(self.boundary.inputs.clone(), once(&self.boundary.outputs))
+        });
+        captured.map_err(|error| error.to_string())
+    }
+}
+
+/// A tensor that only marks a place in the recording.
+fn marker(device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(vec![0.0f32], [1]), device)
+}
+
+/// The device of this thread that records. Burn numbers capture devices with 16 bits and never gives a number back; one can
+/// record again and again, but only one graph at a time.
+fn capture_device() -> Device {
+    thread_local! {
+        static DEVICE: Device = Device::capture();
+    }
+    DEVICE.with(Clone::clone)
+}
+
+/// The ids without repetitions: a module may return the same tensor twice, a graph may not.
+fn once(ids: &[TensorId]) -> Vec<TensorId> {
+    let mut seen = HashSet::new();
+    ids.iter().copied().filter(|id| seen.insert(*id)).collect()
+}
+
+/// Collects the parameters; `layers` are those of burn-sfp's types, by path.
+struct Names {
+    layers: BTreeMap<String, NnLayer>,
+    parameters: Vec<Parameter>,
+}
+
+impl ParamVisitor for Names {
+    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
+        let value = param.base();
+        let Some(tensor) = id_of(&value) else { return };
+        let holders: Vec<String> = path.holders().map(str::to_string).collect();
+        // The innermost entry is the field itself; its holder is the nearest struct above it.
+        let container = holders.last().cloned().unwrap_or_default();
+        let layer = self.layers.get(&path.split().0).copied();
+        let shape = value.dims().to_vec();
+        self.parameters.push(Parameter { path: path.join(), container, holders, layer, shape, tensor });
+    }
+}

@@ -1,0 +1,55 @@
+//! [`Kept`]: channels that stay because the module does not follow.
+
+use std::collections::BTreeMap;
+
+use burn_sfp_graph::{ChannelId, Network, PlainField};
+
+/// Channels (atoms) that stay because the module does not follow, and why.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(BTreeMap<ChannelId, String>);
+
+impl Kept {
+    /// Returns the channels that stay because a plain field that counts them cannot be set.
+    pub fn of(network: &Network) -> Self {
+        let mut kept = Self::default();
+        for field in network.fixed_fields() {
+            kept.add(field.channels.iter().copied(), &reason(field));
+        }
+        kept
+    }
+
+    /// Adds channels. A channel's first reason is kept.
+    pub fn add(&mut self, channels: impl IntoIterator<Item = ChannelId>, reason: &str) {
+        for channel in channels {
+            self.0.entry(channel).or_insert_with(|| reason.to_string());
+        }
+    }
+
+    pub fn extend(&mut self, more: Self) {
+        for (channel, reason) in more.0 {
+            self.0.entry(channel).or_insert(reason);
+        }
+    }
+
+    /// Returns why a channel stays.
+    pub fn reason(&self, channel: ChannelId) -> Option<&str> {
+        self.0.get(&channel).map(String::as_str)
+    }
+}
+
+fn reason(field: &PlainField) -> String {
+    let burns = field.is_known();
+    let field = &field.field;
+    if !burns {
+        return format!(
+            "`{}` ({}) has a count or a constant of its own that would have to follow: `Shrink`, implemented for it by hand and \
+             asking its scope for `{}`, would free it",
+            field.path, field.container, field.field
+        );
+    }
+    format!(
+        "layer `{}` ({}) keeps `{}` in a plain field out of reach; `Shrink` among the derives down to it and `shrinkable` in the \
+         `impl GraphModule` would free it",
+        field.path, field.container, field.field
+    )
+}

@@ -1,0 +1,40 @@
+//! Plain fields that change with the shapes.
+
+use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::{AxisChange, FieldEdit, Scope};
+
+use crate::PruneError;
+use crate::plan::ParameterCut;
+
+/// Sets the plain fields of a module whose parameters have been cut.
+pub(super) fn set_fields<M: GraphModule>(
+    smaller: &mut M,
+    cuts: &[ParameterCut],
+    fields: &[FieldEdit],
+) -> Result<(), PruneError> {
+    let change = |cut: &ParameterCut| {
+        let path = cut.path.clone();
+        let axis = move |axis: &crate::plan::AxisCut| AxisChange {
+            parameter: path.clone(),
+            axis: axis.axis,
+            before: axis.length,
+            keep: axis.keep.clone(),
+        };
+        cut.axes.iter().map(axis).collect::<Vec<_>>()
+    };
+    let axes: Vec<AxisChange> = cuts.iter().flat_map(change).collect();
+    let mut scope = Scope::new(fields, &axes);
+    if let Some(smaller) = smaller.shrinkable() {
+        smaller.shrink(&mut scope);
+    }
+    match scope.missed().first() {
+        None => Ok(()),
+        Some(edit) => Err(PruneError::NeedsShrink {
+            path: edit.path.clone(),
+            container: edit.container.clone(),
+            field: edit.field.clone(),
+            before: edit.before,
+            after: edit.after,
+        }),
+    }
+}
