@@ -4,10 +4,10 @@ use burn::module::Param;
 use burn::nn::attention::generate_autoregressive_mask;
 use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::prelude::*;
-use burn_sfp::nn::{CenteredLayerNorm, CenteredLayerNormConfig, HeadAttention, HeadAttentionConfig, MhaInput};
+use burn_sfp::nn::{CenteredLayerNorm, CenteredLayerNormConfig};
 use burn_sfp::prelude::{GraphModule, Shrink};
 
-use crate::mixer::Mlp;
+use crate::transformer::Block;
 
 /// Configuration of a [`Gpt`].
 #[derive(Config, Debug)]
@@ -45,12 +45,7 @@ impl GptConfig {
     pub fn init(&self, device: &Device) -> Gpt {
         let initializer = Initializer::Normal { mean: 0., std: 0.02 };
         let norm = || CenteredLayerNormConfig::new(self.width).init(device);
-        let block = |_| Block {
-            attention_norm: norm(),
-            attention: HeadAttentionConfig::new(self.width, self.heads).with_dropout(0.0).init(device),
-            mlp_norm: norm(),
-            mlp: Mlp::new(self.width, self.hidden, device),
-        };
+        let block = |_| Block::new(norm, [self.width, self.heads, self.hidden], device);
         Gpt {
             tokens: EmbeddingConfig::new(self.vocabulary, self.width)
                 .with_initializer(initializer.clone())
@@ -89,35 +84,13 @@ impl GraphModule for Gpt {
         let later = generate_autoregressive_mask(samples, length, &tokens.device());
         let mut x = self.tokens.forward(tokens) + self.positions.val().slice_dim(1, 0..length);
         for block in &self.blocks {
-            x = block.forward(x, later.clone());
+            x = block.forward(x, Some(later.clone()));
         }
         self.head.forward(self.norm.forward(x))
     }
 
     fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
         Some(self)
-    }
-}
-
-/// Attention and a feed-forward part, each behind its normalisation and around it a skip connection.
-#[derive(Module, Debug, Shrink)]
-pub struct Block {
-    /// Before the attention.
-    pub attention_norm: CenteredLayerNorm,
-    /// The attention.
-    pub attention: HeadAttention,
-    /// Before the feed-forward part.
-    pub mlp_norm: CenteredLayerNorm,
-    /// The feed-forward part.
-    pub mlp: Mlp,
-}
-
-impl Block {
-    /// `[samples, tokens, width]` to the same; `later` is true where a token must not look, `[samples, tokens, tokens]`.
-    pub fn forward(&self, x: Tensor<3>, later: Tensor<3, Bool>) -> Tensor<3> {
-        let input = MhaInput::self_attn(self.attention_norm.forward(x.clone())).mask_attn(later);
-        let x = x + self.attention.forward(input).context;
-        x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
     }
 }
 

@@ -32,8 +32,10 @@ pub mod shufflenet;
 pub mod size;
 #[cfg(test)]
 mod testing;
+pub mod transformer;
 pub mod two_streams;
 pub mod unet;
+pub mod values;
 pub mod vgg;
 pub mod vit;
 pub mod zoo;

@@ -5,11 +5,11 @@ use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::prelude::*;
+use burn_sfp::nn::CenteredLayerNorm;
 use burn_sfp::prelude::{GraphModule, Shrink};
 
 use crate::blocks::centered_norm;
-use crate::mixer::Mlp;
-use burn_sfp::nn::{CenteredLayerNorm, HeadAttention, HeadAttentionConfig};
+use crate::transformer::Block;
 
 /// Configuration of a [`Vit`].
 #[derive(Config, Debug)]
@@ -52,19 +52,15 @@ impl VitConfig {
     pub fn init(&self, device: &Device) -> Vit {
         let tokens = (self.side / self.patch).pow(2) + 1;
         let embedding = Initializer::Normal { mean: 0., std: 0.02 };
-        let block = |_| Block {
-            attention_norm: centered_norm(self.width, device),
-            attention: HeadAttentionConfig::new(self.width, self.heads).with_dropout(0.0).init(device),
-            mlp_norm: centered_norm(self.width, device),
-            mlp: Mlp::new(self.width, self.hidden, device),
-        };
+        let norm = || centered_norm(self.width, device);
+        let block = |_| Block::new(norm, [self.width, self.heads, self.hidden], device);
         let patch = [self.patch, self.patch];
         Vit {
             patches: Conv2dConfig::new([self.channels, self.width], patch).with_stride(patch).init(device),
             class_token: embedding.init([1, 1, self.width], device),
             positions: embedding.init([1, tokens, self.width], device),
             blocks: (0..self.depth).map(block).collect(),
-            norm: centered_norm(self.width, device),
+            norm: norm(),
             head: LinearConfig::new(self.width, self.classes).init(device),
         }
     }
@@ -99,7 +95,7 @@ impl GraphModule for Vit {
         let class = self.class_token.val().expand([samples, 1, width]);
         let mut x = Tensor::cat(vec![class, patches], 1) + self.positions.val();
         for block in &self.blocks {
-            x = block.forward(x);
+            x = block.forward(x, None);
         }
         let class = x.slice_dim(1, 0..1).squeeze_dim::<2>(1);
         self.head.forward(self.norm.forward(class))
@@ -107,27 +103,6 @@ impl GraphModule for Vit {
 
     fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
         Some(self)
-    }
-}
-
-/// Attention and a feed-forward part, each behind its normalisation and around it a skip connection.
-#[derive(Module, Debug, Shrink)]
-pub struct Block {
-    /// Before the attention.
-    pub attention_norm: CenteredLayerNorm,
-    /// The attention.
-    pub attention: HeadAttention,
-    /// Before the feed-forward part.
-    pub mlp_norm: CenteredLayerNorm,
-    /// The feed-forward part.
-    pub mlp: Mlp,
-}
-
-impl Block {
-    /// `[samples, tokens, width]` to the same.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.attention.self_attention(self.attention_norm.forward(x));
-        x.clone() + self.mlp.forward(self.mlp_norm.forward(x))
     }
 }
 

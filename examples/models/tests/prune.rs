@@ -1,31 +1,18 @@
 //! Every small network of the zoo, pruned by magnitude: the smaller model runs on another batch size, has the size that the
 //! plan said, and its output is that of the original with the removed channels at zero.
 
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::Device;
 use burn_sfp::graph::Network;
 use burn_sfp::prelude::*;
 use models::random::randomise;
 use models::size::parameters;
+use models::values::values;
 use models::zoo::{Entry, SMALL_BATCH, Size, Visit, visit_all};
 
 /// Largest difference of any output over its largest value.
 fn difference<O: ModuleInput>(a: O, b: O) -> f64 {
-    struct Flat(Vec<Vec<f64>>);
-    impl InputMapper for Flat {
-        fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
-            self.0.push(tensor.clone().into_data().iter::<f64>().collect());
-            tensor
-        }
-        fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
-            tensor
-        }
-        fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
-            tensor
-        }
-    }
-    let (mut left, mut right) = (Flat(vec![]), Flat(vec![]));
-    let _ = (a.map_tensors(&mut left), b.map_tensors(&mut right));
-    left.0.iter().zip(&right.0).fold(0.0, |worst, (a, b)| {
+    let (left, right) = (values(a), values(b));
+    left.iter().zip(&right).fold(0.0, |worst, (a, b)| {
         assert_eq!(a.len(), b.len());
         let largest = b.iter().fold(1e-6, |largest: f64, value| largest.max(value.abs()));
         let off = a.iter().zip(b).fold(0.0, |off: f64, (a, b)| off.max((a - b).abs()));

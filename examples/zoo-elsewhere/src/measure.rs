@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Bool, Int, Tensor};
 use burn_sfp::prelude::*;
 use burn_sfp::prune::Unpruned;
+use models::values::values;
 
 /// What pruning a network led to.
 #[derive(Clone, Debug)]
@@ -125,26 +125,6 @@ pub fn difference<O: ModuleInput>(found: O, expected: O) -> f64 {
         let off = found.iter().zip(expected).fold(0.0, |off: f64, (a, b)| off.max((a - b).abs()));
         worst.max(off / largest)
     })
-}
-
-/// The numbers of all float tensors.
-fn values<O: ModuleInput>(tensors: O) -> Vec<Vec<f64>> {
-    struct Flat(Vec<Vec<f64>>);
-    impl InputMapper for Flat {
-        fn float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
-            self.0.push(tensor.clone().into_data().iter::<f64>().collect());
-            tensor
-        }
-        fn int<const D: usize>(&mut self, tensor: Tensor<D, Int>) -> Tensor<D, Int> {
-            tensor
-        }
-        fn bool<const D: usize>(&mut self, tensor: Tensor<D, Bool>) -> Tensor<D, Bool> {
-            tensor
-        }
-    }
-    let mut flat = Flat(Vec::new());
-    let _ = tensors.map_tensors(&mut flat);
-    flat.0
 }
 
 #[cfg(test)]
