@@ -1,16 +1,17 @@
 //! Pruning of deep networks: its cost must grow with the number of layers, no faster.
 
+use std::hint::black_box;
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
-use burn_sfp::prelude::{GraphModule, SfpModule, Shrink};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_sfp::prelude::*;
 use models::blocks::{ConvNorm, global_mean};
 
 use crate::Result;
-use crate::measure::{Kind, Pairs, Row, Unit, median};
+use crate::measure::{Kind, Pairs, Row, Unit, median, seconds};
 use crate::pruning::{Parts, milliseconds, prune};
 use crate::subject::Session;
 
@@ -23,6 +24,23 @@ pub const ABOUT_CHAIN: &str =
     "pruning of a chain of 1,000 convolutions over that of one of 100, both a layer; at most 1.5";
 /// What it measures.
 pub const ABOUT_RESIDUAL: &str = "the same of residual towers, which tie half of their layers together; at most 1.5";
+
+/// Name of the row of a very deep chain.
+pub const PLAN: &str = "growth_plan_20000";
+/// Name of the row of AFCC in residual towers.
+pub const AFCC: &str = "growth_afcc_tower";
+/// What it measures.
+pub const ABOUT_PLAN: &str = "capture and plan of a chain of 20,000 linear layers over ten times those of one of 2,000; at \
+                              most 1.5, and at most 3 seconds";
+/// What it measures.
+pub const ABOUT_AFCC: &str =
+    "plan by AFCC of a residual tower of 2,000 blocks over eight times that of one of 250; at most 1.5";
+
+const VERY_DEEP: usize = 20_000;
+const TENTH: usize = 2_000;
+const BLOCKS: usize = 2_000;
+const FEW_BLOCKS: usize = 250;
+const NODES: usize = 8;
 
 const DEEP: usize = 1_000;
 const FLAT: usize = 100;
@@ -43,6 +61,70 @@ pub fn chain(session: &Session) -> Result<Row> {
 /// As pruning.
 pub fn residual(session: &Session) -> Result<Row> {
     measure(session, RESIDUAL, true, "residual towers, two layers a block,")
+}
+
+/// Measures capture and plan of very deep chains.
+///
+/// # Errors
+/// As pruning.
+pub fn plan(session: &Session) -> Result<Row> {
+    let x = Tensor::zeros([1, NODES], &Device::flex());
+    let [deep, tenth] = [VERY_DEEP, TENTH].map(|layers| Nodes::new(layers, false));
+    let mut parts = Vec::new();
+    let ours = || {
+        let started = Instant::now();
+        let network = Network::capture(&deep, &x)?;
+        let captured = started.elapsed().as_secs_f64();
+        black_box(Planner::new().plan(&network, None, &Magnitude::l2())?);
+        let planned = started.elapsed().as_secs_f64();
+        parts.push((captured, planned - captured));
+        Ok(planned)
+    };
+    let against = || {
+        let started = Instant::now();
+        for _ in 0..VERY_DEEP / TENTH {
+            let network = Network::capture(&tenth, &x)?;
+            black_box(Planner::new().plan(&network, None, &Magnitude::l2())?);
+        }
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let pairs = Pairs::in_turn(session.pairs, ours, against)?;
+    let part = |of: fn(&(f64, f64)) -> f64| median(&parts[1..].iter().map(of).collect::<Vec<f64>>());
+    let note = format!(
+        "capture {:.2} s and plan (magnitude, L2, half of each layer) {:.2} s: a chain of {VERY_DEEP} linear layers of {NODES} nodes with \
+         ReLU over ten times those of one of {TENTH}; wanted: at most 1.5, and at most 3 s",
+        part(|parts| parts.0),
+        part(|parts| parts.1)
+    );
+    Ok(pairs.row(PLAN, Kind::Cost, Unit::Seconds, note))
+}
+
+/// Measures plans by AFCC of residual towers.
+///
+/// # Errors
+/// As the analysis and the plan.
+pub fn afcc(session: &Session) -> Result<Row> {
+    let [(deep, of_deep), (few, of_few)] = [analysed(BLOCKS)?, analysed(FEW_BLOCKS)?];
+    let plan = |network: &Network, analysis: &Analysis| {
+        black_box(Planner::new().keep_empty(true).plan(network, analysis, &Afcc::new())?);
+        Ok(())
+    };
+    let ours = || seconds(|| plan(&deep, &of_deep));
+    let against = || seconds(|| (0..BLOCKS / FEW_BLOCKS).try_for_each(|_| plan(&few, &of_few)));
+    let pairs = Pairs::in_turn(session.pairs, ours, against)?;
+    let note = format!(
+        "seconds of a plan by AFCC, from an analysis of 4 samples: a residual tower of {BLOCKS} blocks, two linear layers of {NODES} nodes \
+         each, over eight times that of one of {FEW_BLOCKS} blocks; wanted: at most 1.5"
+    );
+    Ok(pairs.row(AFCC, Kind::Cost, Unit::Seconds, note))
+}
+
+/// A residual tower of linear layers, captured and analysed.
+fn analysed(blocks: usize) -> Result<(Network, Analysis)> {
+    let x = Tensor::random([4, NODES], Distribution::Uniform(-1.0, 1.0), &Device::flex());
+    let data = TensorCalibration::new(x, vec![0, 1, 2, 0], 4);
+    let config = AnalyzeConfig::new().with_accuracy(false);
+    Ok(analyze_network(&Nodes::new(1 + 2 * blocks, true), &data, &config, &NoProgress)?)
 }
 
 fn measure(session: &Session, row: &'static str, residual: bool, name: &str) -> Result<Row> {
@@ -150,6 +232,37 @@ impl GraphModule for Tower {
     }
 }
 
+/// Narrow linear layers one after the other, perhaps with a way around each two of them but the first.
+#[derive(Module, Debug)]
+struct Nodes {
+    layers: Vec<Linear>,
+    classifier: Linear,
+    residual: bool,
+}
+
+impl Nodes {
+    fn new(layers: usize, residual: bool) -> Self {
+        let linear = |to| LinearConfig::new(NODES, to).init(&Device::flex());
+        Self { layers: (0..layers).map(|_| linear(NODES)).collect(), classifier: linear(3), residual }
+    }
+}
+
+impl GraphModule for Nodes {
+    type Inputs = Tensor<2>;
+    type Outputs = Tensor<2>;
+
+    fn run(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = match self.layers.split_first() {
+            Some((stem, layers)) if self.residual => layers.chunks(2).fold(stem.forward(x), |x, block| {
+                let through = block.iter().fold(x.clone(), |x, layer| layer.forward(relu(x)));
+                x + through
+            }),
+            _ => self.layers.iter().fold(x, |x, layer| relu(layer.forward(x))),
+        };
+        self.classifier.forward(x)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +274,13 @@ mod tests {
             let parts = prune(&Tower::new(4, residual), &image).unwrap();
             assert!(parts.all >= parts.capture + parts.plan + parts.rewrite && parts.verified > 0.0);
         }
+    }
+
+    #[test]
+    fn towers_of_nodes_are_planned_by_afcc() {
+        let (network, analysis) = analysed(3).unwrap();
+        let ranking = Afcc::new().rank(&PolicyContext { network: &network, analysis: Some(&analysis) }).unwrap();
+        // All but the stem, which reads the input.
+        assert_eq!((network.layers().len(), ranking.connections.len()), (8, 7));
     }
 }

@@ -31,7 +31,7 @@ mod table;
 use std::error::Error;
 use std::path::PathBuf;
 
-use burn_sfp::core::file::write_json;
+use burn_sfp::graph::file::write_json;
 use clap::Parser;
 
 use measure::Row;
@@ -49,7 +49,7 @@ struct Bench {
 }
 
 /// All measurements but those of [`sparse`].
-const BENCHES: [Bench; 16] = [
+const BENCHES: [Bench; 18] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
     Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
@@ -59,6 +59,8 @@ const BENCHES: [Bench; 16] = [
     Bench { name: pruning::VIT, about: pruning::ABOUT_VIT, run: pruning::vit },
     Bench { name: growth::CHAIN, about: growth::ABOUT_CHAIN, run: growth::chain },
     Bench { name: growth::RESIDUAL, about: growth::ABOUT_RESIDUAL, run: growth::residual },
+    Bench { name: growth::PLAN, about: growth::ABOUT_PLAN, run: growth::plan },
+    Bench { name: growth::AFCC, about: growth::ABOUT_AFCC, run: growth::afcc },
     Bench { name: analysis::NAME, about: analysis::ABOUT, run: analysis::run },
     Bench { name: definition::NAME, about: definition::ABOUT, run: definition::run },
     Bench { name: imagenet::NAME, about: imagenet::ABOUT, run: imagenet::run },

@@ -100,8 +100,8 @@ impl<I: ModuleInput> TensorCalibration<I> {
 
 impl<I: ModuleInput> Calibration<I> for TensorCalibration<I> {
     fn batches(&self) -> BatchIter<'_, I> {
-        let samples = self.input.samples();
-        if samples != self.labels.len() {
+        let samples = self.labels.len();
+        if self.input.shapes().iter().any(|shape| shape.first() != Some(&samples)) || self.input.samples() != samples {
             // Returned whole, so that the sweep reports the mismatch.
             let batch = Batch { input: self.input.clone(), labels: self.labels.clone() };
             return Box::new(std::iter::once(Ok(batch)));

@@ -1,10 +1,9 @@
 //! The error type of the crate.
 
 use std::error::Error;
-use std::path::PathBuf;
 
-use burn_sfp_graph::GraphError;
-use burn_sfp_nn::{ConfigError, NnError};
+use burn_sfp_graph::{FileError, GraphError};
+use burn_sfp_nn::{ConfigError, NnError, listed};
 
 /// An error of the analysis. Each message says what was found, where, and what to do about it.
 ///
@@ -42,15 +41,15 @@ pub enum SfpError {
     #[error("the calibration data holds no sample: give at least one labelled sample of every class")]
     NoSamples,
     /// A batch holds no sample.
-    #[error("calibration batch {batch} holds no sample: leave empty batches out")]
+    #[error("batch {batch} holds no sample: leave empty batches out")]
     EmptyBatch {
         /// Position of the batch in its pass, from 0.
         batch: usize,
     },
     /// A label is not below the number of classes.
     #[error(
-        "sample {sample} of calibration batch {batch} has label {label}, but the model's logits have {classes} \
-         classes (labels 0 to {}): check the labels or the model's last layer", classes.saturating_sub(1)
+        "sample {sample} of batch {batch} has label {}, but the model's logits have {classes} classes (labels 0 to {}): \
+         check the labels or the model's last layer", signed(*label), classes.saturating_sub(1)
     )]
     LabelOutOfRange {
         /// Position of the batch in its pass, from 0.
@@ -64,8 +63,9 @@ pub enum SfpError {
     },
     /// Some classes have no calibration sample, and therefore no row in the performance matrices.
     #[error(
-        "no calibration sample has one of the labels {missing:?}: their rows of the performance matrices are \
-         undefined; add samples of these classes"
+        "no calibration sample has one of the labels [{}]: their rows of the performance matrices are undefined; add \
+         samples of these classes",
+        listed(missing, 10)
     )]
     ClassWithoutSamples {
         /// The labels without a sample.
@@ -86,8 +86,61 @@ pub enum SfpError {
         /// The mean found.
         value: f64,
     },
+    /// The mean input of a layer is NaN or infinite.
+    #[error(
+        "layer `{path}`: the mean of its input {input} is {value}: the inputs, the weights or the running statistics hold NaN \
+         or infinite values; clean them before analysing"
+    )]
+    NonFiniteInput {
+        /// Module path of the layer.
+        path: String,
+        /// Input channel or feature.
+        input: usize,
+        /// The mean found.
+        value: f32,
+    },
+    /// A logit of the model is NaN or positive infinity, so that no label is the largest.
+    #[error(
+        "batch {batch}: the model's logit of label {label} for sample {sample} is {value}: the inputs, the weights or the \
+         running statistics hold NaN or infinite values; clean them before analysing"
+    )]
+    NonFiniteLogit {
+        /// Position of the batch in its pass, from 0.
+        batch: usize,
+        /// Position of the sample in its batch.
+        sample: usize,
+        /// Label of the logit.
+        label: usize,
+        /// The logit found.
+        value: f32,
+    },
+    /// A later pass over the data holds other samples than the first one.
+    #[error(
+        "pass {pass} over the data holds {found} samples of label {label}, and the first pass {expected}: return the same \
+         samples in every pass"
+    )]
+    PassDiffers {
+        /// Number of the pass, from 1.
+        pass: usize,
+        /// The first label that differs.
+        label: usize,
+        /// Samples of the label in this pass.
+        found: u64,
+        /// Samples of the label in the first pass.
+        expected: u64,
+    },
+    /// Burn refused to work on a batch.
+    #[error("batch {batch} could not be worked on: {message}{}", advice(*out_of_memory))]
+    Batch {
+        /// Position of the batch in its pass, from 0.
+        batch: usize,
+        /// Whether the device lacked memory.
+        out_of_memory: bool,
+        /// What Burn said.
+        message: String,
+    },
     /// Inputs and labels of a batch do not fit together.
-    #[error("calibration batch {batch} has {inputs} inputs and {labels} labels: give one label per input")]
+    #[error("batch {batch} has {inputs} inputs and {labels} labels: give one label per input")]
     LabelCount {
         /// Position of the batch in its pass, from 0.
         batch: usize,
@@ -96,17 +149,14 @@ pub enum SfpError {
         /// Number of labels.
         labels: usize,
     },
-    /// A batch does not have the shape of the first one, its batch axis aside.
-    #[error(
-        "calibration batch {batch} has input shape {found:?} where the first batch had {expected:?}: only the \
-         first axis (the samples) may differ; resize or crop the inputs to one shape"
-    )]
+    /// A batch does not have the shape of the first one, its batch axis aside, or its inputs differ in the number of samples.
+    #[error("batch {batch} has input shape {found:?} where {}", expected_shape(found, expected))]
     BatchShape {
         /// Position of the batch in its pass, from 0.
         batch: usize,
         /// Shape found.
         found: Vec<usize>,
-        /// Shape of the first batch.
+        /// Shape of the first batch, or the same with the samples of the batch's first input.
         expected: Vec<usize>,
     },
     /// The source of the calibration data failed.
@@ -146,12 +196,19 @@ pub enum SfpError {
     #[error("the analyses cannot be merged: {0}")]
     Merge(String),
     /// A file could not be written, or does not hold what was to be read.
-    #[error("{}: {message}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was found and what to do.
-        message: String,
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An analysis contradicts itself: it was edited, or read from something else than its own file.
+    #[error("the analysis is not consistent: {0}; analyse again")]
+    InvalidAnalysis(String),
+    /// Readouts were handed over from the analysis of another checkpoint of the model.
+    #[error(
+        "the readouts of another analysis were handed over (`Readout::Given`), and that analysis was made with other weights: \
+         parameter `{parameter}` has other values; analyse this model without them"
+    )]
+    OtherWeights {
+        /// Module path of the first parameter that differs.
+        parameter: String,
     },
     /// A kernel refused its arguments.
     #[error("layer `{path}`: {source}")]
@@ -173,6 +230,21 @@ pub enum SfpError {
     },
 }
 
+/// A label as it was before it became unsigned: a negative number that was converted prints as itself.
+fn signed(label: usize) -> i128 {
+    if label > usize::MAX / 2 { label as i128 - usize::MAX as i128 - 1 } else { label as i128 }
+}
+
+fn expected_shape(found: &[usize], expected: &[usize]) -> String {
+    if found.len() == expected.len() && found.get(1..) == expected.get(1..) {
+        let samples = expected.first().copied().unwrap_or_default();
+        return format!("its first input has {samples} samples: every input of a batch must have as many");
+    }
+    format!(
+        "the first batch had {expected:?}: only the first axis (the samples) may differ; resize or crop the inputs to one shape"
+    )
+}
+
 fn advice(out_of_memory: bool) -> &'static str {
     if out_of_memory { "; use smaller batches or a device with more memory, or analyse fewer layers" } else { "" }
 }
@@ -181,13 +253,9 @@ impl SfpError {
     /// Whether a device lacked memory, so that the same work may succeed with smaller batches.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Device { out_of_memory, .. } => *out_of_memory,
+            Self::Device { out_of_memory, .. } | Self::Batch { out_of_memory, .. } => *out_of_memory,
             Self::Graph(error) => error.is_out_of_memory(),
             _ => false,
         }
-    }
-
-    pub(crate) fn file(path: impl Into<PathBuf>, message: impl ToString) -> Self {
-        Self::File { path: path.into(), message: message.to_string() }
     }
 }

@@ -45,11 +45,11 @@
 
 mod analysis;
 mod analyze;
+#[doc(hidden)]
+pub mod checks;
 mod config;
 mod data;
 mod error;
-#[doc(hidden)]
-pub mod file;
 #[cfg(all(test, feature = "wgpu"))]
 #[path = "../../burn-sfp-nn/tests/common/mod.rs"]
 mod gpu;

@@ -14,7 +14,7 @@ use burn_sfp_wgpu::GpuError;
 use ndarray::{Array2, Array3, Axis};
 
 use crate::SfpError;
-use crate::labels::label_tensor;
+use crate::labels::{label_tensor, one_hot};
 
 #[cfg(feature = "wgpu")]
 pub(crate) fn device_error(path: &str, error: &GpuError) -> SfpError {
@@ -77,13 +77,18 @@ impl ClassSums {
     }
 }
 
+/// Activations in single precision, in which everything here reads them, whatever the model computes in.
+pub(crate) fn single(acts: Tensor<3>) -> Tensor<3> {
+    if acts.dtype() == DType::F32 { acts } else { acts.cast(DType::F32) }
+}
+
 /// Class sums of one batch by Burn's operations alone: the product of the one-hot labels with the activations.
 pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: usize) -> Tensor<3> {
     let [samples, filters, positions] = acts.dims();
     let device = acts.device();
-    let one_hot = label_tensor(labels, &device).one_hot::<2>(classes).float().cast(DType::F32).transpose();
-    let acts = acts.clone().cast(DType::F32).reshape([samples, filters * positions]);
-    one_hot.matmul(acts).reshape([classes, filters, positions])
+    let of_label = one_hot(&label_tensor(labels, &device), classes).transpose();
+    let acts = single(acts.clone()).reshape([samples, filters * positions]);
+    of_label.matmul(acts).reshape([classes, filters, positions])
 }
 
 /// The Gram matrix X'X of a layer's activations, `[F S, F S]` (docs/method.md, section 1).
@@ -110,7 +115,7 @@ impl Gram {
         if let Some(Some(done)) = host {
             return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
         }
-        let flat = acts.clone().cast(DType::F32).reshape([samples, features]);
+        let flat = single(acts.clone()).reshape([samples, features]);
         let batch = flat.clone().transpose().matmul(flat);
         *this = Some(match this.take() {
             None => Self::Device(batch),

@@ -70,8 +70,7 @@ fn no_samples() {
 #[test]
 fn a_label_out_of_range() {
     let data = labelled(vec![0, 1, 2, 3, 4, 0, 9, 1, 2, 3]);
-    let error =
-        refused(&model(), &data, &AnalyzeConfig::new(), &["sample 2 of calibration batch 1", "label 9", "0 to 4"]);
+    let error = refused(&model(), &data, &AnalyzeConfig::new(), &["sample 2 of batch 1", "label 9", "0 to 4"]);
     assert!(matches!(error, SfpError::LabelOutOfRange { batch: 1, sample: 2, label: 9, classes: CLASSES }));
 }
 
@@ -228,33 +227,40 @@ fn analysis_files_that_are_none() {
         fs::write(&path, foreign).unwrap();
         unreadable(&path, &["not an analysis"]);
     }
+    // The format of the first versions, which had no checksum.
+    fs::write(&path, "{\"version\":2,\"threshold\":0.3,\"classes\":5}").unwrap();
+    unreadable(&path, &["version 2", "version 3", "analyse again"]);
+    let text = String::from_utf8(whole).unwrap();
+    fs::write(&path, text.replacen("\"version\":3", "\"version\":99", 1)).unwrap();
+    unreadable(&path, &["version 99", "version 3", "analyse again"]);
     let mut other = analysis(&model(), AnalyzeConfig::new());
-    other.version = 99;
-    other.save(&path).unwrap();
-    unreadable(&path, &["version 99", "version 2", "analyse again"]);
     assert!(other.save(folder.path().join("missing/analysis.json")).is_err());
+    other.version = 99;
+    let error = holds(other.save(&path).unwrap_err(), &["version 99", "version 3"]);
+    assert!(matches!(error, SfpError::InvalidAnalysis(_)));
 }
 
 #[test]
 fn state_files_that_are_none() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("analysis.json");
-    let state = folder.path().join("analysis.safetensors");
+    let path = folder.path().join("analysis.safetensors");
     let error = analysis(&model(), AnalyzeConfig::new()).save_with_state(&path).unwrap_err();
     assert!(matches!(holds(error, &["with_state(true)"]), SfpError::Merge(_)));
+    assert!(!path.exists());
     analysis(&model(), AnalyzeConfig::new().with_state(true)).save_with_state(&path).unwrap();
-    let whole = fs::read(&state).unwrap();
+    let whole = fs::read(&path).unwrap();
     for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
-        fs::write(&state, &whole[..length]).unwrap();
+        fs::write(&path, &whole[..length]).unwrap();
         let error = holds(Analysis::load(&path).unwrap_err(), &["analysis.safetensors", "truncated"]);
-        assert!(matches!(error, SfpError::File { .. }));
+        assert!(matches!(error, SfpError::File(_)));
     }
-    // The state of a model with other widths.
-    let other = folder.path().join("other.json");
-    let wide = Cnn::with_filters(1, 7, &device());
-    analysis(&wide, AnalyzeConfig::new().with_state(true)).save_with_state(&other).unwrap();
-    fs::copy(other.with_extension("safetensors"), &state).unwrap();
-    holds(Analysis::load(&path).unwrap_err(), &["analysis.safetensors", "`first/sums`", "analyse again"]);
+    fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
+    unreadable(&path, &["longer than it says"]);
+    // A file of weights.
+    let mut weights = 12_u64.to_le_bytes().to_vec();
+    weights.extend(b"{\"a\":[1,2]} ");
+    fs::write(&path, weights).unwrap();
+    unreadable(&path, &["is not an analysis"]);
 }
 
 #[test]
@@ -264,7 +270,7 @@ fn analyses_that_do_not_belong_together() {
     let ridge = |strength| state.clone().with_readout(Readout::Ridge { strength });
     for (theirs, text) in [
         (analysis(&Cnn::with_filters(1, 7, &device()), state.clone()), "other parameters"),
-        (analysis(&Cnn::new(2, &device()), state.clone()), "the classifiers differ"),
+        (analysis(&Cnn::new(2, &device()), state.clone()), "two checkpoints of the model: parameter `"),
         (analysis(&model(), AnalyzeConfig::new()), "with_state(true)"),
         (analysis(&model(), state.clone().with_threshold(0.4)), "thresholds"),
         (analysis(&model(), state.clone().with_layers(["first"])), "different layers"),

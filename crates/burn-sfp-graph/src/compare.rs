@@ -20,6 +20,8 @@ use crate::op::description::dims;
 use crate::op::matmul::{is_product, is_turned_round};
 use crate::op::name::name;
 use crate::op::normalization::layer_norm;
+use crate::op::plain::options;
+use crate::wiring::Wiring;
 
 /// A scalar of an operation that changed with the width of the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,15 +96,19 @@ impl Network {
         let left = self.flow.left(removed);
         let epsilons = self.new_epsilons(removed);
         // Layer normalisations leave the mean in or take it out; see `written_out`.
-        let centered = |norms: &[WrittenOut], at| norms.iter().any(|norm| norm.at == at);
+        let centered = |norms: &[WrittenOut]| norms.iter().map(|norm| norm.at).collect::<HashSet<usize>>();
+        let (of_ours, of_theirs) = (centered(&ours), centered(&theirs));
         let forms = (own.iter().zip(&other)).map(|((own, op), (other, _))| {
             layer_norm(op).is_some()
-                && (centered(&ours, *own) || epsilons.contains_key(own)) != centered(&theirs, *other)
+                && (of_ours.contains(own) || epsilons.contains_key(own)) != of_theirs.contains(other)
         });
         let forms: Vec<bool> = forms.collect();
         let mut changes = Vec::new();
+        let mut wiring = Wiring::new(&self.graph, smaller);
         for ((((index, ours), (_, theirs)), made), other_form) in own.into_iter().zip(other).zip(made).zip(forms) {
-            if let Some(what) = mismatch(ours, theirs, made, left).or_else(|| other_form.then(|| FORM.into())) {
+            let wired = wiring.pair(ours, theirs, made);
+            let form = || other_form.then(|| FORM.into());
+            if let Some(what) = mismatch(ours, theirs, made, left).or(wired).or_else(form) {
                 return Err(self.mismatch_at(index, what));
             }
             for (before, after) in scalars(ours).into_iter().zip(scalars(theirs)) {
@@ -114,7 +120,10 @@ impl Network {
                 }
             }
         }
-        Ok(changes)
+        match wiring.other_output() {
+            Some(what) => Err(GraphError::GraphMismatch { operation: None, name: "the end".into(), after: None, what }),
+            None => Ok(changes),
+        }
     }
 
     /// The operation at which a smaller module's forward pass panicked: `partial` is what it recorded until then. That is the first one that
@@ -205,7 +214,8 @@ impl Network {
                 return None;
             }
             if let Some(&layer) = self.layer_of.get(&at) {
-                return (!self.layers[layer].is_shared()).then_some((layer, factor));
+                let found = &self.layers[layer];
+                return (!found.is_shared() && !found.is_computed()).then_some((layer, factor));
             }
             at = describe(self.graph.made_by(at)?)?.linear_in()?.id;
         }
@@ -228,7 +238,24 @@ fn mismatch(ours: &OperationIr, theirs: &OperationIr, made: &OperationIr, left: 
             return Some(format!("it makes shape {found:?}, the plan's is {expected:?}"));
         }
     }
-    describe(ours)?.mismatch(theirs, left)
+    if ours.inputs().count() != theirs.inputs().count() {
+        return Some(format!(
+            "it reads {} tensors, in the original {}",
+            theirs.inputs().count(),
+            ours.inputs().count()
+        ));
+    }
+    // The left side of a product that is turned round has other axes.
+    let turned = usize::from(!std::ptr::eq(theirs, made));
+    for (input, found) in ours.inputs().zip(theirs.inputs()).skip(turned) {
+        let (expected, found) = (left.shape(input), dims(found));
+        if !same_but_folded(&expected, &found) {
+            return Some(format!("it reads shape {found:?}, the plan's is {expected:?}"));
+        }
+    }
+    describe(ours)
+        .and_then(|described| described.mismatch(theirs, left))
+        .or_else(|| (options(ours) != options(theirs)).then(|| "its options are not those of the original".to_string()))
 }
 
 /// All operations but reshapes and products with connection masks. Burn folds the leading axes of linear layers into rows, or does

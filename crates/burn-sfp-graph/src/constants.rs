@@ -5,6 +5,7 @@
 //! from one run of the graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use burn::backend::ir::{BaseOperationIr as B, OperationIr, TensorId, TensorIr};
 use burn::tensor::TensorData;
@@ -36,20 +37,22 @@ impl Network {
         let taps: Vec<OutputTap> = wanted.iter().map(|(index, _)| OutputTap::of_input(&self.layers[*index])).collect();
         // A tensor is handed out once, however many layers read it.
         let mut distinct: Vec<&OutputTap> = Vec::new();
-        for tap in &taps {
-            if !distinct.iter().any(|other| other.tensor == tap.tensor) {
+        let mut readers: Vec<Vec<usize>> = Vec::new();
+        let mut place: HashMap<TensorId, usize> = HashMap::new();
+        for (reader, tap) in taps.iter().enumerate() {
+            let at = *place.entry(tap.tensor).or_insert_with(|| {
                 distinct.push(tap);
-            }
+                readers.push(Vec::new());
+                distinct.len() - 1
+            });
+            readers[at].push(reader);
         }
         let mut replay = Replay::new(&self.silenced(removed), &self.device, &distinct)?;
         replay.run_zeros(self, |k, tensor| {
             let [_, channels, positions] = tensor.dims();
             let first = tensor.slice_dim(0, 0..1).into_data().convert::<f32>().try_into_vec::<f32>();
             let values = first.map_err(|error| GraphError::Capture(format!("{error:?}")))?;
-            for ((index, inputs), tap) in wanted.iter().zip(&taps) {
-                if tap.tensor != distinct[k].tensor {
-                    continue;
-                }
+            for (index, inputs) in readers[k].iter().map(|&reader| &wanted[reader]) {
                 let layer = &self.layers[*index];
                 let padded = layer.padding.iter().any(|padding| *padding != (0, 0));
                 let exact = inputs
@@ -96,7 +99,7 @@ impl Network {
                 if gone.is_empty() {
                     continue;
                 }
-                if let Some(data) = network.graph.values.get_mut(&parameter.tensor) {
+                if let Some(data) = Arc::make_mut(&mut network.graph.values).get_mut(&parameter.tensor) {
                     zero(data, &parameter.shape, axis, &gone);
                 }
             }
@@ -110,7 +113,7 @@ impl Network {
             found.operations.iter().map(|&operation| (operation, layer)).collect::<Vec<_>>()
         };
         let of_layer: HashMap<usize, usize> = self.layers.iter().enumerate().flat_map(operations).collect();
-        let fixed = self.fixed_tensors();
+        let fixed = self.graph.fixed();
         for (index, op) in self.graph.operations.iter().enumerate() {
             let Some(out) = op.outputs().next() else { continue };
             let carried = self.carried(out, removed);
@@ -130,17 +133,6 @@ impl Network {
             }
         }
         constant
-    }
-
-    /// Tensors computed from parameters and constants alone: the same for every input.
-    fn fixed_tensors(&self) -> HashSet<TensorId> {
-        let mut fixed: HashSet<TensorId> = self.graph.values.keys().copied().collect();
-        for op in &self.graph.operations {
-            if op.inputs().all(|input| fixed.contains(&input.id)) {
-                fixed.extend(op.outputs().map(|output| output.id));
-            }
-        }
-        fixed
     }
 
     /// The removed channels that a tensor carries along exactly one axis.

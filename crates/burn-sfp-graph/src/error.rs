@@ -1,7 +1,9 @@
 //! [`GraphError`]: what can go wrong in capturing, counting, comparing and replaying a graph.
 
-pub use burn_sfp_kernels::panic_message;
-use burn_sfp_nn::NnError;
+pub use burn_sfp_kernels::{lacks_memory, panic_message};
+use burn_sfp_nn::{NnError, listed};
+
+use crate::file::FileError;
 
 /// An error of the captured network. Each message says what was found, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,12 @@ pub enum GraphError {
     /// A layer or one of its tensors could not be read.
     #[error(transparent)]
     Layer(#[from] NnError),
+    /// A file could not be written or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A latency table contradicts itself: it was edited, or read from something else than its own file.
+    #[error("the latency table is not consistent: {0}; measure again")]
+    InvalidTable(String),
     /// The model's forward pass panicked while it was captured.
     #[error(
         "the model's forward pass failed on an input of shape {shape:?}{}: {message}; {}",
@@ -68,11 +76,17 @@ pub enum GraphError {
         /// Both names.
         what: String,
     },
+    /// The example input holds no sample.
+    #[error("the input has shape {shape:?}, which holds no sample: capture with an input of at least one")]
+    NoSamples {
+        /// Shape of the first input tensor.
+        shape: Vec<usize>,
+    },
     /// No convolution or linear layer in the graph.
     #[error("the model's graph holds no convolution or linear layer with a parameter: there is nothing to analyse")]
     NoLayers,
     /// A layer asked for is not in the model.
-    #[error("the model has no layer `{path}`; its layers are: {}", available.join(", "))]
+    #[error("the model has no layer `{path}`; its layers are: {}", listed(available, 40))]
     UnknownLayer {
         /// The path asked for.
         path: String,
@@ -100,11 +114,10 @@ pub enum GraphError {
     },
     /// A smaller module does not run the graph that its plan foresaw.
     #[error(
-        "the smaller module does not run the planned graph: {}{}: {what}; a number that is stored in \
-         the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or implement \
-         `Shrink` for the struct that stores it",
+        "the smaller module does not run the planned graph: {}{}: {what}; {}",
         step(operation, name),
-        place(after)
+        place(after),
+        mismatch_advice(what)
     )]
     GraphMismatch {
         /// Position of the operation in the graph, `None` where the whole forward pass failed or the graph has ended.
@@ -137,6 +150,29 @@ fn advice(message: &str) -> &'static str {
     }
 }
 
+/// What to do about a smaller module that does not run as planned, by what differs.
+pub fn mismatch_advice(what: &str) -> &'static str {
+    let starts = |with: &str| what.starts_with(with);
+    if starts("the smaller module runs") || starts("the smaller module ends") {
+        "the forward pass takes another way where widths are smaller: branch on a field of the module in place of a width from \
+         `dims()`, or leave the layers out whose widths decide (`exclude`)"
+    } else if starts("the smaller module fails") && what.contains("Squeeze") && what.contains("Resulting dimensions") {
+        "`squeeze()` drops every axis of length 1, that of a layer left with one channel too: name the axes to drop, with \
+         `squeeze_dim` or `squeeze_dims`"
+    } else if starts("the smaller module fails") {
+        "a number that is stored in the module or written in its forward pass, or an assertion on a width, does not follow the shapes: \
+         compute it from `dims()`, or implement `Shrink` for the struct that stores it"
+    } else if starts("it takes") {
+        "the bounds of the slice do not follow the widths: compute them from `dims()` of the parameters behind the parts, or implement \
+         `Shrink` for the struct that stores them"
+    } else if starts("its field") {
+        "derive `Shrink` for the model and each struct down to this layer, and return the model from `shrinkable`, so that the field is set"
+    } else {
+        "a number that is stored in the module or written in its forward pass does not follow the shapes: compute it from `dims()`, or \
+         implement `Shrink` for the struct that stores it"
+    }
+}
+
 fn step(operation: &Option<usize>, name: &str) -> String {
     operation.map_or_else(|| name.to_string(), |operation| format!("operation {operation} ({name})"))
 }
@@ -149,6 +185,6 @@ pub fn place(after: &Option<String>) -> String {
 impl GraphError {
     /// Whether a device ran out of memory, so that smaller batches may succeed.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Replay { message, .. } if burn_sfp_kernels::lacks_memory(message))
+        matches!(self, Self::Replay { message, .. } if lacks_memory(message))
     }
 }

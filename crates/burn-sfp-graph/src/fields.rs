@@ -1,14 +1,29 @@
 //! What has to change besides the shapes of parameters when channels are removed: plain fields, the scale of parameters, and means that are
 //! taken out of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use burn_sfp_nn::{FieldEdit, Scope, Shrink};
 
 use crate::channels::ids::ChannelId;
+use crate::layers::mean_factor::{Epsilon, MeanFactor, NEGLIGIBLE};
 use crate::layers::stream::Stream;
 use crate::network::Network;
 use crate::plain_field::{PlainField, is_known};
+
+/// A factor of a parameter, or of some indices of one of its axes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScaledPart {
+    /// Index of the parameter in [`Network::parameters`].
+    pub parameter: usize,
+    /// The axis and its indices before any are removed; all of the parameter where there is none.
+    pub part: Option<(usize, Range<usize>)>,
+    /// The factor.
+    pub factor: f64,
+}
 
 /// A normalisation that divides by a root of a mean of squares and loses channels.
 struct Shrunk {
@@ -55,7 +70,17 @@ impl Network {
     /// Normalisations whose epsilon changes when channels are removed (`removed` closed): the operation that adds it, and its new value.
     pub(crate) fn new_epsilons(&self, removed: &BTreeSet<ChannelId>) -> BTreeMap<usize, f64> {
         let shrunk = self.shrunk(removed).into_iter().filter(|norm| norm.rescaled.is_none());
-        shrunk.map(|norm| (norm.add, norm.epsilon * norm.ratio)).collect()
+        let norms = shrunk.map(|norm| (norm.add, norm.epsilon * norm.ratio));
+        norms.chain(self.shrunk_epsilons(removed).map(|(epsilon, value)| (epsilon.operation, value))).collect()
+    }
+
+    /// The numbers that means over fewer channels meet, with their new values.
+    fn shrunk_epsilons(&self, removed: &BTreeSet<ChannelId>) -> impl Iterator<Item = (&Epsilon, f64)> {
+        self.flow.mean_factors.iter().filter_map(|mean| {
+            let (epsilon, ratio) = (mean.epsilon.as_ref()?, self.ratio(mean, removed));
+            let value = epsilon.value * ratio.sqrt().powi(epsilon.exponent);
+            (ratio != 1.0 && !epsilon.literal).then_some((epsilon, value))
+        })
     }
 
     /// Layer normalisations over the channels of streams that lose some of them (`removed` closed): they have to compute
@@ -131,6 +156,62 @@ impl Network {
         factors.into_iter().filter(|(_, factor)| *factor != 1.0).collect()
     }
 
+    /// The factors of parts of parameters that undo those of means over channels (`removed` closed): the index of the parameter, an axis with
+    /// some of its indices, or none where it is all of the parameter, and the factor.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { a: Linear, b: Linear }
+    /// # impl GraphModule for Net {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(self.a.forward(x).abs().mean_dim(1)) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let net = Net { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(1, 3).init(&device) };
+    /// let network = Network::capture(&net, &Tensor::zeros([2, 4], &device))?;
+    /// // Without two of eight channels that are zero, their mean is 8 / 6 times what it was.
+    /// let removed = network.flow().closed(&network.layers()[0].output_channels()[..2].iter().copied().collect());
+    /// let scaled = &network.part_scales(&removed)[0];
+    /// assert_eq!(network.parameters()[scaled.parameter].path, "b.weight");
+    /// assert!((scaled.factor - 6.0 / 8.0).abs() < 1e-12 && scaled.part.is_none());
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn part_scales(&self, removed: &BTreeSet<ChannelId>) -> Vec<ScaledPart> {
+        let mut scaled = Vec::new();
+        for mean in &self.flow.mean_factors {
+            let root = self.ratio(mean, removed).sqrt();
+            scaled.extend(mean.scales.iter().filter(|_| root != 1.0).map(|scale| ScaledPart {
+                parameter: scale.parameter,
+                part: scale.part.clone(),
+                factor: root.powi(scale.exponent),
+            }));
+        }
+        scaled
+    }
+
+    /// Channels of a mean before over those that are left.
+    fn ratio(&self, mean: &MeanFactor, removed: &BTreeSet<ChannelId>) -> f64 {
+        let axes = self.flow.tensors.get(&mean.input);
+        let channels = axes.and_then(|axes| axes.get(mean.axis)?.as_deref()).unwrap_or_default();
+        let after = channels.iter().filter(|id| !removed.contains(id)).count();
+        if after == 0 { 1.0 } else { channels.len() as f64 / after as f64 }
+    }
+
+    /// Whether channels leave that a sum, a mean or a maximum runs along (`removed` closed): they have to count as zero then.
+    pub fn sums_shrink(&self, removed: &BTreeSet<ChannelId>) -> bool {
+        !self.flow.summed.is_disjoint(&removed.iter().copied().collect())
+    }
+
+    /// The axes of parameters, by index, that keep their values in the original with zeros that a smaller model is compared with: something
+    /// is divided by what is computed from them, which may not be zero. What they make is zero, or read by nothing but zeros, all the same.
+    pub fn unzeroed(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.flow.unzeroed.iter().copied()
+    }
+
     /// Finds out which plain fields a module gives no access to: streams in front of normalisations whose epsilon cannot change are
     /// scaled, and all other fields are [`fixed_fields`](Network::fixed_fields).
     pub(crate) fn with_access(mut self, module: Option<&mut dyn Shrink>) -> Self {
@@ -143,11 +224,23 @@ impl Network {
         if let Some(module) = module {
             module.shrink(&mut scope);
         }
-        let missed = scope.missed();
-        for field in fields.iter().filter(|field| missed.contains(&&field.field)) {
-            match field.stream {
-                Some(stream) => drop(self.flow.rescaled.insert(stream)),
-                None => self.fixed.push(field.clone()),
+        let name = |edit: &FieldEdit| (edit.path.clone(), edit.field.clone());
+        let missed: HashSet<(String, String)> = scope.missed().into_iter().map(name).collect();
+        for field in fields.iter().filter(|field| missed.contains(&name(&field.field))) {
+            match (field.stream, field.mean) {
+                (Some(stream), _) => drop(self.flow.rescaled.insert(stream)),
+                (None, Some(_)) if field.field.before.abs() <= NEGLIGIBLE => {}
+                _ => self.fixed.push(field.clone()),
+            }
+        }
+        let settable: HashSet<usize> = fields
+            .iter()
+            .filter(|field| !missed.contains(&name(&field.field)))
+            .filter_map(|field| field.mean)
+            .collect();
+        for (index, mean) in self.flow.mean_factors.iter_mut().enumerate() {
+            if let Some(epsilon) = &mut mean.epsilon {
+                epsilon.literal = !settable.contains(&index) && epsilon.value.abs() <= NEGLIGIBLE;
             }
         }
         self
@@ -203,6 +296,13 @@ impl Network {
                 edits.push(edit(gamma, "epsilon", epsilon, epsilon * ratio));
             }
         }
+        for (epsilon, value) in self.shrunk_epsilons(removed) {
+            if let Some(gamma) = epsilon.gamma
+                && seen.insert((self.graph.parameters[gamma].module(), "epsilon"))
+            {
+                edits.push(edit(gamma, "epsilon", epsilon.value, value));
+            }
+        }
         for norm in self.centered_streams(removed).flat_map(|stream| &stream.norms) {
             if seen.insert((self.graph.parameters[norm.gamma].module(), "centered")) {
                 edits.push(edit(norm.gamma, "centered", 0.0, 1.0));
@@ -236,16 +336,20 @@ impl Network {
     /// ```
     pub fn plain_fields(&self) -> Vec<PlainField> {
         let atoms = |ids: &[ChannelId]| ids.iter().flat_map(|id| self.flow.atoms_of(id)).copied().collect();
+        let mut names_in: HashMap<&str, Vec<&str>> = HashMap::new();
+        for parameter in &self.graph.parameters {
+            names_in.entry(parameter.module()).or_default().extend(parameter.path.rsplit('.').next());
+        }
         let field = |parameter: usize, field: &str, value: f64, channels: BTreeSet<ChannelId>, stream| {
             let parameter = &self.graph.parameters[parameter];
-            let beside = self.graph.parameters.iter().filter(|other| other.module() == parameter.module());
-            let names: Vec<&str> = beside.filter_map(|other| other.path.rsplit('.').next()).collect();
-            let known = is_known(&parameter.container, &names, field);
+            let names = names_in.get(parameter.module()).map(Vec::as_slice).unwrap_or_default();
+            let known = is_known(&parameter.container, names, field);
             let (path, container) = (parameter.module().to_string(), parameter.container.clone());
             PlainField {
                 field: FieldEdit { path, container, field: field.to_string(), before: value, after: value },
                 channels,
                 stream,
+                mean: None,
                 known,
             }
         };
@@ -260,15 +364,23 @@ impl Network {
             let channels = self.flow.parameter(norm.gamma).iter().flat_map(|axis| &axis.channels).copied();
             field(norm.gamma, "centered", 0.0, atoms(&channels.collect::<Vec<_>>()), None)
         });
+        let means = self.flow.mean_factors.iter().enumerate().filter_map(|(index, mean)| {
+            let epsilon = mean.epsilon.as_ref()?;
+            let axes = self.flow.tensors.get(&mean.input)?;
+            let channels = atoms(axes.get(mean.axis)?.as_deref()?);
+            let field = field(epsilon.gamma?, "epsilon", epsilon.value, channels, None);
+            Some(PlainField { mean: Some(index), ..field })
+        });
         // A layer that runs twice has each field once.
         let mut all: Vec<PlainField> = Vec::new();
-        for one in counted.chain(epsilons).chain(centered) {
-            let same = |other: &&mut PlainField| {
-                (&other.field.path, &other.field.field) == (&one.field.path, &one.field.field)
-            };
-            match all.iter_mut().find(same) {
-                Some(known) => known.channels.extend(one.channels),
-                None => all.push(one),
+        let mut known: HashMap<(String, String), usize> = HashMap::new();
+        for one in counted.chain(epsilons).chain(centered).chain(means) {
+            match known.entry((one.field.path.clone(), one.field.field.clone())) {
+                Entry::Occupied(at) => all[*at.get()].channels.extend(one.channels),
+                Entry::Vacant(free) => {
+                    free.insert(all.len());
+                    all.push(one);
+                }
             }
         }
         all

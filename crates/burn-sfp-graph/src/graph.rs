@@ -1,6 +1,8 @@
 //! The recorded forward pass as plain data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use burn::backend::ir::{OperationIr, TensorId};
 use burn::tensor::TensorData;
@@ -55,8 +57,8 @@ impl Parameter {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     pub operations: Vec<OperationIr>,
-    /// Data of parameters and constants.
-    pub values: BTreeMap<TensorId, TensorData>,
+    /// Data of parameters and constants, which copies of a graph share.
+    pub values: Arc<BTreeMap<TensorId, TensorData>>,
     pub inputs: Vec<TensorId>,
     pub outputs: Vec<TensorId>,
     pub parameters: Vec<Parameter>,
@@ -64,21 +66,26 @@ pub(crate) struct Graph {
     pub batch: usize,
     /// Number of operations of the main forward pass, which come first. Those of other passes cost nothing.
     pub main: usize,
+    /// What to call the tensors that the module holds besides its parameters.
+    pub constants: BTreeMap<TensorId, String>,
+    /// Slices, by position, whose parts shrink each by itself.
+    pub free: BTreeSet<usize>,
     /// Which operation produces and which consume each tensor; [`connected`](Graph::connected) fills it in.
     pub edges: Edges,
 }
 
-/// The operation that produces and the operations that consume each tensor.
+/// The operation that produces and the operations that consume each tensor, and the parameter that it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edges {
     producers: HashMap<TensorId, usize>,
     consumers: HashMap<TensorId, Vec<usize>>,
+    parameters: HashMap<TensorId, usize>,
 }
 
 impl Graph {
     /// Fills in which operation produces and which consume each tensor.
     pub fn connected(mut self) -> Self {
-        self.edges = Edges::default();
+        self.edges = Edges { parameters: self.parameter_index(), ..Edges::default() };
         for (k, op) in self.operations.iter().enumerate() {
             for input in op.inputs() {
                 let consumers = self.edges.consumers.entry(input.id).or_default();
@@ -113,9 +120,75 @@ impl Graph {
         self.consumers(tensor).iter().map(|&consumer| &self.operations[consumer])
     }
 
+    /// Index of the parameter that a tensor is, where it is one.
+    pub fn parameter(&self, tensor: TensorId) -> Option<usize> {
+        self.edges.parameters.get(&tensor).copied()
+    }
+
     /// Index of each parameter by its tensor.
     pub fn parameter_index(&self) -> HashMap<TensorId, usize> {
         self.parameters.iter().enumerate().map(|(k, parameter)| (parameter.tensor, k)).collect()
+    }
+
+    /// Tensors computed from constants alone, and what to call the first tensor of the module that they are computed from.
+    pub fn constant_origins(&self) -> HashMap<TensorId, String> {
+        let mut origins: HashMap<TensorId, String> = self.constants.clone().into_iter().collect();
+        if origins.is_empty() {
+            return origins;
+        }
+        for op in &self.operations {
+            let known = |id: &TensorId| origins.contains_key(id);
+            let mut inputs = op.inputs().map(|input| input.id);
+            if !inputs.all(|id| known(&id) || (self.values.contains_key(&id) && self.parameter(id).is_none())) {
+                continue;
+            }
+            if let Some(first) = op.inputs().find_map(|input| origins.get(&input.id).cloned()) {
+                origins.extend(op.outputs().map(|output| (output.id, first.clone())));
+            }
+        }
+        origins
+    }
+
+    /// Tensors computed from parameters and constants alone: the same for every input.
+    pub fn fixed(&self) -> HashSet<TensorId> {
+        let mut fixed: HashSet<TensorId> = self.values.keys().copied().collect();
+        for op in &self.operations {
+            if op.inputs().all(|input| fixed.contains(&input.id)) {
+                fixed.extend(op.outputs().map(|output| output.id));
+            }
+        }
+        fixed
+    }
+
+    /// Tensors computed from parameters and constants alone, each with the parameters that it is computed from, in the order in which they
+    /// are read. Masks over connections count as constants.
+    pub fn made_of(&self) -> HashMap<TensorId, Rc<[usize]>> {
+        let nothing: Rc<[usize]> = Rc::new([]);
+        let mut made: HashMap<TensorId, Rc<[usize]>> = HashMap::new();
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            let mask = parameter.layer == Some(NnLayer::ConnectionMask);
+            made.insert(parameter.tensor, if mask { nothing.clone() } else { Rc::new([index]) });
+        }
+        for op in &self.operations {
+            let mut all: Option<Rc<[usize]>> = None;
+            let fixed = op.inputs().all(|input| {
+                let constant = || input.dtype.is_float() && self.values.contains_key(&input.id);
+                let Some(own) = made.get(&input.id).or(constant().then_some(&nothing)) else { return false };
+                all = Some(match all.take() {
+                    None => own.clone(),
+                    Some(all) if own.iter().all(|parameter| all.contains(parameter)) => all,
+                    Some(all) => {
+                        let more = own.iter().filter(|parameter| !all.contains(parameter));
+                        all.iter().chain(more).copied().collect()
+                    }
+                });
+                true
+            });
+            if let (true, Some(all)) = (fixed, all) {
+                made.extend(op.outputs().map(|output| (output.id, all.clone())));
+            }
+        }
+        made
     }
 
     /// Tensors computed from one parameter alone (a transposed, reshaped or masked weight), and that parameter.

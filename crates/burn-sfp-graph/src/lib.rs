@@ -11,6 +11,8 @@
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
 //! | the recorded operations, run on a device | [`Replay`] |
 //! | latency of forward passes | [`latency`] |
+//! | which values the parameters have | [`Fingerprint`] |
+//! | errors of files | [`FileError`] |
 //!
 //! An operation is described in one place, the file of its family under `op/`; docs/architecture.md tells how to add one.
 //!
@@ -47,7 +49,12 @@ mod compare;
 mod constants;
 mod cost;
 mod error;
+mod explain;
 mod fields;
+#[doc(hidden)]
+pub mod file;
+mod fingerprint;
+mod gather;
 mod graph;
 mod input;
 pub mod latency;
@@ -57,9 +64,13 @@ mod neighbours;
 mod network;
 mod norms;
 mod op;
+mod panics;
 mod plain_field;
 mod replay;
 mod sources;
+mod splits;
+mod weights;
+mod wiring;
 
 pub use capture::ForwardPass;
 pub use channels::flow::{Flow, ParamAxis};
@@ -70,7 +81,11 @@ pub use cost::model::Cost;
 pub use cost::running::RunningCost;
 pub use error::GraphError;
 #[doc(hidden)]
-pub use error::{panic_message, place};
+pub use error::{lacks_memory, mismatch_advice, panic_message, place};
+pub use fields::ScaledPart;
+pub use file::FileError;
+pub use fingerprint::Fingerprint;
+pub use gather::Gathered;
 pub use graph::{Parameter, ParameterShape};
 pub use input::{InputMapper, ModuleInput};
 pub use layers::heads::Heads;
@@ -79,6 +94,8 @@ pub use layers::layer::{Layer, OutputTap};
 pub use module::GraphModule;
 pub use network::Network;
 pub use norms::BatchNormalization;
+#[doc(hidden)]
+pub use panics::attempt;
 pub use plain_field::PlainField;
 pub use replay::Replay;
 pub use sources::Sources;

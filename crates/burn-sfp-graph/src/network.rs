@@ -1,6 +1,7 @@
 //! [`Network`]: a module's forward pass as plain data, assembled from the parts that this crate describes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use burn::backend::ir::TensorId;
 use burn::tensor::{Device, TensorData};
@@ -8,10 +9,13 @@ use burn::tensor::{Device, TensorData};
 use crate::GraphError;
 use crate::channels::flow::Flow;
 use crate::channels::follow::follow;
+use crate::channels::pins::Pin;
+use crate::fingerprint::Fingerprint;
 use crate::graph::{Graph, Parameter, ParameterShape};
-use crate::layers::behind::distances;
+use crate::layers::behind::nearest;
 use crate::layers::find::find_layers;
 use crate::layers::heads::{Heads, find_heads};
+use crate::layers::index::LayerIndex;
 use crate::layers::layer::Layer;
 use crate::op::name::name;
 use crate::plain_field::PlainField;
@@ -48,6 +52,12 @@ pub struct Network {
     pub(crate) heads: Vec<Heads>,
     /// The layer whose output a tensor is.
     pub(crate) layer_of: HashMap<TensorId, usize>,
+    pub(crate) index: LayerIndex,
+    /// Heads by path.
+    heads_by_path: HashMap<String, usize>,
+    parameters_by_path: HashMap<String, usize>,
+    /// What is computed from an input of the network; found when it is first asked for.
+    following: OnceLock<HashSet<TensorId>>,
     pub(crate) input_shapes: Vec<Vec<usize>>,
     pub(crate) output_shapes: Vec<Vec<usize>>,
     /// Multiply-adds of the batch that sparse layers leave out of the captured operations.
@@ -56,6 +66,8 @@ pub struct Network {
     pub(crate) device: Device,
     /// Plain fields that the module gives no access to.
     pub(crate) fixed: Vec<PlainField>,
+    /// Computed when it is asked for.
+    pub(crate) fingerprint: OnceLock<Fingerprint>,
 }
 
 impl Network {
@@ -73,11 +85,33 @@ impl Network {
             flow.pin_indivisible(&layer.output_channels);
         }
         flow.pin_products();
-        for layer in &mut layers {
-            layer.not_prunable = why_not(&graph, &flow, layer);
+        let reasons = why_not(&graph, &flow, &layers);
+        for (layer, reason) in layers.iter_mut().zip(reasons) {
+            layer.not_prunable = reason;
         }
         let heads = find_heads(&graph, &flow, &layers, &layer_of);
-        Self { graph, flow, layers, heads, layer_of, input_shapes, output_shapes, skipped, device, fixed: Vec::new() }
+        let fingerprint = OnceLock::new();
+        let index = LayerIndex::of(&layers, &layer_of);
+        let heads_by_path = (heads.iter().enumerate().rev()).map(|(at, heads)| (heads.path.clone(), at)).collect();
+        let by_path = graph.parameters.iter().enumerate().rev().map(|(at, parameter)| (parameter.path.clone(), at));
+        let parameters_by_path = by_path.collect();
+        Self {
+            graph,
+            flow,
+            layers,
+            heads,
+            layer_of,
+            index,
+            heads_by_path,
+            parameters_by_path,
+            following: OnceLock::new(),
+            input_shapes,
+            output_shapes,
+            skipped,
+            device,
+            fixed: Vec::new(),
+            fingerprint,
+        }
     }
 
     /// The layers with weights (convolutions, linear layers, embeddings), in the order in which they run.
@@ -87,7 +121,7 @@ impl Network {
 
     /// The layer at a module path.
     pub fn layer(&self, path: &str) -> Option<&Layer> {
-        self.layers.iter().find(|layer| layer.path == path)
+        self.index.at(path).map(|at| &self.layers[at])
     }
 
     /// Parameters and running statistics, in the module's order.
@@ -130,13 +164,25 @@ impl Network {
 
     /// The captured value of a parameter, row-major.
     pub fn parameter_data(&self, path: &str) -> Option<&TensorData> {
-        let parameter = self.graph.parameters.iter().find(|parameter| parameter.path == path)?;
-        self.graph.values.get(&parameter.tensor)
+        self.parameter_data_at(*self.parameters_by_path.get(path)?)
     }
 
     /// The captured value of a parameter by its index in [`parameters`](Network::parameters), row-major.
     pub fn parameter_data_at(&self, parameter: usize) -> Option<&TensorData> {
         self.graph.values.get(&self.graph.parameters.get(parameter)?.tensor)
+    }
+
+    /// Which values the captured parameters have.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.fingerprint.get_or_init(|| {
+            let mut fingerprint = Fingerprint::default();
+            for parameter in self.parameters() {
+                if let Some(data) = self.graph.values.get(&parameter.tensor) {
+                    fingerprint.add(parameter.path.clone(), data);
+                }
+            }
+            fingerprint
+        })
     }
 
     /// Checks that a capture of another batch size runs the same operations.
@@ -166,6 +212,19 @@ impl Network {
         }
     }
 
+    /// The inputs of the network and all that is computed from them.
+    pub(crate) fn following_inputs(&self) -> &HashSet<TensorId> {
+        self.following.get_or_init(|| {
+            let mut following: HashSet<TensorId> = self.graph.inputs.iter().copied().collect();
+            for op in &self.graph.operations {
+                if op.inputs().any(|input| following.contains(&input.id)) {
+                    following.extend(op.outputs().map(|output| output.id));
+                }
+            }
+            following
+        })
+    }
+
     /// Whether some operation of the network computes the tensor: inputs, parameters and constants are not computed.
     pub fn is_computed(&self, tensor: TensorId) -> bool {
         self.graph.producer(tensor).is_some()
@@ -185,17 +244,28 @@ impl Network {
 
     /// The heads at a path; see [`Heads::path`].
     pub fn heads_at(&self, path: &str) -> Option<&Heads> {
-        self.heads.iter().find(|heads| heads.path == path)
+        self.heads_by_path.get(path).map(|&at| &self.heads[at])
     }
 }
 
-/// Why no filter of a layer may be removed, where none may: the nearest reason, counted in operations from the layer.
-fn why_not(graph: &Graph, flow: &Flow, layer: &Layer) -> Option<String> {
-    let reason = flow.why_not(&layer.output_channels)?;
-    let [channel, ..] = layer.output_channels[..] else { return Some(reason) };
-    if flow.pins.of(channel).len() < 2 {
-        return Some(reason);
+/// For each layer why none of its filters may be removed, where none may: the nearest reason, counted in operations from the layer.
+fn why_not(graph: &Graph, flow: &Flow, layers: &[Layer]) -> Vec<Option<String>> {
+    let mut reasons: Vec<Option<String>> = layers.iter().map(|layer| flow.why_not(&layer.output_channels)).collect();
+    // Layers of a stream have the same pins, and are looked for from these together.
+    let mut asking: HashMap<&[Pin], Vec<(usize, usize)>> = HashMap::new();
+    for (index, layer) in layers.iter().enumerate().filter(|(index, _)| reasons[*index].is_some()) {
+        let pins = layer.output_channels.first().map(|&channel| flow.pins.of(channel)).unwrap_or_default();
+        if let (2.., Some(&operation)) = (pins.len(), layer.operations.first()) {
+            asking.entry(pins).or_default().push((index, operation));
+        }
     }
-    let from = distances(graph, *layer.operations.first()?);
-    flow.why_not_near(&layer.output_channels, |operation| from.get(&operation).copied().unwrap_or(usize::MAX - 1))
+    for (pins, layers) in asking {
+        let nearest = nearest(graph, pins, layers.iter().map(|(_, operation)| *operation));
+        for (layer, operation) in layers {
+            if let Some(pin) = nearest.get(&operation) {
+                reasons[layer] = Some(flow.pins.reason(pin).to_string());
+            }
+        }
+    }
+    reasons
 }

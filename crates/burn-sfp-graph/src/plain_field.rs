@@ -14,6 +14,8 @@ pub struct PlainField {
     pub field: FieldEdit,
     /// The channels (atoms, see [`Flow`](crate::Flow)) that have to stay where the field cannot be set.
     pub channels: BTreeSet<ChannelId>,
+    /// The mean over channels that meets the field, by its index.
+    pub(crate) mean: Option<usize>,
     /// The stream whose scaling takes the place of a change of the field.
     pub(crate) stream: Option<usize>,
     /// Whether the layer is one of Burn's or ours, by its fields.

@@ -7,20 +7,19 @@
 #![allow(deprecated)]
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
 use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
 use burn::tensor::{Bool, Device, DispatchTensor, Int, Tensor, TensorData};
 use burn_router::TensorInterpreter;
 
-use crate::error::panic_message;
 use crate::graph::Graph;
 use crate::input::map_every_kind;
 use crate::layers::layer::OutputTap;
 use crate::network::Network;
 use crate::op::description::dims;
 use crate::op::name::name;
+use crate::panics::attempt;
 use crate::{GraphError, ModuleInput};
 
 /// Runs operations on tensors that are known by their ids.
@@ -196,11 +195,15 @@ impl Replay {
     /// Loads the network's parameters and constants on the device; `taps` will be handed out during each run.
     ///
     /// # Errors
-    /// [`GraphError::UnsupportedDevice`] where this build has no interpreter for the device.
+    /// [`GraphError::UnsupportedDevice`] where this build has no interpreter for the device, [`GraphError::Replay`] where the device
+    /// does not take a value.
     pub fn new(network: &Network, device: &Device, taps: &[&OutputTap]) -> Result<Self, GraphError> {
         let mut execute = interpreter(&device.clone().without_autodiff())?;
-        for (id, data) in &network.graph.values {
-            execute.load(*id, data.clone());
+        for (id, data) in network.graph.values.iter() {
+            guard(Step::Values, || {
+                execute.load(*id, data.clone());
+                Ok(())
+            })?;
         }
         let mut keep = KeepValues(&network.graph);
         let mut operations = network.graph.operations.clone();
@@ -325,6 +328,7 @@ impl Replay {
 
 /// What a replay does at the moment, for errors.
 enum Step<'a> {
+    Values,
     Input,
     Operation(usize, &'a OperationIr),
     Output,
@@ -334,16 +338,14 @@ enum Step<'a> {
 fn guard<T>(step: Step<'_>, work: impl FnOnce() -> Result<T, String>) -> Result<T, GraphError> {
     let failed = |message| {
         let (operation, name) = match step {
+            Step::Values => (None, "loading the parameters".to_string()),
             Step::Input => (None, "the input".to_string()),
             Step::Operation(index, operation) => (Some(index), name(operation)),
             Step::Output => (None, "the output".to_string()),
         };
         GraphError::Replay { operation, name, message }
     };
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(failed),
-        Err(payload) => Err(failed(panic_message(payload))),
-    }
+    attempt(work).and_then(|done| done).map_err(failed)
 }
 
 /// Keeps parameters, constants and outputs beyond their last consumer.

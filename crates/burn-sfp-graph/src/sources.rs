@@ -1,8 +1,8 @@
 //! [`Sources`]: which layers' filters the inputs of a layer are, and whether that is all there is to them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use burn::backend::ir::TensorId;
+use burn::backend::ir::{OperationIr, TensorId};
 
 use crate::channels::ids::ChannelId;
 use crate::layers::layer::Layer;
@@ -22,7 +22,8 @@ pub struct Sources<'a> {
 }
 
 impl Network {
-    /// Of the [`producers`](Network::producers) those whose filters the layer's inputs are, channel by channel.
+    /// Of the [`producers`](Network::producers) those whose filters the layer's inputs are, channel by channel. For all layers of a deep
+    /// network, [`gather`](Network::gather) is the faster way: in a residual tower every layer has all before it as producers.
     ///
     /// ```
     /// # use burn::prelude::*;
@@ -56,57 +57,84 @@ impl Network {
         let made: HashSet<ChannelId> = layers.iter().flat_map(|producer| &producer.output_channels).copied().collect();
         let all_made =
             layer.input_channels.iter().all(|channel| channel.is_some_and(|channel| made.contains(&channel)));
-        let complete = all_made && !layer.inputs_of_calls.iter().any(|&input| self.meets_foreign(input, &channels));
+        let mut foreign = Foreign::new(self);
+        let complete = all_made && !layer.inputs_of_calls.iter().any(|&input| foreign.meets(input, &channels));
         Sources { layers, complete }
     }
+}
 
-    /// Whether a tensor is computed from an input of the network.
-    fn follows_input(&self, tensor: TensorId) -> bool {
-        let mut open = vec![tensor];
-        let mut seen = HashSet::new();
-        while let Some(tensor) = open.pop() {
-            if self.graph.inputs.contains(&tensor) {
-                return true;
-            }
-            if let (true, Some(producer)) = (seen.insert(tensor), self.graph.made_by(tensor)) {
-                open.extend(producer.inputs().map(|input| input.id));
-            }
-        }
-        false
+/// Finds where something meets the inputs of layers that their producers do not make. Asked for many layers, it looks at each tensor of a
+/// stream once.
+pub(crate) struct Foreign<'n> {
+    network: &'n Network,
+    /// For each list of atoms, the tensors that carry them: whether something foreign meets them on the way there.
+    met: HashMap<Vec<ChannelId>, HashMap<TensorId, bool>>,
+}
+
+impl<'n> Foreign<'n> {
+    pub fn new(network: &'n Network) -> Self {
+        Self { network, met: HashMap::new() }
     }
 
     /// Whether, on the way back to the layers that produce these channels, something computed is added or multiplied in that runs
     /// along the channels' axis without carrying them.
-    fn meets_foreign(&self, input: TensorId, channels: &HashSet<ChannelId>) -> bool {
-        let atoms: HashSet<ChannelId> =
-            channels.iter().flat_map(|channel| self.flow.atoms_of(channel)).copied().collect();
-        let axis_of = |tensor: TensorId| {
-            let axes = self.flow.tensors.get(&tensor)?;
-            axes.iter().position(|ids| {
-                let carried = |id: &ChannelId| self.flow.atoms_of(id).iter().any(|atom| atoms.contains(atom));
-                ids.as_ref().is_some_and(|ids| ids.iter().any(carried))
-            })
-        };
-        let mut open = vec![input];
-        let mut seen = HashSet::new();
-        while let Some(tensor) = open.pop() {
-            if !seen.insert(tensor) || self.layer_of.contains_key(&tensor) {
+    pub fn meets(&mut self, input: TensorId, channels: &HashSet<ChannelId>) -> bool {
+        let Self { network, met } = self;
+        let atoms = channels.iter().flat_map(|channel| network.flow.atoms_of(channel)).copied();
+        let atoms: BTreeSet<ChannelId> = atoms.collect();
+        let met = met.entry(atoms.iter().copied().collect()).or_default();
+        let along = Along { network, atoms: &atoms };
+        let mut open = vec![(input, false)];
+        while let Some((tensor, is_behind_known)) = open.pop() {
+            if met.contains_key(&tensor) {
                 continue;
             }
-            let Some(operation) = self.graph.made_by(tensor) else { continue };
-            let described = describe(operation);
-            let elementwise = described.as_ref().and_then(|described| described.elementwise());
-            if let (Some((operands, out)), Some(axis)) = (elementwise, axis_of(tensor)) {
-                let foreign = |other: TensorId| axis_of(other).is_none() && self.follows_input(other);
-                if operands.iter().any(|other| {
-                    let own = (axis + other.shape.num_dims()).checked_sub(out.shape.num_dims());
-                    own.is_some_and(|own| other.shape[own] == out.shape[axis]) && foreign(other.id)
-                }) {
-                    return true;
-                }
+            let operation = network.graph.made_by(tensor).filter(|_| !network.layer_of.contains_key(&tensor));
+            let Some(operation) = operation else {
+                met.insert(tensor, false);
+                continue;
+            };
+            let carrying = || operation.inputs().map(|input| input.id).filter(|&input| along.axis_of(input).is_some());
+            if is_behind_known {
+                let behind = carrying().any(|input| met.get(&input).copied().unwrap_or_default());
+                met.insert(tensor, behind);
+            } else if along.meets_in(operation, tensor) {
+                met.insert(tensor, true);
+            } else {
+                open.push((tensor, true));
+                open.extend(carrying().map(|input| (input, false)));
             }
-            open.extend(operation.inputs().map(|input| input.id).filter(|&input| axis_of(input).is_some()));
         }
-        false
+        met.get(&input).copied().unwrap_or_default()
+    }
+}
+
+/// The axis along which some atoms run.
+struct Along<'a> {
+    network: &'a Network,
+    atoms: &'a BTreeSet<ChannelId>,
+}
+
+impl Along<'_> {
+    fn axis_of(&self, tensor: TensorId) -> Option<usize> {
+        let flow = &self.network.flow;
+        let carried = |id: &ChannelId| flow.atoms_of(id).iter().any(|atom| self.atoms.contains(atom));
+        flow.tensors.get(&tensor)?.iter().position(|ids| ids.as_ref().is_some_and(|ids| ids.iter().any(carried)))
+    }
+
+    /// Whether an element-wise operation that makes a tensor brings in something computed that runs along the atoms' axis without
+    /// carrying them.
+    fn meets_in(&self, operation: &OperationIr, made: TensorId) -> bool {
+        let described = describe(operation);
+        let Some((operands, out)) = described.as_ref().and_then(|described| described.elementwise()) else {
+            return false;
+        };
+        let Some(axis) = self.axis_of(made) else { return false };
+        let foreign =
+            |other: TensorId| self.axis_of(other).is_none() && self.network.following_inputs().contains(&other);
+        operands.iter().any(|other| {
+            let own = (axis + other.shape.num_dims()).checked_sub(out.shape.num_dims());
+            own.is_some_and(|own| other.shape[own] == out.shape[axis]) && foreign(other.id)
+        })
     }
 }

@@ -149,16 +149,25 @@ impl BooleanMatrix {
     /// Does the same as [`fill`](Self::fill) when the [`largest`] element is known.
     pub(crate) fn fill_below(&mut self, performance: &[f32], largest: f32, threshold: f64) -> usize {
         debug_assert_eq!(performance.len(), self.classes * self.classes);
-        self.max = f64::from(largest);
-        if self.words.is_empty() {
-            self.max = 0.0;
-            return 0;
-        }
-        let Some(cuts) = Cuts::new(threshold, self.max) else {
+        self.start(largest, threshold).map_or(0, |cuts| self.fill_rows(0, performance, cuts))
+    }
+
+    /// Starts over when the [`largest`] element is known. What is returned goes to [`fill_rows`](Self::fill_rows) with every row;
+    /// `None` when the filter recognizes nothing and the matrix is zero.
+    pub(crate) fn start(&mut self, largest: f32, threshold: f64) -> Option<Cuts> {
+        self.max = if self.words.is_empty() { 0.0 } else { f64::from(largest) };
+        let cuts = if self.words.is_empty() { None } else { Cuts::new(threshold, self.max) };
+        if cuts.is_none() {
             self.words.fill(0);
-            return 0;
-        };
-        pack_rows(Arch::new(), performance, self.classes, cuts, &mut self.words)
+        }
+        cuts
+    }
+
+    /// Overwrites rows from `first` on. Returns the number of elements that are near the threshold.
+    pub(crate) fn fill_rows(&mut self, first: usize, performance: &[f32], cuts: Cuts) -> usize {
+        let rows = performance.len() / self.classes.max(1);
+        let words = &mut self.words[first * self.words_per_row..][..rows * self.words_per_row];
+        pack_rows(Arch::new(), performance, self.classes, cuts, words)
     }
 
     /// Returns C, the number of classes.

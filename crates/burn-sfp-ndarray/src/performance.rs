@@ -9,7 +9,8 @@
 //! with the class means `Abar` `[C, F, S]` and the readout `R` `[F, S, C]` (`docs/method.md`, section 2; Tzach et al.
 //! 2025, Phys. Rev. E 111, 065307). Each filter is one product `[C, S] x [S, C]` in single precision, computed from views
 //! of both arrays. The filters run in parallel, each on one thread from start to end. So the number of threads does not
-//! change any bit, and the matrices of all filters are never in memory at once.
+//! change any bit, and the matrices of all filters are never in memory at once. A matrix of many labels is not in memory as a whole
+//! either: it is computed twice, a few rows at a time, first for its largest element and then for the Boolean matrix.
 
 use ndarray::{Array2, ArrayView3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
@@ -22,6 +23,10 @@ use crate::{BooleanMatrix, FilterClusters, KernelError, clusters, expect_readout
 const BLOCK: usize = 1 << 16;
 /// Fewest rows that are computed together; every product packs the readout once.
 const ROWS: usize = 64;
+/// Most elements of a performance matrix that is kept as a whole: 8 MiB a thread.
+const WHOLE: usize = 1 << 21;
+/// Bytes that all threads together may use for matrices. Where one filter needs more, one is worked on at a time.
+const MEMORY: usize = 1 << 28;
 
 /// The labels that a filter recognizes, its noise and the largest element of its performance matrix.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,12 +83,12 @@ pub fn boolean_matrices(
     let (classes, filters, _) = means.dim();
     Ok((0..filters)
         .into_par_iter()
+        .with_min_len(filters_per_task(filters, classes, WHOLE))
         .map_init(
-            || vec![0.0; classes * classes],
-            |performance, filter| {
-                let max = product(means, readout, filter, performance);
+            || Rows::new(classes, WHOLE),
+            |rows, filter| {
                 let mut boolean = BooleanMatrix::empty(classes);
-                boolean.fill_below(performance, max, threshold);
+                rows.fill(means, readout, filter, threshold, &mut boolean);
                 boolean
             },
         )
@@ -162,16 +167,26 @@ pub fn filter_performances(
     readout: ArrayView3<f32>,
     threshold: f64,
 ) -> Result<Vec<FilterPerformance>, KernelError> {
+    filter_performances_within(means, readout, threshold, WHOLE)
+}
+
+/// [`filter_performances`], whose matrices are kept as a whole up to this number of elements.
+fn filter_performances_within(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    threshold: f64,
+    whole: usize,
+) -> Result<Vec<FilterPerformance>, KernelError> {
     check(means, readout)?;
     expect_threshold(threshold)?;
     let (classes, filters, _) = means.dim();
     Ok((0..filters)
         .into_par_iter()
+        .with_min_len(filters_per_task(filters, classes, whole))
         .map_init(
-            || (vec![0.0; classes * classes], BooleanMatrix::empty(classes)),
-            |(performance, boolean), filter| {
-                let max = product(means, readout, filter, performance);
-                let near = boolean.fill_below(performance, max, threshold);
+            || (Rows::new(classes, whole), BooleanMatrix::empty(classes)),
+            |(rows, boolean), filter| {
+                let near = rows.fill(means, readout, filter, threshold, boolean);
                 let FilterClusters { clusters, noise, column_noise } = clusters(boolean);
                 FilterPerformance { clusters, noise, column_noise, max: boolean.max(), near }
             },
@@ -184,6 +199,79 @@ fn check(means: ArrayView3<f32>, readout: ArrayView3<f32>) -> Result<(), KernelE
     expect_readout(means.dim().into(), readout.dim().into())
 }
 
+/// Rows of a performance matrix that are computed together.
+fn block_rows(classes: usize) -> usize {
+    ROWS.max(BLOCK / classes.max(1)).min(classes)
+}
+
+fn block_elements(classes: usize) -> usize {
+    block_rows(classes) * classes
+}
+
+/// Filters that a thread works on one after another, so that the matrices of all threads stay within [`MEMORY`].
+fn filters_per_task(filters: usize, classes: usize, whole: usize) -> usize {
+    let values = if classes * classes <= whole { classes * classes } else { block_elements(classes) };
+    let bytes = values * size_of::<f32>() + classes * classes.div_ceil(8);
+    filters.div_ceil((MEMORY / bytes.max(1)).max(1)).max(1)
+}
+
+/// Calls `each` with one block of rows of `P_f = Abar[:, f, :] R[f, :, :]` after another, and the number of its first row. `block` is
+/// memory for [`block_elements`], or more.
+fn in_rows(
+    means: ArrayView3<f32>,
+    readout: ArrayView3<f32>,
+    filter: usize,
+    block: &mut [f32],
+    mut each: impl FnMut(usize, &[f32]),
+) {
+    let classes = means.dim().0;
+    let means = means.index_axis_move(Axis(1), filter);
+    let readout = readout.index_axis_move(Axis(0), filter);
+    let rows = block_rows(classes).max(1);
+    for (number, means) in means.axis_chunks_iter(Axis(0), rows).enumerate() {
+        let block = &mut block[..means.nrows() * classes];
+        if let Ok(into) = ArrayViewMut2::from_shape((means.nrows(), classes), &mut *block) {
+            assign_product(into, means, readout);
+        }
+        each(number * rows, block);
+    }
+}
+
+/// Memory for performance matrices: a whole one where it is small, else one block of rows.
+struct Rows {
+    values: Vec<f32>,
+    is_whole: bool,
+}
+
+impl Rows {
+    fn new(classes: usize, whole: usize) -> Self {
+        let is_whole = classes * classes <= whole;
+        Self { values: vec![0.0; if is_whole { classes * classes } else { block_elements(classes) }], is_whole }
+    }
+
+    /// Computes the Boolean matrix of a filter; returns the number of elements near the threshold. The blocks have the same bits
+    /// however often they are computed.
+    fn fill(
+        &mut self,
+        means: ArrayView3<f32>,
+        readout: ArrayView3<f32>,
+        filter: usize,
+        threshold: f64,
+        boolean: &mut BooleanMatrix,
+    ) -> usize {
+        if self.is_whole {
+            let max = product(means, readout, filter, &mut self.values);
+            return boolean.fill_below(&self.values, max, threshold);
+        }
+        let mut max = f32::NEG_INFINITY;
+        in_rows(means, readout, filter, &mut self.values, |_, block| max = larger(max, largest(block)));
+        let Some(cuts) = boolean.start(max, threshold) else { return 0 };
+        let mut near = 0;
+        in_rows(means, readout, filter, &mut self.values, |first, block| near += boolean.fill_rows(first, block, cuts));
+        near
+    }
+}
+
 /// Writes `P_f = Abar[:, f, :] R[f, :, :]` to a row-major buffer of C * C elements and returns the largest of them.
 ///
 /// The rows are computed in blocks, so that they are searched for the largest element while they are in the cache.
@@ -191,7 +279,7 @@ fn product(means: ArrayView3<f32>, readout: ArrayView3<f32>, filter: usize, into
     let classes = means.dim().0;
     let means = means.index_axis_move(Axis(1), filter);
     let readout = readout.index_axis_move(Axis(0), filter);
-    let rows = ROWS.max(BLOCK / classes.max(1));
+    let rows = block_rows(classes).max(1);
     let mut max = f32::NEG_INFINITY;
     for (means, into) in means.axis_chunks_iter(Axis(0), rows).zip(into.chunks_mut((rows * classes).max(1))) {
         if let Ok(into) = ArrayViewMut2::from_shape((means.nrows(), classes), &mut *into) {
@@ -269,6 +357,30 @@ mod tests {
         };
         let one = run(1);
         assert!(run(2) == one && run(5) == one);
+    }
+
+    #[test]
+    fn matrices_in_blocks_have_the_same_bits() {
+        for (classes, positions) in [(1, 1), (63, 4), (300, 1), (517, 3)] {
+            let mut means = random_f32((classes, 6, positions), 7);
+            means.slice_mut(ndarray::s![.., 2, ..]).fill(0.0);
+            means[[classes / 2, 3, 0]] = f32::NAN;
+            let readout = random_f32((6, positions, classes), 8);
+            let run = |whole| {
+                let found = filter_performances_within(means.view(), readout.view(), 0.3, whole).unwrap();
+                format!("{found:?}")
+            };
+            assert!(run(0) == run(usize::MAX), "{classes} classes, {positions} positions");
+        }
+    }
+
+    #[test]
+    fn threads_share_a_fixed_memory() {
+        assert_eq!(filters_per_task(512, 100, WHOLE), 1);
+        // 2.6 MB of rows and 12.5 MB of bits each: 17 filters at a time.
+        assert_eq!(filters_per_task(32, 10_000, WHOLE), 2);
+        assert_eq!(filters_per_task(32, 200_000, WHOLE), 32);
+        assert_eq!(filters_per_task(0, 0, WHOLE), 1);
     }
 
     #[test]

@@ -52,6 +52,17 @@ pub enum NnError {
         /// What is wrong with the integers.
         problem: String,
     },
+    /// The dense weight of a sparse layer does not fit into memory.
+    #[error(
+        "the layer's sparsity says {outputs} filters with {inputs} inputs each, whose dense weight does not fit into memory: load \
+         weight and sparsity from the same record"
+    )]
+    TooLarge {
+        /// Filters that the format says.
+        outputs: usize,
+        /// Inputs per filter that the format says.
+        inputs: usize,
+    },
     /// A tensor's values could not be read from its device.
     #[error("a tensor could not be read from its device: {message}")]
     Read {
@@ -74,6 +85,14 @@ impl NnError {
     }
 }
 
+/// Lists the first items of a message's list, and says how many more there are.
+#[doc(hidden)]
+pub fn listed<T: std::fmt::Display>(items: &[T], most: usize) -> String {
+    let shown: Vec<String> = items.iter().take(most).map(ToString::to_string).collect();
+    let more = items.len() - shown.len();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
 /// A setting that is out of its range; the error types of all crates wrap it.
 ///
 /// ```
@@ -91,4 +110,17 @@ pub struct ConfigError {
     pub found: String,
     /// What is allowed.
     pub expected: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn long_lists_end_in_a_count() {
+        let labels: Vec<usize> = (0..10_000).collect();
+        assert_eq!(listed(&labels, 10), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 9990 more");
+        assert_eq!(listed(&labels[..10], 10), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
+        assert_eq!(listed::<usize>(&[], 10), "");
+    }
 }

@@ -57,6 +57,8 @@ pub mod walk;
 pub use attention::{HeadAttention, HeadAttentionConfig, MhaCache, MhaInput, MhaOutput};
 pub use burn_sfp_derive::Shrink;
 pub use centered_layer_norm::{CenteredLayerNorm, CenteredLayerNormConfig};
+#[doc(hidden)]
+pub use error::listed;
 pub use error::{ConfigError, NnError};
 pub use fold_batch_norm::{FoldBatchNorm, FoldBatchNormConfig};
 pub use recognize::{Marker, NnLayer, recognize};

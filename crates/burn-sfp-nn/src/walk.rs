@@ -3,7 +3,9 @@
 //! Burn's [`ModuleVisitor`] and [`ModuleMapper`] are told one by one which modules they enter and leave. The traits here receive the
 //! whole path with each parameter, so that an implementation keeps no path itself.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, Int, Tensor};
 
 /// Path of a parameter in its module.
@@ -131,6 +133,43 @@ pub fn visit_params<M: Module, V: ParamVisitor>(module: &M, visitor: &mut V) {
 /// ```
 pub fn map_params<M: Module, V: ParamMapper>(module: M, mapper: &mut V) -> M {
     module.map(&mut Walk::over(mapper))
+}
+
+/// The ids of parameters whose shapes change.
+///
+/// Optimisers keep momenta by the id of the parameter, and apply them whatever its shape. So a parameter that changes its shape gets a
+/// new id; one that keeps it keeps its id too. Parameters that shared an id share the new one.
+///
+/// ```
+/// use burn::module::Param;
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_nn::walk::ShapeIds;
+///
+/// let weight = Param::from_tensor(Tensor::<2>::ones([4, 3], &Device::flex()));
+/// let (id, tied) = (weight.id, weight.clone());
+/// let mut ids = ShapeIds::default();
+/// let scaled = ids.map(weight, |weight| weight * 2.0);
+/// assert_eq!(scaled.id, id);
+/// let [narrow, tied] = [scaled, tied].map(|weight| ids.map(weight, |weight| weight.slice([0..2, 0..3])));
+/// assert!(narrow.id != id && narrow.id == tied.id);
+/// ```
+#[derive(Debug, Default)]
+pub struct ShapeIds(HashMap<(ParamId, Vec<usize>), ParamId>);
+
+impl ShapeIds {
+    /// Maps a parameter's value. Its id is new if the shape is; whether it is trained stays.
+    pub fn map<const D: usize>(
+        &mut self,
+        param: Param<Tensor<D>>,
+        change: impl FnOnce(Tensor<D>) -> Tensor<D>,
+    ) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let before = value.dims();
+        let value = change(value);
+        let shape = value.dims();
+        let id = if shape == before { id } else { *self.0.entry((id, shape.to_vec())).or_default() };
+        Param::from_mapped_value(id, value, mapper)
+    }
 }
 
 /// Keeps the path on behalf of a visitor or mapper.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn_sfp_graph::{ChannelId, Network, Parameter};
 
-use crate::plan::{AxisCut, ParameterCut};
+use crate::plan::{AxisCut, ParameterCut, Scale, ScaledPart, Unzeroed};
 
 /// Returns the parameters that shrink, in the order of the network's parameters.
 pub(crate) fn cuts(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<ParameterCut> {
@@ -38,4 +38,26 @@ pub(crate) fn sizes_after(network: &Network, cuts: &[ParameterCut]) -> Vec<u64> 
         shape.iter().product::<usize>() as u64
     };
     network.parameters().iter().map(size).collect()
+}
+
+/// The factors of parameters that removed channels (closed) ask for.
+pub(crate) fn scales(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<Scale> {
+    let path = |index: usize| network.parameters()[index].path.clone();
+    let whole =
+        network.scales(removed).into_iter().map(|(index, factor)| Scale { path: path(index), factor, part: None });
+    let parts = network.part_scales(removed).into_iter().map(|scaled| Scale {
+        path: path(scaled.parameter),
+        factor: scaled.factor,
+        part: scaled.part.map(|(axis, indices)| ScaledPart { axis, start: indices.start, end: indices.end }),
+    });
+    whole.chain(parts).collect()
+}
+
+/// The axes of parameters that lose indices and keep their values in the masked original.
+pub(crate) fn unzeroed(network: &Network, removed: &BTreeSet<ChannelId>) -> Vec<Unzeroed> {
+    let size = |index: usize| network.parameters()[index].shape.iter().product::<usize>() as u64;
+    let shrinks = |index: usize| network.parameter_size_without(index, removed) < size(index);
+    let path = |index: usize| network.parameters()[index].path.clone();
+    let all = network.unzeroed().filter(|(index, _)| shrinks(*index));
+    all.map(|(index, axis)| Unzeroed { path: path(index), axis }).collect()
 }

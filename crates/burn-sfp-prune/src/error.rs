@@ -2,7 +2,7 @@
 
 use burn_sfp_core::{DataError, SfpError};
 use burn_sfp_graph::{GraphError, place};
-use burn_sfp_nn::{ConfigError, NnError};
+use burn_sfp_nn::{ConfigError, NnError, listed};
 
 /// An error of planning, rewriting or fine-tuning. Each message says what was found, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum PruneError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The condition of [`Planner::exclude_where`](crate::Planner::exclude_where) is met by no layer.
-    #[error("the condition of `exclude_where` is met by none of the model's layers: {}", available.join(", "))]
+    #[error("the condition of `exclude_where` is met by none of the model's layers: {}", listed(available, 40))]
     NothingExcluded {
         /// The paths of all layers.
         available: Vec<String>,
@@ -133,9 +133,18 @@ pub enum PruneError {
         /// The first difference.
         what: String,
     },
-    /// The plan contradicts itself (a hand-edited or damaged file).
+    /// The plan contradicts itself, or was changed after it was made (a hand-edited or damaged file).
     #[error("the plan is not consistent: {0}; make it again")]
     InvalidPlan(String),
+    /// The plan's bias corrections were measured on other weights, and [`OtherWeights::Refuse`](crate::OtherWeights::Refuse) is set.
+    #[error(
+        "the plan's bias corrections were measured on other weights than those of this model (parameter `{parameter}` has \
+         other values): plan again with an analysis of this model, or apply the plan without them (`OtherWeights::Drop`)"
+    )]
+    OtherWeights {
+        /// Module path of the first parameter that differs.
+        parameter: String,
+    },
     /// A parameter already carries a connection mask.
     #[error("parameter `{path}` carries a connection mask already: call `materialize()` on the model first")]
     AlreadyMasked {
@@ -159,6 +168,53 @@ pub enum PruneError {
         batch: usize,
         /// The error of the data source.
         source: DataError,
+    },
+    /// A pass over the training data holds more or fewer samples than it should.
+    #[error(
+        "epoch {epoch} holds {}{found} samples, and `samples` says {expected}: every pass must hold as many, for the learning \
+         rate follows them", if found > expected { "at least " } else { "" }
+    )]
+    PassLength {
+        /// Number of the epoch, from 0.
+        epoch: usize,
+        /// Samples found.
+        found: usize,
+        /// Samples of a pass.
+        expected: usize,
+    },
+    /// Training would return the model as it was.
+    #[error("nothing was trained: {why}")]
+    NothingTrained {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The inputs of a training batch are NaN or infinite.
+    #[error("training batch {batch} holds the value {value}: clean the inputs of NaN and infinite values")]
+    NonFiniteBatch {
+        /// Position of the batch.
+        batch: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// The model holds NaN or infinite values before training.
+    #[error(
+        "parameter `{path}` holds the value {value} before training, and the loss is not finite: load sound weights"
+    )]
+    NonFiniteModel {
+        /// Module path of the parameter or running statistic.
+        path: String,
+        /// The value found.
+        value: f64,
+    },
+    /// Training left NaN or infinite values in the model.
+    #[error("parameter `{path}` holds the value {value} after {steps} steps: lower the learning rate")]
+    NonFiniteParameter {
+        /// Module path of the parameter or running statistic.
+        path: String,
+        /// The value found.
+        value: f64,
+        /// Optimiser steps made.
+        steps: usize,
     },
     /// Training diverged.
     #[error("the loss became {loss} at step {step}: lower the learning rate (it was {learning_rate})")]

@@ -11,7 +11,7 @@ use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_graph::{BatchNormalization, Layer, Network};
-use burn_sfp_nn::walk::{ParamMapper, ParamPath, map_params};
+use burn_sfp_nn::walk::{ParamMapper, ParamPath, ShapeIds, map_params};
 use burn_sfp_nn::{NnLayer, recognize};
 
 use crate::PruneError;
@@ -102,16 +102,16 @@ pub fn fold_batch_norms<M: GraphModule>(model: &M, inputs: &M::Inputs) -> Result
             Err(reason) => kept.push(KeptNorm { path: norm.path, reason }),
         }
     }
-    let model = on_copy(model, |copy| Ok(map_params(copy, &mut Rewrite { edits })))?;
+    let model = on_copy(model, |copy| Ok(map_params(copy, &mut Rewrite { edits, ids: ShapeIds::default() })))?;
     Ok(Folded { model, folded, kept })
 }
 
 /// A change of one parameter.
 enum Edit {
     /// Multiplication by these factors, laid out along the parameter's first two axes.
-    Scale(Vec<f32>, [usize; 2]),
+    Scale(Vec<f64>, [usize; 2]),
     /// Replacement by these values; by none where the parameter is given up.
-    Replace(Vec<f32>),
+    Replace(Vec<f64>),
 }
 
 /// Adds the edits that fold a normalisation, by the path of the parameter; or returns why it cannot be folded. `types` are the
@@ -131,11 +131,11 @@ fn fold(
     let mut edit = |parameter: usize, edit: Edit| edits.insert(network.parameters()[parameter].path.clone(), edit);
     // Our own layer leaves out what has no elements.
     let left_out = types.get(&norm.path) == Some(&NnLayer::FoldBatchNorm);
-    let state = |value: f32| Edit::Replace(vec![value; if left_out { 0 } else { channels }]);
+    let state = |value: f64| Edit::Replace(vec![value; if left_out { 0 } else { channels }]);
     edit(layer.weight(), scale_filters(&scale, layer));
     edit(norm.gamma, state(1.0));
     edit(norm.mean, state(0.0));
-    edit(norm.variance, state((1.0 - norm.epsilon) as f32));
+    edit(norm.variance, state(1.0 - norm.epsilon));
     match layer.bias() {
         Some(bias) => {
             edit(bias, Edit::Replace(shift));
@@ -153,7 +153,7 @@ fn scale_and_shift(
     network: &Network,
     norm: &BatchNormalization,
     layer: &Layer,
-) -> Result<(Vec<f32>, Vec<f32>), String> {
+) -> Result<(Vec<f64>, Vec<f64>), String> {
     let float_data = |parameter: usize| network.parameter_data_at(parameter).filter(|data| data.dtype().is_float());
     let values = |parameter: usize| {
         let quantised = || format!("`{}` is quantised", network.parameters()[parameter].path);
@@ -166,18 +166,16 @@ fn scale_and_shift(
     }
     let bias = layer.bias().map(values).transpose()?;
     let scale: Vec<f64> = gamma.iter().zip(&variance).map(|(g, v)| g / (v + norm.epsilon).sqrt()).collect();
-    let shift: Vec<f32> = (0..scale.len())
-        .map(|k| (beta[k] + scale[k] * (bias.as_ref().map_or(0.0, |bias| bias[k]) - mean[k])) as f32)
-        .collect();
-    let scale: Vec<f32> = scale.iter().map(|scale| *scale as f32).collect();
-    if !scale.iter().chain(&shift).all(|value| value.is_finite()) {
+    let shift: Vec<f64> =
+        (0..scale.len()).map(|k| beta[k] + scale[k] * (bias.as_ref().map_or(0.0, |bias| bias[k]) - mean[k])).collect();
+    if !scale.iter().chain(&shift).all(|value| (*value as f32).is_finite()) {
         return Err("its statistics give no finite scale and shift".into());
     }
     Ok((scale, shift))
 }
 
 /// Returns the multiplication of each filter by its factor, laid out along the first two axes of the layer's weight.
-fn scale_filters(scale: &[f32], layer: &Layer) -> Edit {
+fn scale_filters(scale: &[f64], layer: &Layer) -> Edit {
     let filters = scale.len();
     if layer.kind.output_axis() == 0 {
         return Edit::Scale(scale.to_vec(), [filters, 1]);
@@ -191,12 +189,13 @@ fn scale_filters(scale: &[f32], layer: &Layer) -> Edit {
 
 struct Rewrite {
     edits: HashMap<String, Edit>,
+    ids: ShapeIds,
 }
 
 impl ParamMapper for Rewrite {
     fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(edit) = self.edits.get(&path.join()) else { return param };
-        param.map(|tensor| {
+        self.ids.map(param, |tensor| {
             let like = (&tensor.device(), tensor.dtype());
             match edit {
                 Edit::Scale(factors, along) => {

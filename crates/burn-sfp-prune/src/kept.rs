@@ -1,6 +1,6 @@
 //! [`Kept`]: channels that stay because the module does not follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_graph::{ChannelId, Network, PlainField};
 
@@ -29,6 +29,11 @@ impl Kept {
         for (channel, reason) in more.0 {
             self.0.entry(channel).or_insert(reason);
         }
+    }
+
+    /// Returns the channels that stay.
+    pub fn channels(&self) -> BTreeSet<ChannelId> {
+        self.0.keys().copied().collect()
     }
 
     /// Returns why a channel stays.

@@ -74,8 +74,8 @@ pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::GroupCut;
 pub use mask::ConnectionMask;
 pub use plan::{
-    AxisCut, Centered, CorrectedBias, CorrectionTarget, LayerPlan, Mask, PLAN_VERSION, ParameterCut, PrunePlan, Scale,
-    Totals, Uncounted, Unpruned,
+    AxisCut, Centered, CorrectedBias, CorrectionTarget, GroupPlan, Held, LayerPlan, Mask, PLAN_VERSION, ParameterCut,
+    PrunePlan, Scale, ScaledPart, Totals, Uncounted, Unpruned, Unzeroed,
 };
 pub use planner::{BiasCorrection, Planner};
 pub use policy::{
@@ -83,6 +83,6 @@ pub use policy::{
     RankingPolicy, SfpRanking,
 };
 pub use pruner::{Pruned, Pruner};
-pub use rewrite::PrunedModule;
+pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule};
 pub use sparse::{ChosenFormat, CostModel, Sparse, SparseConfig, SparseFormat, SparseLayer, densify, sparsify};
 pub use summary::PlanSummary;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, Param, Reparameterization, Reparameterizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 use burn_sfp_nn::{Marker, NnLayer};
 
@@ -34,10 +34,14 @@ pub struct ConnectionMask {
 impl ConnectionMask {
     /// Returns a mask for a weight whose first two axes have the lengths `first` and `second`. `keep` says for each pair of their
     /// indices, row by row, whether it stays; pairs for which it has no element are removed.
-    pub fn new(first: usize, second: usize, mut keep: Vec<bool>, device: &Device) -> Self {
+    pub fn new(first: usize, second: usize, keep: Vec<bool>, device: &Device) -> Self {
+        Self::of_type(first, second, keep, device, DType::F32)
+    }
+
+    fn of_type(first: usize, second: usize, mut keep: Vec<bool>, device: &Device, dtype: DType) -> Self {
         keep.resize(first * second, false);
         let values: Vec<f32> = keep.into_iter().map(|keep| f32::from(u8::from(keep))).collect();
-        let mask = Tensor::from_data(TensorData::new(values, [first, second]), device);
+        let mask = Tensor::from_data(TensorData::new(values, [first, second]), (device, dtype));
         let mask = Param::from_tensor(mask).set_require_grad(false);
         Self { mask, marker: Marker::new(NnLayer::ConnectionMask) }
     }
@@ -53,6 +57,10 @@ impl Reparameterization for ConnectionMask {
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let mask = self.mask.val().detach();
+        let device = base.device();
+        let mask = if mask.device() == device { mask } else { mask.to_device(&device) };
+        // A mask has the type of its weight, unless one of them was cast.
+        let mask = if mask.dtype() != base.dtype() && base.dtype().is_float() { mask.cast(base.dtype()) } else { mask };
         let [first, second] = mask.dims();
         let mut shape = [1; D];
         shape[..2.min(D)].copy_from_slice(&[first, second][..2.min(D)]);
@@ -70,9 +78,10 @@ pub(crate) struct KeepMask {
 }
 
 impl KeepMask {
-    /// Returns the mask as a module on the device.
-    pub fn on(&self, device: &Device) -> ConnectionMask {
-        ConnectionMask::new(self.shape[0], self.shape[1], self.keep.clone(), device)
+    /// Returns the mask as a module, with the device and the float type of a weight.
+    pub fn like<const D: usize>(&self, weight: &Tensor<D>) -> ConnectionMask {
+        let dtype = if weight.dtype().is_float() { weight.dtype() } else { DType::F32 };
+        ConnectionMask::of_type(self.shape[0], self.shape[1], self.keep.clone(), &weight.device(), dtype)
     }
 }
 
@@ -111,7 +120,7 @@ pub(crate) fn attach<M: Module>(model: M, masks: &KeepMasks) -> M {
             path: &str,
             param: Param<Tensor<D>>,
         ) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
-            let mask = self.0.get(path).map(|mask| mask.on(&param.lazy_device()));
+            let mask = self.0.get(path).map(|mask| mask.like(&param.base()));
             (param, mask)
         }
     }

@@ -1,18 +1,15 @@
 //! [`PrunePlan`]: which channels and connections stay, as plain data that can be saved, loaded and applied.
 
-use std::path::Path;
+mod check;
+mod file;
+mod seal;
 
-use burn_sfp_core::SfpError;
-use burn_sfp_core::file::{read_json, write_json};
-use burn_sfp_graph::ParameterShape;
-use burn_sfp_graph::{ChannelId, LayerKind};
+use burn_sfp_graph::{ChannelId, Fingerprint, LayerKind, ParameterShape};
 use burn_sfp_nn::FieldEdit;
 use serde::{Deserialize, Serialize};
 
-use crate::PruneError;
-
 /// The version of the file format.
-pub const PLAN_VERSION: u32 = 4;
+pub const PLAN_VERSION: u32 = 5;
 
 /// The indices of one axis of a parameter that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +92,31 @@ pub struct Scale {
     pub path: String,
     /// The factor.
     pub factor: f64,
+    /// What of it is multiplied; all of it where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<ScaledPart>,
+}
+
+/// Indices of an axis of a parameter before the cuts, which do not concern that axis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ScaledPart {
+    /// The axis.
+    pub axis: usize,
+    /// The first index.
+    pub start: usize,
+    /// The index after the last.
+    pub end: usize,
+}
+
+/// An axis of a parameter that [`PrunePlan::zeroed`] leaves as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Unzeroed {
+    /// Module path.
+    pub path: String,
+    /// The axis.
+    pub axis: usize,
 }
 
 /// A parameter whose mean over the channels is subtracted from it before it is cut, because layer normalisations subtract it anyway.
@@ -165,6 +187,34 @@ pub struct Unpruned {
     pub reason: String,
 }
 
+/// How many filters of a group of tied layers were asked for, how many went, and what holds the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GroupPlan {
+    /// Module paths of the layers whose filters are tied together.
+    pub layers: Vec<String>,
+    /// How many filters of the first of these layers belong to the group.
+    pub filters: usize,
+    /// How many of them the stop rule asked for, sets of filters that can only leave together not considered. `None` if the rule
+    /// compares all groups ([`RemovalOrder::Global`](crate::RemovalOrder::Global)) or does not say
+    /// ([`StopRule::asked`](crate::StopRule::asked)).
+    pub asked: Option<usize>,
+    /// How many of them were removed.
+    pub removed: usize,
+    /// What holds the others, if less was removed than asked for, or if the rule does not say how much.
+    pub held: Vec<Held>,
+}
+
+/// Filters that stay although they were asked for or might have been, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// How many filters.
+    pub filters: usize,
+    /// Why they stay, with the operation that ties or pins them where there is one.
+    pub reason: String,
+}
+
 /// An operation whose multiply-adds are not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -178,7 +228,8 @@ pub struct Uncounted {
 /// A pruning plan: what is removed from a model, closed under the network's dependencies.
 ///
 /// [`Planner::plan`](crate::Planner::plan) makes it, [`apply`](PrunePlan::apply) carries it out. It holds the paths and shapes of
-/// the model that it was made for and refuses another one.
+/// the model that it was made for and refuses another one. A checksum over the plan itself finds what changed in it since;
+/// [`sealed`](PrunePlan::sealed) accepts changes that were made on purpose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PrunePlan {
@@ -190,6 +241,10 @@ pub struct PrunePlan {
     pub model: Vec<ParameterShape>,
     /// The channel sets that are removed, by their ids in the captured network.
     pub channels: Vec<ChannelId>,
+    /// The slices, by position of the operation in the captured network, whose parts shrink each by itself; see
+    /// [`Network::uneven_splits`](burn_sfp_graph::Network::uneven_splits).
+    #[serde(default)]
+    pub free_splits: Vec<usize>,
     /// The parameters that shrink.
     pub cuts: Vec<ParameterCut>,
     /// The removed connections between filters that stay.
@@ -203,10 +258,16 @@ pub struct PrunePlan {
     /// The parameters whose mean over the channels is taken out before they are cut: those that write to a stream that loses channels
     /// and that layer normalisations read ([`CenteredLayerNorm`](burn_sfp_nn::CenteredLayerNorm)).
     pub centered: Vec<Centered>,
+    /// The axes of parameters that are not set to zero in the original with zeros ([`PrunePlan::zeroed`]), because the forward pass
+    /// divides by their norm (weight normalisation).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unzeroed: Vec<Unzeroed>,
     /// The layers, in the order in which they run.
     pub layers: Vec<LayerPlan>,
     /// The layers that keep all their filters, and why.
     pub unpruned: Vec<Unpruned>,
+    /// The groups of layers whose filters are tied together: how much was asked of each, how much went and what holds the rest.
+    pub groups: Vec<GroupPlan>,
     /// The modules with parameters that the captured forward passes do not reach, as a warning: if one of them reads channels that are
     /// removed, it no longer fits. [`Planner::also`](crate::Planner::also) adds the pass that runs it.
     pub unreached: Vec<String>,
@@ -222,37 +283,14 @@ pub struct PrunePlan {
     pub macs_before: u64,
     /// The same of the smaller model.
     pub macs_after: u64,
+    /// Which values the model's parameters had when the bias corrections were measured. They do not hold for other values:
+    /// [`ApplyConfig`](crate::ApplyConfig) says what becomes of them then.
+    pub measured_on: Fingerprint,
+    /// Checksum of everything else.
+    pub(crate) digest: u32,
 }
 
 impl PrunePlan {
-    /// Writes the plan to a JSON file, which appears whole or not at all.
-    ///
-    /// # Errors
-    /// [`SfpError::File`] if it cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PruneError> {
-        Ok(write_json(path.as_ref(), self)?)
-    }
-
-    /// Reads a plan from a file.
-    ///
-    /// # Errors
-    /// [`SfpError::File`] if the file is missing, truncated, foreign or of another version.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self, PruneError> {
-        let path = path.as_ref();
-        let plan: Self = read_json(path, "a pruning plan")?;
-        if plan.version != PLAN_VERSION {
-            return Err(SfpError::File {
-                path: path.to_path_buf(),
-                message: format!(
-                    "a plan of version {}, this build reads version {PLAN_VERSION}: plan again",
-                    plan.version
-                ),
-            }
-            .into());
-        }
-        Ok(plan)
-    }
-
     /// Returns the entry of a layer by its module path.
     pub fn layer(&self, path: &str) -> Option<&LayerPlan> {
         self.layers.iter().find(|layer| layer.path == path)
@@ -260,7 +298,7 @@ impl PrunePlan {
 
     /// Returns the sizes of the whole model.
     pub fn totals(&self) -> Totals {
-        let sum = |of: fn(&LayerPlan) -> u64| self.layers.iter().map(of).sum();
+        let sum = |of: fn(&LayerPlan) -> u64| self.layers.iter().map(of).fold(0, u64::saturating_add);
         Totals {
             connections_before: sum(|layer| layer.connections_before),
             connections_after: sum(|layer| layer.connections_after),

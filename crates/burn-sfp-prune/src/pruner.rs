@@ -6,12 +6,12 @@ use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, NoProgress, Progress, 
 use burn_sfp_graph::{GraphModule, ModuleInput, Network};
 
 use crate::group::GroupCut;
-use crate::planner::Ranked;
+use crate::planner::{Ranked, rank};
 use crate::rewrite::PrunedModule;
 use crate::target::Target;
 use crate::{
-    Afcc, BiasCorrection, Budget, PlanSummary, Planner, PolicyContext, PruneError, PrunePlan, RankingPolicy, Sparse,
-    SparseConfig, SparseLayer, StopRule, sparsify,
+    Afcc, BiasCorrection, Budget, PlanSummary, Planner, PruneError, PrunePlan, RankingPolicy, Sparse, SparseConfig,
+    SparseLayer, StopRule, sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -167,9 +167,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             Some(batch) => batch.map_err(|source| SfpError::Data { batch: 0, source })?,
         };
         let started = Instant::now();
-        let context = PolicyContext { network: &network, analysis: Some(&analysis) };
         self.planner.check()?;
-        let ranking = self.policy.rank(&context)?;
+        let ranking = rank(&*self.policy, &network, Some(&analysis))?;
         let also = self.planner.passes::<M>()?;
         let network = if model.returns_logits_only() && also.is_empty() {
             network

@@ -25,14 +25,23 @@ pub(crate) fn channel_scores(network: &Network, groups: &Groups, ranking: &Ranki
 /// The scores of one layer or attention, and their mean.
 struct Relative<'a> {
     scores: &'a [f64],
+    unit: f64,
+    /// Mean in this unit.
     mean: f64,
 }
 
 impl<'a> Relative<'a> {
     fn of(ranking: &'a Ranking, path: &str) -> Option<Self> {
         let scores = ranking.filters.get(path)?;
-        let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-        Some(Self { scores, mean: if mean > 0.0 { mean } else { 1.0 } })
+        let largest = scores.iter().fold(0.0, |largest: f64, score| largest.max(score.abs()));
+        // Sums of larger scores could overflow, and quotients of smaller ones.
+        let unit = if largest == 0.0 || (1e-100..1e100).contains(&largest) { 1.0 } else { largest };
+        let mean = scores.iter().map(|score| score / unit).sum::<f64>() / scores.len().max(1) as f64;
+        Some(Self { scores, unit, mean: if mean > 0.0 { mean } else { 1.0 } })
+    }
+
+    fn score(&self, filter: usize) -> f64 {
+        self.scores[filter] / self.unit / self.mean
     }
 }
 
@@ -41,7 +50,7 @@ fn filter_score(channel: &Channel, layers: &[Option<Relative<'_>>]) -> Option<f6
     let mut sum = 0.0;
     for &(layer, filter) in &channel.producers {
         let relative = layers[layer].as_ref()?;
-        sum += relative.scores[filter] / relative.mean;
+        sum += relative.score(filter);
     }
     Some(sum / channel.producers.len().max(1) as f64)
 }
@@ -51,10 +60,10 @@ fn head_scores(network: &Network, ranking: &Ranking) -> BTreeMap<ChannelId, f64>
     let mut all: BTreeMap<ChannelId, (f64, f64)> = BTreeMap::new();
     for heads in network.heads() {
         let Some(relative) = Relative::of(ranking, &heads.path) else { continue };
-        for (&channel, score) in heads.output_channels().iter().zip(relative.scores) {
+        for (head, &channel) in heads.output_channels().iter().enumerate() {
             for atom in network.flow().atoms(channel) {
                 let (sum, count) = all.entry(atom).or_default();
-                *sum += score / relative.mean;
+                *sum += relative.score(head);
                 *count += 1.0;
             }
         }

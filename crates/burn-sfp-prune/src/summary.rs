@@ -1,5 +1,6 @@
 //! [`PlanSummary`]: a plan printed as a table.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use burn_sfp_graph::place;
@@ -7,6 +8,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use crate::PrunePlan;
+use crate::plan::{GroupPlan, Held};
 
 impl PrunePlan {
     /// Returns the plan as a table: filters, connections, parameters and MACs of each layer, before and after.
@@ -15,7 +17,8 @@ impl PrunePlan {
     }
 }
 
-/// Prints a plan as a table with a row for each layer, followed by the layers that keep all their filters and the operations whose
+/// Prints a plan as a table with a row for each layer, followed by the layers that keep all their filters, the groups that lost
+/// less than was asked for and why, and the operations whose
 /// cost is not known.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanSummary<'a>(&'a PrunePlan);
@@ -53,6 +56,12 @@ impl fmt::Display for PlanSummary<'_> {
             let keep = if layers.len() == 1 { "keeps its" } else { "keep their" };
             writeln!(f, "{} {keep} filters: {reason}", layers.join(", "))?;
         }
+        for (group, held) in short(plan) {
+            let layers = group.layers.join(", ");
+            let asked = group.asked.map(|asked| format!("{asked} of {} filters asked for, ", group.filters));
+            let asked = asked.unwrap_or_default();
+            writeln!(f, "{layers}: {asked}{} removed; {} stay: {}", group.removed, held.filters, held.reason)?;
+        }
         for path in &plan.unreached {
             writeln!(
                 f,
@@ -66,11 +75,20 @@ impl fmt::Display for PlanSummary<'_> {
     }
 }
 
+/// What holds filters of groups that lost less than was asked for, unless all their layers are listed with a reason already.
+fn short(plan: &PrunePlan) -> impl Iterator<Item = (&GroupPlan, &Held)> {
+    let listed: BTreeSet<&str> = plan.unpruned.iter().map(|layer| layer.path.as_str()).collect();
+    let told = move |group: &&GroupPlan| !group.layers.iter().all(|layer| listed.contains(layer.as_str()));
+    plan.groups.iter().filter(told).flat_map(|group| group.held.iter().map(move |held| (group, held)))
+}
+
 /// The layers that keep their filters, those with the same reason together, in the order in which they run.
 fn by_reason(plan: &PrunePlan) -> Vec<(&str, Vec<&str>)> {
     let mut found: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
     for layer in &plan.unpruned {
-        match found.iter_mut().find(|(reason, _)| *reason == layer.reason) {
+        let at = *known.entry(&layer.reason).or_insert(found.len());
+        match found.get_mut(at) {
             Some((_, layers)) => layers.push(&layer.path),
             None => found.push((&layer.reason, vec![&layer.path])),
         }

@@ -197,9 +197,14 @@ fn plan_files_that_are_none() {
         fs::write(&path, foreign).unwrap();
         unreadable(&["not a pruning plan"]);
     }
+    fs::write(&path, "{\"version\":4,\"policy\":\"afcc\",\"model\":[]}").unwrap();
+    unreadable(&["version 4", "version 5", "plan again"]);
+    let text = String::from_utf8(whole).unwrap();
+    fs::write(&path, text.replacen("\"version\":5", "\"version\":99", 1)).unwrap();
+    unreadable(&["version 99", "version 5", "plan again"]);
     made.version = 99;
-    made.save(&path).unwrap();
-    unreadable(&["version 99", "version 4", "plan again"]);
+    let error = holds(made.save(&path).unwrap_err(), &["version 99", "version 5"]);
+    assert!(matches!(error, PruneError::InvalidPlan(_)));
 }
 
 #[test]

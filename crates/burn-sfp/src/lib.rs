@@ -64,16 +64,17 @@ pub mod prelude {
         analyze_network,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
-    pub use burn_sfp_graph::{GraphError, GraphModule, InputMapper, ModuleInput, Network};
+    pub use burn_sfp_graph::{FileError, GraphError, GraphModule, InputMapper, ModuleInput, Network};
     pub use burn_sfp_nn::{
         CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, FoldBatchNormConfig, HeadAttention,
         HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope, Shrink, SparseConv2d, SparseConv2dConfig,
         SparseLinear, SparseLinearConfig,
     };
     pub use burn_sfp_prune::{
-        Afcc, BiasCorrection, Budget, Connections, FineTuneConfig, GroupCut, Magnitude, MagnitudeConnections,
-        OptimizerConfig, Planner, PolicyContext, PruneError, PrunePlan, Pruned, PrunedModule, Pruner, RandomAfcc,
-        Ranking, RankingPolicy, RemovalState, Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat, SplitModule,
-        StopRule, densify, fine_tune, fine_tune_split, fold_batch_norms, sparsify,
+        Afcc, Applied, ApplyConfig, BiasCorrection, Budget, Connections, FineTuneConfig, GroupCut, Magnitude,
+        MagnitudeConnections, OptimizerConfig, OtherWeights, Planner, PolicyContext, PruneError, PrunePlan, Pruned,
+        PrunedModule, Pruner, RandomAfcc, Ranking, RankingPolicy, RemovalState, Schedule, SfpRanking, Sparse,
+        SparseConfig, SparseFormat, SplitModule, StopRule, densify, fine_tune, fine_tune_split, fold_batch_norms,
+        sparsify,
     };
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp::core::file::write_json;
-use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, DataError, SfpModule, analyze_network};
+use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, DataError, SfpError, SfpModule, analyze_network};
 use burn_sfp::graph::Network;
+use burn_sfp::graph::file::write_json;
 use burn_sfp::graph::latency::{LatencyConfig, LatencyTable};
 use burn_sfp::prune::{
     Afcc, Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PrunePlan, RandomAfcc, SfpRanking,
@@ -78,7 +78,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
         seconds: StageSeconds { analysis: analysis.seconds, plan: plan_seconds, rewrite, fine_tuning, forward },
         settings: options.clone(),
     };
-    write_json(&options.out.join("report.json"), &report)?;
+    write_json(&options.out.join("report.json"), &report).map_err(SfpError::from)?;
     Ok(report)
 }
 

@@ -9,7 +9,7 @@ use super::info::ReadoutInfo;
 use super::layer::{LayerAnalysis, LayerState};
 use super::result::Seconds;
 use crate::SfpError;
-use crate::performance::{LayerSummary, performances};
+use crate::performance::{FilterPerformance, LayerSummary, performances};
 use crate::readout::ridge_readout;
 
 /// The mean activation of each label, `[C, F, S]`, from class sums: `sums[i, f, s] / counts[i]` (docs/method.md, section 2).
@@ -49,10 +49,12 @@ pub(crate) fn finish_layer(
         (_, Some(readout)) => readout.clone(),
         (_, None) => return Err(SfpError::Readout { path: state.path, message: "it was not kept".into() }),
     };
+    check_readout(&state, &readout)?;
     seconds.readout += started.elapsed().as_secs_f64();
     let started = Instant::now();
     let means = class_means(state.sums.view(), counts, |mean| mean as f32);
     let performance = performances(&state.path, &means, &readout, threshold, device)?;
+    check_performance(&state.path, &performance)?;
     let (classes, filters, positions) = state.sums.dim();
     let summary = LayerSummary::of(&performance, classes);
     seconds.performance += started.elapsed().as_secs_f64();
@@ -74,4 +76,31 @@ pub(crate) fn finish_layer(
         analysis.state = Some(state);
     }
     Ok((analysis, readout))
+}
+
+fn check_readout(state: &LayerState, readout: &Array3<f32>) -> Result<(), SfpError> {
+    let Some(((filter, position, label), value)) = readout.indexed_iter().find(|(_, value)| !value.is_finite()) else {
+        return Ok(());
+    };
+    let advice = match &state.info {
+        ReadoutInfo::Gradient { .. } => "the gradient descent diverged: lower its learning rate or its momentum",
+        ReadoutInfo::Ridge { .. } => {
+            "the activations are too large or too small for single precision: scale the inputs"
+        }
+        _ => "clean the weights of NaN and infinite values before analysing",
+    };
+    let message = format!("its weight of filter {filter}, position {position} for label {label} is {value}; {advice}");
+    Err(SfpError::Readout { path: state.path.clone(), message })
+}
+
+fn check_performance(path: &str, performance: &[FilterPerformance]) -> Result<(), SfpError> {
+    let undefined = performance.iter().position(|filter| !filter.max.is_finite());
+    undefined.map_or(Ok(()), |filter| {
+        let message = format!(
+            "the largest element of the performance matrix of filter {filter} is {}: activations times readout are too large \
+             for single precision; scale the inputs",
+            performance[filter].max
+        );
+        Err(SfpError::Readout { path: path.to_string(), message })
+    })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array2, Array3};
 
+use super::check::total;
 use super::finish::finish_layer;
 use super::info::ReadoutInfo;
 use super::layer::{LayerAnalysis, LayerState};
@@ -59,10 +60,15 @@ impl Analysis {
     /// ```
     ///
     /// # Errors
-    /// [`SfpError::Merge`] where model, settings or readouts differ or the state was not kept.
+    /// [`SfpError::Merge`] where the model, its weights, settings or readouts differ or the state was not kept,
+    /// [`SfpError::InvalidAnalysis`] where one of the two contradicts itself.
     pub fn merge(&self, other: &Analysis) -> Result<Analysis, SfpError> {
+        self.check()?;
+        other.check()?;
         self.check_comparable(other)?;
-        let counts: Vec<u64> = self.counts.iter().zip(&other.counts).map(|(a, b)| a + b).collect();
+        let counts = self.counts.iter().zip(&other.counts).map(|(a, b)| a.checked_add(*b));
+        let counts = counts.collect::<Option<Vec<u64>>>().filter(|counts| total(counts).is_some());
+        let Some(counts) = counts else { return refuse("together they count more samples than fit into 64 bits") };
         let all: u64 = counts.iter().sum();
         let shares = Shares { ours: self.samples as f64, theirs: other.samples as f64, all: all as f64 };
         let top1 = shares.mean(self.top1, other.top1);
@@ -72,12 +78,21 @@ impl Analysis {
             layers.push(finish_layer(state, &counts, self.threshold, true, None, &mut Seconds::default())?.0);
         }
         let input_means = merge_input_means(&self.input_means, &other.input_means, shares)?;
-        Ok(Analysis::new(self.threshold, counts, top1, layers, input_means, self.model.clone(), Seconds::default()))
+        let model = (self.model.clone(), self.fingerprint.clone());
+        let merged = Analysis::new(self.threshold, counts, top1, layers, input_means, model, Seconds::default());
+        merged.check()?;
+        Ok(merged)
     }
 
     fn check_comparable(&self, other: &Analysis) -> Result<(), SfpError> {
         if self.model != other.model {
             return refuse("they were made for models with other parameters");
+        }
+        if let Some(parameter) = self.fingerprint.difference(&other.fingerprint) {
+            return refuse(format!(
+                "they were made with two checkpoints of the model: parameter `{parameter}` has other values; analyse all \
+                 shares of the data with the same weights"
+            ));
         }
         if self.threshold != other.threshold || self.classes != other.classes {
             return refuse("their thresholds or numbers of classes differ");
@@ -176,6 +191,9 @@ fn merge_input_means(
         let Some(theirs) = theirs.get(path) else {
             return refuse(format!("one of them has no input means of layer `{path}`"));
         };
+        if theirs.len() != ours.len() {
+            return refuse(format!("their input means of layer `{path}` differ in length"));
+        }
         for (a, b) in ours.iter_mut().zip(theirs) {
             *a = shares.mean(f64::from(*a), f64::from(*b)) as f32;
         }

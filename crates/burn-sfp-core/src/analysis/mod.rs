@@ -1,13 +1,16 @@
 //! The result of an analysis: plain data that can be printed, saved, loaded and merged.
 
+mod check;
 mod display;
 mod file;
 mod finish;
+mod index;
 mod info;
 mod layer;
 mod matrices;
 mod merge;
 mod result;
+mod state_file;
 
 pub(crate) use finish::finish_layer;
 pub use info::ReadoutInfo;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use burn_sfp_graph::ParameterShape;
+use burn_sfp_graph::{Fingerprint, ParameterShape};
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
+use super::index::EntryIndex;
 use super::info::ReadoutInfo;
 use super::layer::LayerAnalysis;
 
 /// Version of the file format of [`Analysis::save`].
-pub const ANALYSIS_VERSION: u32 = 2;
+pub const ANALYSIS_VERSION: u32 = 3;
 
 /// Wall-clock seconds of each stage of an analysis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -78,9 +79,13 @@ pub struct Analysis {
     pub input_means: BTreeMap<String, Vec<f32>>,
     /// Shapes of the model's parameters.
     pub model: Vec<ParameterShape>,
+    /// Which values the model's parameters had. Analyses of other checkpoints of the model are not merged with this one.
+    pub fingerprint: Fingerprint,
     /// Time spent, for reports; 0 in a merged analysis.
     #[serde(default)]
     pub seconds: Seconds,
+    #[serde(skip)]
+    index: EntryIndex,
 }
 
 impl Analysis {
@@ -90,7 +95,7 @@ impl Analysis {
         top1: f64,
         layers: Vec<LayerAnalysis>,
         input_means: BTreeMap<String, Vec<f32>>,
-        model: Vec<ParameterShape>,
+        (model, fingerprint): (Vec<ParameterShape>, Fingerprint),
         seconds: Seconds,
     ) -> Self {
         Self {
@@ -103,13 +108,15 @@ impl Analysis {
             layers,
             input_means,
             model,
+            fingerprint,
             seconds,
+            index: EntryIndex::default(),
         }
     }
 
     /// Returns the analysis of the layer or the heads at a path.
     pub fn layer(&self, path: &str) -> Option<&LayerAnalysis> {
-        self.layers.iter().find(|layer| layer.path == path)
+        self.index.find(&self.layers, path).map(|at| &self.layers[at])
     }
 
     /// Whether the analysis keeps what [`merge`](Self::merge) and [`performance_matrix`](Self::performance_matrix) need.

@@ -4,7 +4,7 @@
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 #[cfg(feature = "wgpu")]
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_sfp_ndarray::KernelError;
 #[cfg(feature = "wgpu")]
 use burn_sfp_ndarray::{BooleanMatrix, FilterClusters, clusters};
@@ -107,7 +107,7 @@ fn on_device(
     let tensor = |array: &Array3<f32>| {
         let shape: [usize; 3] = array.dim().into();
         let values: Vec<f32> = array.iter().copied().collect();
-        on_cube(&Tensor::<3>::from_data(TensorData::new(values, shape), device))
+        on_cube(&Tensor::<3>::from_data(TensorData::new(values, shape), (device, DType::F32)))
     };
     let (Some(means_there), Some(readout_there)) = (tensor(means), tensor(readout)) else { return Ok(None) };
     let packed = burn_sfp_wgpu::filter_performances(means_there, readout_there, threshold, None)

@@ -41,8 +41,8 @@ impl TapLayout {
 /// order of the tap's elements, in which the filters may be the last axis.
 pub(crate) fn classifier_readout(network: &Network, tap: &OutputTap) -> Result<Array3<f32>, SfpError> {
     let layer = network.layers().iter().find(|layer| layer.is_classifier);
-    let weight = layer.and_then(|layer| network.parameter_data_at(layer.weight()));
-    let weight = weight.and_then(|data| to_vec(data.clone()).ok());
+    let weight = layer.and_then(|layer| network.weight_data(layer).ok());
+    let weight = weight.and_then(|data| to_vec(data.into_owned()).ok());
     let classes = network.classes();
     let TapLayout { before, filters, after } = TapLayout::of(tap);
     weight

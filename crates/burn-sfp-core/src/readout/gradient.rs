@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::SfpError;
-use crate::labels::top1_hits;
+use crate::labels::one_hot;
 
 /// Settings of gradient readouts: cross-entropy minimized by stochastic gradient descent with Nesterov momentum.
 ///
@@ -64,8 +64,8 @@ impl GradientConfig {
             (
                 "readout weight decay",
                 self.weight_decay,
-                self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
-                "finite and at least 0",
+                self.weight_decay >= 0.0 && (self.weight_decay as f32).is_finite(),
+                "finite in single precision and at least 0",
             ),
         ];
         match settings.into_iter().find(|(_, _, allowed, _)| !allowed) {
@@ -77,12 +77,15 @@ impl GradientConfig {
     /// The learning rate of each epoch.
     pub(crate) fn learning_rates(&self) -> Result<Vec<f64>, ConfigError> {
         let scheduler = ExponentialLrSchedulerConfig::new(self.learning_rate, self.decay).init();
-        let mut scheduler = scheduler.map_err(|_| ConfigError {
+        let refused = || ConfigError {
             name: "readout learning rate",
             found: format!("{} with decay {}", self.learning_rate, self.decay),
             expected: "above 0 and at most 1, and so its decay",
-        })?;
-        Ok((0..self.epochs).map(|_| scheduler.step().base()).collect())
+        };
+        let mut scheduler = scheduler.map_err(|_| refused())?;
+        let rates: Vec<f64> = (0..self.epochs).map(|_| scheduler.step().base()).collect();
+        // Burn divides the first rate by the decay, and the quotient may overflow.
+        if rates.iter().all(|rate| rate.is_finite()) { Ok(rates) } else { Err(refused()) }
     }
 
     fn optimizer(&self) -> Sgd {
@@ -117,25 +120,24 @@ impl GradientReadout {
         rng.set_stream(stream);
         let bound = 1.0 / (features as f32).sqrt();
         let start: Vec<f32> = (0..features * classes).map(|_| rng.random_range(-bound..bound)).collect();
-        let weights = Tensor::from_data(TensorData::new(start, [features, classes]), device);
+        let weights = Tensor::from_data(TensorData::new(start, [features, classes]), (device, DType::F32));
         Self { optimizer: config.optimizer(), weights, state: None }
     }
 
-    /// Takes one step on a mini-batch `[N, F, S]`; returns the top-1 hits before the step.
+    /// Takes one step on a mini-batch `[N, F, S]`; returns its logits `[N, C]` before the step.
     ///
     /// The gradient of the mean cross-entropy of a softmax is `X' (softmax(X R) - Y) / N`, so no graph has to be recorded.
-    pub(crate) fn step(&mut self, acts: &Tensor<3>, labels: &Tensor<1, Int>, learning_rate: f64) -> usize {
+    pub(crate) fn step(&mut self, acts: &Tensor<3>, labels: &Tensor<1, Int>, learning_rate: f64) -> Tensor<2> {
         let [samples, filters, positions] = acts.dims();
         let x = acts.clone().cast(DType::F32).reshape([samples, filters * positions]);
         let classes = self.weights.dims()[1];
         let logits = x.clone().matmul(self.weights.clone());
-        let hits = top1_hits(logits.clone(), labels);
-        let target = labels.clone().one_hot::<2>(classes).float();
-        let gradient = x.transpose().matmul((softmax(logits, 1) - target) / samples as f64);
+        let target = one_hot(labels, classes);
+        let gradient = x.transpose().matmul((softmax(logits.clone(), 1) - target) / samples as f64);
         let (weights, state) = self.optimizer.step(learning_rate, self.weights.clone(), gradient, self.state.take());
         self.weights = weights;
         self.state = state;
-        hits
+        logits
     }
 
     /// The readout as `[F, S, C]`.

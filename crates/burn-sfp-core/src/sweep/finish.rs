@@ -41,7 +41,7 @@ impl Finish<'_> {
             let (layer, readout) = finish_layer(state, self.counts, threshold, keep, Some(self.device), seconds)?;
             let is_unmeasured = matches!(layer.readout, ReadoutInfo::Ridge { .. } | ReadoutInfo::Given { .. });
             if self.config.accuracy && is_unmeasured {
-                fitted.push(Fitted { probe, pooled, readout, layer: layers.len() });
+                fitted.push(Fitted { probe, pooled, readout, layer: layers.len(), path: layer.path.clone() });
             }
             layers.push(layer);
             progress.advance(1);

@@ -1,7 +1,8 @@
 //! Means of the inputs of layers, which stand in for removed channels in the biases of the layers that read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
 use burn_sfp_graph::{Layer, Network, OutputTap};
 use burn_sfp_nn::tensor::to_array3;
@@ -37,8 +38,9 @@ pub(super) struct InputMeans {
 
 impl InputMeans {
     pub fn choose(network: &Network, targets: &[AnalysisTarget]) -> Self {
+        let by_tensor = ByTensor::of(network, targets);
         let shared: Vec<Option<usize>> =
-            network.layers().iter().map(|layer| shared_target(network, layer, targets)).collect();
+            network.layers().iter().map(|layer| by_tensor.shared_target(network, layer, targets)).collect();
         let own = network.layers().iter().enumerate();
         let own = own.filter(|(k, layer)| shared[*k].is_none() && has_mean(network, layer));
         let own = own.map(|(layer, Layer { path, .. })| InputSums { layer, path: path.clone(), sums: None }).collect();
@@ -78,19 +80,46 @@ impl InputMeans {
     }
 }
 
-/// The target whose tap is the input of a layer and whose class sums give the mean of that input.
-fn shared_target(network: &Network, layer: &Layer, targets: &[AnalysisTarget]) -> Option<usize> {
-    let input = OutputTap::of_input(layer);
-    targets.iter().position(|target| {
-        let Probe::Layer(producer) = target.probe else { return false };
-        let producer = &network.layers()[producer];
-        let same = producer.tap.tensor == input.tensor && producer.tap.filter_axis == input.filter_axis;
-        let flattened = layer.is_classifier && producer.feeds_classifier;
-        match &target.pooled {
-            None => same || flattened,
-            Some(pooled) => same && pooled.is_even() && !layer.kind.is_matrix(),
+/// Targets by the tensor that they tap, ascending.
+#[derive(Default)]
+struct ByTensor {
+    taps: HashMap<TensorId, Vec<usize>>,
+    /// Those that feed the classifier.
+    feeding: Vec<usize>,
+}
+
+impl ByTensor {
+    fn of(network: &Network, targets: &[AnalysisTarget]) -> Self {
+        let mut all = Self::default();
+        for (index, target) in targets.iter().enumerate() {
+            let Probe::Layer(producer) = target.probe else { continue };
+            let producer = &network.layers()[producer];
+            all.taps.entry(producer.tap.tensor).or_default().push(index);
+            if producer.feeds_classifier {
+                all.feeding.push(index);
+            }
         }
-    })
+        all
+    }
+
+    /// The first target whose tap is the input of a layer and whose class sums give the mean of that input.
+    fn shared_target(&self, network: &Network, layer: &Layer, targets: &[AnalysisTarget]) -> Option<usize> {
+        let input = OutputTap::of_input(layer);
+        let serves = |index: &usize| {
+            let target = &targets[*index];
+            let Probe::Layer(producer) = target.probe else { return false };
+            let producer = &network.layers()[producer];
+            let same = producer.tap.tensor == input.tensor && producer.tap.filter_axis == input.filter_axis;
+            let flattened = layer.is_classifier && producer.feeds_classifier;
+            match &target.pooled {
+                None => same || flattened,
+                Some(pooled) => same && pooled.is_even() && !layer.kind.is_matrix(),
+            }
+        };
+        let tapped = self.taps.get(&input.tensor).into_iter().flatten();
+        let feeding = self.feeding.iter().filter(|_| layer.is_classifier);
+        tapped.chain(feeding).copied().filter(serves).min()
+    }
 }
 
 /// Whether a probe can determine the mean of a layer's input: the indices of an embedding have no mean, and an input that does not

@@ -1,13 +1,14 @@
 //! One sweep: the targets and input sums that batches are added to.
 
-use burn_sfp_graph::{ModuleInput, Network};
+use burn_sfp_graph::Network;
 
 use super::input_mean::InputMeans;
 use super::probe::deduplicate;
 use super::runner::{Runner, device_of};
 use super::target::{AnalysisTarget, BatchLabels, Fit, Pass, choose_targets};
+use crate::checks::{PassCounts, check_batch, on_batch, on_device};
 use crate::config::{AnalyzeConfig, Readout};
-use crate::labels::{check_count, check_range, top1_hits};
+use crate::labels::{Top1, check_range};
 use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
 
 /// Who receives a tapped tensor.
@@ -23,9 +24,12 @@ pub(super) struct Sweep<'a, M: SfpModule> {
     pub targets: Vec<AnalysisTarget>,
     pub inputs: InputMeans,
     /// Samples of each label.
-    pub counts: Vec<u64>,
+    pub counts: PassCounts,
     /// Top-1 hits of the network.
     pub hits: usize,
+    /// The first logit that no top-1 can be taken of. A layer before it whose activations are not finite says more.
+    pub undefined: Option<SfpError>,
+    classes: usize,
     receivers: Vec<Vec<Receiver>>,
 }
 
@@ -36,13 +40,14 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         C: Calibration<M::Inputs> + ?Sized,
     {
         let network = capture(model, data)?;
-        let targets = choose_targets(&network, config, &device_of(model))?;
+        let targets = on_device("starting the readouts", || choose_targets(&network, config, &device_of(model)))?;
         let inputs = InputMeans::choose(&network, &targets);
         let of_targets = targets.iter().enumerate().map(|(k, target)| (target.probe, Receiver::Target(k)));
         let of_inputs = inputs.probes().enumerate().map(|(k, probe)| (probe, Receiver::Input(k)));
         let (probes, receivers) = deduplicate(&network, of_targets.chain(of_inputs));
-        let counts = vec![0; network.classes()];
-        Ok(Self { runner: Runner::new(model, network, probes)?, targets, inputs, counts, hits: 0, receivers })
+        let classes = network.classes();
+        let (runner, counts) = (Runner::new(model, network, probes)?, PassCounts::new(classes));
+        Ok(Self { runner, targets, inputs, counts, hits: 0, undefined: None, classes, receivers })
     }
 
     /// Passes over the data: once, or once per epoch where gradient readouts are fitted.
@@ -64,7 +69,8 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
             };
             self.run_pass(data, pass, progress)?;
         }
-        let missing: Vec<usize> = (0..self.counts.len()).filter(|&label| self.counts[label] == 0).collect();
+        let counts = self.counts.of_first_pass();
+        let missing: Vec<usize> = (0..counts.len()).filter(|&label| counts[label] == 0).collect();
         if missing.is_empty() { Ok(()) } else { Err(SfpError::ClassWithoutSamples { missing }) }
     }
 
@@ -75,17 +81,19 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         progress.start(if pass.is_first { "sweep" } else { "readouts" }, data.samples());
         for (index, batch) in data.batches().enumerate() {
             let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-            self.run_batch(index, &batch, pass)?;
+            on_batch(index, || self.run_batch(index, &batch, pass))?;
             progress.advance(batch.labels.len());
         }
+        self.counts.end_pass()?;
         progress.finish();
         Ok(())
     }
 
     fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>, pass: Pass) -> Result<(), SfpError> {
-        check_samples(index, batch)?;
-        check_range(index, &batch.labels, self.counts.len())?;
-        let labels = BatchLabels::new(&batch.labels, self.counts.len(), self.runner.device());
+        check_batch(index, batch)?;
+        check_range(index, &batch.labels, self.classes)?;
+        self.counts.add(&batch.labels);
+        let labels = BatchLabels::new(&batch.labels, self.classes, self.runner.device());
         let (targets, inputs, receivers) = (&mut self.targets, &mut self.inputs.own, &self.receivers);
         let logits = self.runner.run(index, batch, |tap, acts| {
             for receiver in &receivers[tap] {
@@ -98,9 +106,11 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
             Ok(())
         })?;
         if pass.is_first {
-            self.hits += top1_hits(logits, &labels.tensor);
-            for &label in &batch.labels {
-                self.counts[label] += 1;
+            match Top1::of(&logits, &batch.labels).of_logits(index) {
+                Ok(hits) => self.hits += hits,
+                Err(error) => {
+                    self.undefined.get_or_insert(error);
+                }
             }
         }
         Ok(())
@@ -108,7 +118,7 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
 
     /// N: samples of a pass.
     pub fn samples(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.of_first_pass().iter().sum()
     }
 
     /// Top-1 of the network.
@@ -121,19 +131,11 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
 fn capture<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(model: &M, data: &C) -> Result<Network, SfpError> {
     let first = data.batches().next().ok_or(SfpError::NoSamples)?;
     let first = first.map_err(|source| SfpError::Data { batch: 0, source })?;
-    check_samples(0, &first)?;
+    check_batch(0, &first)?;
     let network = Network::capture_with(model, &first.input, M::logits)?;
     if network.classes() == 0 {
         let found = network.output_shapes().first().cloned().unwrap_or_default();
         return Err(SfpError::LogitsShape { found, samples: network.batch() });
     }
     Ok(network)
-}
-
-fn check_samples<I: ModuleInput>(index: usize, batch: &Batch<I>) -> Result<(), SfpError> {
-    let samples = batch.input.samples();
-    if samples == 0 && batch.labels.is_empty() {
-        return Err(SfpError::EmptyBatch { batch: index });
-    }
-    check_count(index, samples, &batch.labels)
 }

@@ -1,5 +1,8 @@
 //! What a replay taps, and who receives it.
 
+use std::collections::HashMap;
+
+use burn::backend::ir::TensorId;
 use burn_sfp_graph::{Network, OutputTap};
 
 /// A tensor to tap: the output of a layer, the heads of an attention or, for its mean alone, the input of a layer. It holds
@@ -19,6 +22,15 @@ impl Probe {
             Self::Input(layer) => OutputTap::of_input(&network.layers()[layer]),
         }
     }
+
+    /// The tensor that is tapped.
+    fn tensor(self, network: &Network) -> TensorId {
+        match self {
+            Self::Layer(layer) => network.layers()[layer].tap.tensor,
+            Self::Heads(heads) => network.heads()[heads].tap.tensor,
+            Self::Input(layer) => OutputTap::of_input(&network.layers()[layer]).tensor,
+        }
+    }
 }
 
 /// Lists each tapped tensor once, together with all its receivers: several probes may name one tensor, and a replay returns each
@@ -31,11 +43,13 @@ pub(super) fn deduplicate<R>(
 ) -> (Vec<Probe>, Vec<Vec<R>>) {
     let mut kept: Vec<Probe> = Vec::new();
     let mut receivers: Vec<Vec<R>> = Vec::new();
-    let tensor = |probe: &Probe| probe.tap(network).tensor;
+    let mut place: HashMap<TensorId, usize> = HashMap::new();
     for (probe, receiver) in probes {
-        match kept.iter().position(|other| tensor(other) == tensor(&probe)) {
-            Some(at) => receivers[at].push(receiver),
-            None if network.is_computed(tensor(&probe)) => {
+        let tensor = probe.tensor(network);
+        match place.get(&tensor) {
+            Some(&at) => receivers[at].push(receiver),
+            None if network.is_computed(tensor) => {
+                place.insert(tensor, kept.len());
                 kept.push(probe);
                 receivers.push(vec![receiver]);
             }

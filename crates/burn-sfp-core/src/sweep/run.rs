@@ -1,5 +1,6 @@
 //! The stages of a sweep, in smaller batches where a device lacks the memory for those of the caller.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn_sfp_graph::Network;
@@ -9,6 +10,7 @@ use super::finish::Finish;
 use super::parts::{Parts, in_smaller_batches};
 use super::pass::Sweep;
 use crate::analysis::{Analysis, Seconds};
+use crate::checks::on_device;
 use crate::config::{AnalyzeConfig, Readout};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
@@ -42,21 +44,34 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 
     progress.start("performance", Some(sweep.targets.len()));
     let (samples, top1) = (sweep.samples(), sweep.top1());
-    let Sweep { runner, targets, inputs, counts, .. } = sweep;
-    let input_means = inputs.finish(&runner.network, &targets, samples)?;
+    let Sweep { runner, targets, inputs, counts: passes, undefined, .. } = sweep;
+    let counts = passes.of_first_pass().to_vec();
+    let input_means = on_device("reading the sums", || inputs.finish(&runner.network, &targets, samples))?;
     let finish = Finish { network: &runner.network, device: runner.device(), config, counts: &counts, top1 };
-    let (mut layers, fitted) = finish.targets(targets, progress, &mut seconds)?;
+    let (mut layers, fitted) = on_device("finishing the readouts", || finish.targets(targets, progress, &mut seconds))?;
+    check_means(&input_means)?;
+    if let Some(error) = undefined {
+        return Err(error);
+    }
     progress.finish();
 
     if !fitted.is_empty() {
         let started = Instant::now();
-        let accuracies = measure(model, data, &runner.network, &fitted, progress)?;
+        let accuracies = measure(model, data, &runner.network, &fitted, passes, progress)?;
         for (fitted, accuracy) in fitted.iter().zip(accuracies) {
             layers[fitted.layer].readout.set_accuracy(accuracy);
         }
         seconds.accuracy = started.elapsed().as_secs_f64();
     }
-    let shapes = runner.network.model_shapes();
-    let analysis = Analysis::new(config.threshold, counts, top1, layers, input_means, shapes, seconds);
+    let model = (runner.network.model_shapes(), runner.network.fingerprint().clone());
+    let analysis = Analysis::new(config.threshold, counts, top1, layers, input_means, model, seconds);
     Ok((runner.network, analysis))
+}
+
+fn check_means(means: &BTreeMap<String, Vec<f32>>) -> Result<(), SfpError> {
+    let undefined = means.iter().find_map(|(path, means)| {
+        let input = means.iter().position(|mean| !mean.is_finite())?;
+        Some(SfpError::NonFiniteInput { path: path.clone(), input, value: means[input] })
+    });
+    undefined.map_or(Ok(()), Err)
 }

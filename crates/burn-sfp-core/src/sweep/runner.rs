@@ -4,6 +4,8 @@ use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::{GraphError, ModuleInput, Network, OutputTap, Replay};
 
 use super::probe::Probe;
+use crate::checks::check_shapes;
+use crate::sums::single;
 use crate::{Batch, SfpError, SfpModule};
 
 /// Replays the captured network of a model, with the tensors of its probes tapped.
@@ -34,14 +36,15 @@ impl<'a, M: SfpModule> Runner<'a, M> {
         &self.device
     }
 
-    /// Runs one batch; see [`Replay::run`].
+    /// Runs one batch; see [`Replay::run`]. What is tapped is in single precision.
     pub fn run(
         &mut self,
         index: usize,
         batch: &Batch<M::Inputs>,
-        tapped: impl FnMut(usize, Tensor<3>) -> Result<(), SfpError>,
+        mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), SfpError>,
     ) -> Result<Tensor<2>, SfpError> {
-        check_shapes(index, &batch.input, &self.network)?;
+        let tapped = |tap, acts| tapped(tap, single(acts));
+        check_shapes(index, &batch.input, self.network.input_shapes())?;
         let samples = batch.input.samples();
         let input = batch.input.clone().to_device(&self.device);
         if samples == self.network.batch() {
@@ -63,22 +66,4 @@ impl<'a, M: SfpModule> Runner<'a, M> {
 fn replay(network: &Network, device: &Device, probes: &[Probe]) -> Result<Replay, SfpError> {
     let taps: Vec<OutputTap> = probes.iter().map(|probe| probe.tap(network)).collect();
     Ok(Replay::new(network, device, &taps.iter().collect::<Vec<_>>())?)
-}
-
-/// Checks that the inputs have the shapes of the captured ones, apart from the samples, of which all inputs have equally many.
-fn check_shapes<I: ModuleInput>(index: usize, input: &I, network: &Network) -> Result<(), SfpError> {
-    let (found, expected) = (input.shapes(), network.input_shapes());
-    let rest = |shape: &[usize]| shape.get(1..).map(<[usize]>::to_vec);
-    let fits = |k: usize| expected.get(k).is_some_and(|b| b.len() == found[k].len() && rest(b) == rest(&found[k]));
-    let differing = (0..found.len()).find(|&k| !fits(k));
-    let samples_agree = found.iter().all(|shape| shape.first() == found[0].first());
-    if differing.is_none() && samples_agree && found.len() == expected.len() {
-        return Ok(());
-    }
-    let k = differing.unwrap_or(0);
-    Err(SfpError::BatchShape {
-        batch: index,
-        found: found.get(k).cloned().unwrap_or_default(),
-        expected: expected.get(k).cloned().unwrap_or_default(),
-    })
 }

@@ -1,5 +1,7 @@
 //! The layers and heads under analysis, where their readouts come from, and what a batch adds to them.
 
+use std::collections::HashSet;
+
 use burn::tensor::{Device, Int, Tensor};
 use burn_sfp_graph::{GraphError, Heads, Network, OutputTap};
 use ndarray::Array3;
@@ -8,8 +10,8 @@ use super::grid::Pooled;
 use super::probe::Probe;
 use crate::SfpError;
 use crate::analysis::{Analysis, ReadoutInfo, UnitKind};
-use crate::config::{AnalyzeConfig, Readout};
-use crate::labels::label_tensor;
+use crate::config::{AnalyzeConfig, Grid, Readout};
+use crate::labels::{Top1, label_tensor};
 use crate::readout::{GradientConfig, GradientReadout};
 use crate::sums::{ClassSums, Gram};
 
@@ -80,9 +82,9 @@ impl AnalysisTarget {
             }
         }
         if let (Fit::Gradient(_, readout), Some(rate)) = (&mut self.fit, pass.learning_rate) {
-            let hits = readout.step(&acts, &labels.tensor, rate);
+            let logits = readout.step(&acts, &labels.tensor, rate);
             if pass.is_last {
-                self.hits += hits;
+                self.hits += Top1::of(&logits, labels.list).of_readout(&self.path)?;
             }
         }
         Ok(())
@@ -128,7 +130,10 @@ pub(super) fn choose_targets(
     device: &Device,
 ) -> Result<Vec<AnalysisTarget>, SfpError> {
     check_paths(network, config)?;
-    let wanted = |path: &str| config.layer_paths.as_ref().is_none_or(|wanted| wanted.iter().any(|other| other == path));
+    check_given(network, config)?;
+    let chosen: Option<HashSet<&str>> =
+        config.layer_paths.as_ref().map(|paths| paths.iter().map(String::as_str).collect());
+    let wanted = |path: &str| chosen.as_ref().is_none_or(|chosen| chosen.contains(path));
     let mut targets = Vec::new();
     for candidate in candidates(network).into_iter().filter(|candidate| wanted(candidate.path)) {
         let tap = candidate.tap;
@@ -148,6 +153,15 @@ pub(super) fn choose_targets(
     Ok(targets)
 }
 
+/// Refuses readouts that were fitted with other weights.
+fn check_given(network: &Network, config: &AnalyzeConfig) -> Result<(), SfpError> {
+    let Readout::Given(analysis) = &config.readout else { return Ok(()) };
+    match analysis.fingerprint.difference(network.fingerprint()) {
+        None => Ok(()),
+        Some(parameter) => Err(SfpError::OtherWeights { parameter: parameter.to_string() }),
+    }
+}
+
 fn check_paths(network: &Network, config: &AnalyzeConfig) -> Result<(), SfpError> {
     let known = |path: &String| network.layer(path).is_some() || network.heads_at(path).is_some();
     match config.layer_paths.iter().flatten().find(|path| !known(path)) {
@@ -157,6 +171,19 @@ fn check_paths(network: &Network, config: &AnalyzeConfig) -> Result<(), SfpError
             let available = layers.chain(network.heads().iter().map(|heads| &heads.path)).cloned().collect();
             Err(GraphError::UnknownLayer { path: unknown.clone(), available }.into())
         }
+    }
+}
+
+/// What to do about a layer that has too many features under this grid.
+fn advice(grid: Grid) -> String {
+    match grid {
+        Grid::Full => "set a grid (`Grid::Auto`) or analyse other layers (`with_layers`)".into(),
+        Grid::AtMost(most) if most > 1 => {
+            format!("set a smaller grid than `Grid::AtMost({most})` or analyse other layers (`with_layers`)")
+        }
+        _ => "its positions cannot be pooled any further: fit its readout by `Readout::Gradient`, or analyse other layers \
+              (`with_layers`)"
+            .into(),
     }
 }
 
@@ -183,7 +210,8 @@ impl Candidate<'_> {
                     path,
                     format!(
                         "its {features} features (filters times positions) are more than the {MOST_FEATURES} that a direct \
-                         solver takes; set a grid (`Grid::Auto`) or analyse other layers"
+                         solver takes; {}",
+                        advice(config.grid)
                     ),
                 );
             }

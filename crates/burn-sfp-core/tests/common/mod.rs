@@ -128,9 +128,14 @@ pub fn json(mut analysis: Analysis) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The default wgpu device, or a word that the test was skipped.
+#[cfg(feature = "wgpu")]
+#[path = "../../../burn-sfp-wgpu/tests/common/limit.rs"]
+mod limit;
+
+/// The default wgpu device for a test of limited time, or a word that the test was skipped.
 #[cfg(feature = "wgpu")]
 pub fn gpu() -> Option<Device> {
+    limit::limit_test();
     let device = burn_sfp_nn::tensor::wgpu_device();
     if device.is_none() {
         println!("skipped: no wgpu adapter");

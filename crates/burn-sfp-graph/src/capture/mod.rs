@@ -1,11 +1,12 @@
 //! Capture: one or more forward passes of a module, recorded without running them, as a [`Network`].
 //!
-//! `pass` describes a forward pass, `device` puts a copy of the module on Burn's capture device, `record` records passes there and joins
-//! operations and parameters by module path, `reads` computes values that a forward pass reads while it is recorded, `panics` catches what a forward pass panics with.
+//! `pass` describes a forward pass, `device` puts a copy of the module on Burn's capture device, `devices` lends these out, `record` records passes there and joins
+//! operations and parameters by module path, `reads` computes values that a forward pass reads while it is recorded, `plain` names tensors that are no parameters.
 
 mod device;
-mod panics;
+mod devices;
 mod pass;
+mod plain;
 mod reads;
 mod record;
 
@@ -15,6 +16,7 @@ use crate::graph::Graph;
 use crate::network::Network;
 use crate::{ChannelId, GraphError, GraphModule, ModuleInput, ScalarChange};
 use pass::{Borrowed, Pass};
+use plain::described;
 use record::{Recording, record};
 use std::collections::BTreeSet;
 
@@ -113,13 +115,20 @@ impl Network {
 
     /// The network of a recording, unless the forward pass panicked.
     fn whole<M: GraphModule>(model: &M, recording: Recording) -> Result<Self, GraphError> {
-        let Recording { graph, input_shapes, output_shapes, skipped, panicked, .. } = recording;
+        let Recording { mut graph, input_shapes, output_shapes, skipped, panicked, plain, .. } = recording;
         if let Some(message) = panicked {
             let shape = input_shapes.into_iter().next().unwrap_or_default();
             return Err(GraphError::Forward { shape, after: last_layer(&graph), message });
         }
+        // Costs, and constants that biases take over, are those of a sample.
+        if let Some(shape) = input_shapes.first().filter(|shape| shape.first() == Some(&0)) {
+            return Err(GraphError::NoSamples { shape: shape.clone() });
+        }
         if graph.outputs.is_empty() {
             return Err(GraphError::Capture("the forward pass returns no tensor".into()));
+        }
+        if !plain.is_empty() {
+            graph.constants = described(&graph, &plain, model);
         }
         let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff();
         let network = Self::assemble(graph, input_shapes, output_shapes, skipped, device);

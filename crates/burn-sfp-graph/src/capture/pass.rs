@@ -56,7 +56,8 @@ impl<M, B: Borrow<I>, I: ModuleInput, O: ModuleInput, F: Fn(&M, I) -> O> Pass<M>
 
     fn run(&self, model: &M, device: &Device, boundary: &mut Boundary) {
         let mut ids = Ids::default();
-        let input = self.input.borrow().clone().to_device(device).map_tensors(&mut ids);
+        // A capture device takes no tensor with autodiff.
+        let input = self.input.borrow().clone().map_tensors(&mut Plain).to_device(device).map_tensors(&mut ids);
         boundary.inputs.extend(ids.0);
         let outputs = (self.forward)(model, input);
         boundary.output_shapes.extend(outputs.shapes());
@@ -104,6 +105,11 @@ impl<M> fmt::Debug for ForwardPass<M> {
 pub(super) fn id_of<const D: usize>(tensor: &Tensor<D>) -> Option<TensorId> {
     tensor.clone().try_into_primitive::<CaptureBackend>().ok().map(|primitive| primitive.id())
 }
+
+/// Takes autodiff off.
+struct Plain;
+
+map_every_kind!(Plain, self, tensor, tensor.without_autodiff());
 
 #[derive(Default)]
 struct Ids(Vec<TensorId>);

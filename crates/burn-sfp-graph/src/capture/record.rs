@@ -6,18 +6,19 @@ use std::sync::{PoisonError, RwLock};
 
 use burn::backend::ir::{OperationIr, TensorId};
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_capture::CapturedGraph;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn_capture::{CaptureBackend, CapturedGraph};
 use burn_sfp_nn::sparse::skipped_macs;
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 use burn_sfp_nn::{NnLayer, recognize};
 
 use super::device::{initialized, on_device};
-use super::panics::quietly;
+use super::devices::Lent;
 use super::pass::{Boundary, Pass, id_of};
 use super::reads::{Known, Reads};
 use crate::error::{one_line, panic_message};
 use crate::graph::{Graph, Parameter};
+use crate::panics::quietly;
 use crate::{GraphError, GraphModule};
 
 /// What was recorded of forward passes, as far as they went.
@@ -31,6 +32,8 @@ pub(super) struct Recording {
     pub panicked: Option<String>,
     /// Id of a tensor made right before the first pass: ids after it follow the order of operations.
     pub start: TensorId,
+    /// Tensors of the module that are no parameters, in the order in which they came to the capture device.
+    pub plain: Vec<TensorId>,
 }
 
 /// Records passes of a module, the main one first.
@@ -55,9 +58,10 @@ fn attempt<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>], reads: &Reads) ->
         _shared = NUMBERING.read().unwrap_or_else(PoisonError::into_inner);
     }
     let known = reads.known();
+    let lent = Lent::take()?;
     let input_shapes: Vec<Vec<usize>> = passes.iter().flat_map(|pass| pass.input_shapes()).collect();
     let mut seen = Seen::default();
-    let recorded = catch_unwind(AssertUnwindSafe(|| seen.run(model, passes, known)));
+    let recorded = catch_unwind(AssertUnwindSafe(|| seen.run(model, passes, known, lent.device())));
     let failed = |message| {
         let shape = input_shapes.first().cloned().unwrap_or_default();
         GraphError::Forward { shape, after: None, message }
@@ -68,9 +72,12 @@ fn attempt<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>], reads: &Reads) ->
     let disturbed = || GraphError::Capture("another capture ran meanwhile: capture again".into());
     let stands = |(known, &value): (&Known, &TensorId)| known.stands(value, &captured.graph.operations);
     let start = seen.start.filter(|_| known.iter().zip(&seen.values).all(stands)).ok_or_else(disturbed)?;
-    let Seen { parameters, boundary, skipped, panicked, ends, .. } = seen;
+    let Seen { parameters, others, anchor, boundary, skipped, panicked, ends, .. } = seen;
+    let known_ids: HashSet<TensorId> = parameters.iter().map(|parameter| parameter.tensor).chain(others).collect();
+    let first = anchor.unwrap_or(start);
+    let plain = captured.values.keys().copied().filter(|id| *id < first && !known_ids.contains(id)).collect();
     let graph = graph_of(captured, parameters, known, (start, &ends), samples);
-    Ok(Recording { graph, input_shapes, output_shapes: boundary.output_shapes, skipped, panicked, start })
+    Ok(Recording { graph, input_shapes, output_shapes: boundary.output_shapes, skipped, panicked, start, plain })
 }
 
 /// The recorded graph, without the operations whose values are known.
@@ -108,13 +115,18 @@ fn graph_of(
         values.remove(marker);
     }
     let (inputs, outputs) = (graph.inputs, graph.outputs);
-    Graph { operations, values, inputs, outputs, parameters, batch, main, ..Graph::default() }.connected()
+    Graph { operations, values: values.into(), inputs, outputs, parameters, batch, main, ..Graph::default() }
+        .connected()
 }
 
 /// What is seen of forward passes while Burn records them.
 #[derive(Default)]
 struct Seen {
     parameters: Vec<Parameter>,
+    /// Parameters of integers and booleans.
+    others: Vec<TensorId>,
+    /// A tensor made once the module is there.
+    anchor: Option<TensorId>,
     boundary: Boundary,
     skipped: u64,
     panicked: Option<String>,
@@ -132,22 +144,23 @@ impl Seen {
         model: &M,
         passes: &[&dyn Pass<M>],
         known: &[Known],
+        device: &Device,
     ) -> Result<CapturedGraph, String> {
         let copy = initialized(model);
-        let device = capture_device();
         let captured = device.capture_scope(|scope| {
-            let copy = on_device(model, copy, &device);
-            let mut names = Names { layers: recognize(&copy), parameters: Vec::new() };
+            let copy = on_device(model, copy, device);
+            let mut names = Names { layers: recognize(&copy), parameters: Vec::new(), others: Vec::new() };
             visit_params(&copy, &mut names);
-            self.parameters = names.parameters;
-            let anchor = marker(&device);
+            (self.parameters, self.others) = (names.parameters, names.others);
+            let anchor = marker(device);
+            self.anchor = id_of(&anchor);
             self.values = known.iter().filter_map(|known| known.put(&anchor)).collect();
-            let start = marker(&device);
+            let start = marker(device);
             self.start = id_of(&start);
             known.iter().zip(&self.values).for_each(|(known, value)| known.stand_in(*value, &start));
             for (index, pass) in passes.iter().enumerate() {
                 let boundary = &mut self.boundary;
-                match catch_unwind(AssertUnwindSafe(|| skipped_macs(|| pass.run(&copy, &device, boundary)))) {
+                match catch_unwind(AssertUnwindSafe(|| skipped_macs(|| pass.run(&copy, device, boundary)))) {
                     Ok(((), macs)) if index == 0 => self.skipped = macs,
                     Ok(_) => {}
                     Err(payload) => {
@@ -155,7 +168,7 @@ impl Seen {
                         return scope.complete(self.boundary.inputs.clone(), []);
                     }
                 }
-                self.ends.extend(id_of(&marker(&device)));
+                self.ends.extend(id_of(&marker(device)));
             }
             // The tensors still alive belong to the scope: nothing may run on them once it is closed.
             scope.complete(self.boundary.inputs.clone(), once(&self.boundary.outputs))
@@ -169,15 +182,6 @@ fn marker(device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(vec![0.0f32], [1]), device)
 }
 
-/// The device of this thread that records. Burn numbers capture devices with 16 bits and never gives a number back; one can
-/// record again and again, but only one graph at a time.
-fn capture_device() -> Device {
-    thread_local! {
-        static DEVICE: Device = Device::capture();
-    }
-    DEVICE.with(Clone::clone)
-}
-
 /// The ids without repetitions: a module may return the same tensor twice, a graph may not.
 fn once(ids: &[TensorId]) -> Vec<TensorId> {
     let mut seen = HashSet::new();
@@ -188,6 +192,7 @@ fn once(ids: &[TensorId]) -> Vec<TensorId> {
 struct Names {
     layers: BTreeMap<String, NnLayer>,
     parameters: Vec<Parameter>,
+    others: Vec<TensorId>,
 }
 
 impl ParamVisitor for Names {
@@ -200,5 +205,13 @@ impl ParamVisitor for Names {
         let layer = self.layers.get(&path.split().0).copied();
         let shape = value.dims().to_vec();
         self.parameters.push(Parameter { path: path.join(), container, holders, layer, shape, tensor });
+    }
+    fn int<const D: usize>(&mut self, _: ParamPath<'_>, param: &Param<Tensor<D, Int>>) {
+        let primitive = param.base().try_into_primitive::<CaptureBackend>();
+        self.others.extend(primitive.ok().map(|primitive| primitive.id()));
+    }
+    fn bool<const D: usize>(&mut self, _: ParamPath<'_>, param: &Param<Tensor<D, Bool>>) {
+        let primitive = param.base().try_into_primitive::<CaptureBackend>();
+        self.others.extend(primitive.ok().map(|primitive| primitive.id()));
     }
 }

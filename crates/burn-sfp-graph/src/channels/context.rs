@@ -1,6 +1,6 @@
 //! What the description of an operation works on: the channel ids of the tensors so far.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{TensorId, TensorIr};
 
@@ -25,11 +25,27 @@ pub(crate) struct Context {
     pub fields: Vec<CountedField>,
     /// Results of means over channels of which some can be removed exactly.
     pub divisible: HashSet<TensorId>,
+    /// Results of other means, and the operation behind each that cannot take the factor that a mean gets.
+    pub fixed_means: HashMap<TensorId, String>,
     /// Results of layer normalisations whose channels cannot leave, and why.
     pub fixed_norms: HashMap<TensorId, String>,
-    /// Computed tensors whose channels are zero wherever the parameters that produce them are.
-    pub zero: HashSet<TensorId>,
+    /// Computed tensors and axes along which an index is zero once its channel is removed.
+    pub zero: HashSet<(TensorId, usize)>,
+    /// Computed tensors without negative elements.
+    pub non_negative: HashSet<TensorId>,
+    /// Tensors, each with an axis of it, that something is divided by although they are zero where a channel is removed.
+    pub poles: Vec<(TensorId, usize)>,
+    /// Axes of parameters that keep their values where channels are removed, because something would be divided by zero.
+    pub unzeroed: BTreeSet<(usize, usize)>,
+    /// The channels that sums, means and maxima run along.
+    pub summed: Vec<ChannelId>,
     parameters: HashMap<TensorId, usize>,
+    /// What to call the tensor of the module that a constant is computed from.
+    constants: HashMap<TensorId, String>,
+    /// Channels that a slice ties together because it cuts their axis into unequal parts: one of them, and what to say of it.
+    pub uneven: Vec<(ChannelId, String)>,
+    /// Slices, by position, whose parts shrink each by itself.
+    free: BTreeSet<usize>,
 }
 
 impl Context {
@@ -39,10 +55,34 @@ impl Context {
             tensors: HashMap::new(),
             fields: Vec::new(),
             divisible: HashSet::new(),
+            fixed_means: HashMap::new(),
             fixed_norms: HashMap::new(),
             zero: HashSet::new(),
+            non_negative: HashSet::new(),
+            poles: Vec::new(),
+            unzeroed: BTreeSet::new(),
+            summed: Vec::new(),
             parameters: graph.parameter_index(),
+            constants: graph.constant_origins(),
+            uneven: Vec::new(),
+            free: graph.free.clone(),
         }
+    }
+
+    /// Why channels must stay that meet a tensor without channels.
+    pub fn why_bare(&self, tensor: &TensorIr) -> String {
+        match self.constants.get(&tensor.id) {
+            Some(constant) => format!(
+                "it meets {constant} that the module holds and that is no parameter, so that its width cannot follow: as a `Param`, with \
+                 `set_require_grad(false)` where it is not to be trained, it would"
+            ),
+            None => "it meets an input of the network or a constant".to_string(),
+        }
+    }
+
+    /// Whether the operation that is followed is a slice whose parts shrink each by itself.
+    pub fn is_free(&self) -> bool {
+        self.sets.place.is_some_and(|place| self.free.contains(&place))
     }
 
     /// The channel ids along each axis of a tensor. A parameter's axes get fresh ids when they are first read; anything else that no
@@ -70,9 +110,12 @@ impl Context {
         self.parameters.get(&tensor.id).copied()
     }
 
-    /// Whether a channel of the tensor is zero wherever the parameters that produce it are; a parameter is one of these.
-    pub fn is_zero(&self, tensor: &TensorIr) -> bool {
-        self.zero.contains(&tensor.id) || self.parameters.contains_key(&tensor.id)
+    /// Whether an index of the tensor along an axis is zero once its channel is removed, as it is in parameters.
+    pub fn is_zero(&self, tensor: &TensorIr, axis: usize) -> bool {
+        match self.parameters.get(&tensor.id) {
+            Some(&parameter) => !self.unzeroed.contains(&(parameter, axis)),
+            None => self.zero.contains(&(tensor.id, axis)),
+        }
     }
 
     /// Whether some channel along an axis may be removed as far as is known.

@@ -1,6 +1,6 @@
 //! [`Flow`]: which indices of which parameters carry the same channel, and which channels must stay.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::TensorId;
 
@@ -8,6 +8,8 @@ use super::context::CountedField;
 use super::ids::{Axes, ChannelId};
 use super::left::Left;
 use super::pins::Pins;
+use super::ties::Ties;
+use crate::layers::mean_factor::MeanFactor;
 use crate::layers::mean_square::MeanSquare;
 use crate::layers::rescale::Rescaling;
 use crate::layers::stream::Stream;
@@ -54,14 +56,23 @@ pub struct Flow {
     pub(crate) parameters: BTreeMap<usize, Vec<ParamAxis>>,
     pub(crate) tensors: HashMap<TensorId, Axes>,
     pub(crate) pins: Pins,
+    pub(crate) ties: Ties,
     pub(super) products: BTreeMap<ChannelId, Vec<ChannelId>>,
     pub(super) families: HashMap<ChannelId, u32>,
     pub(crate) fields: Vec<CountedField>,
+    /// What slices into unequal parts say of channels (atoms) that they tie together.
+    pub(super) uneven: HashMap<ChannelId, String>,
     pub(crate) means: Vec<MeanSquare>,
     /// Streams whose writers can be scaled.
     pub(crate) rescalings: Vec<Rescaling>,
     /// Those of them, by index, that are scaled when they lose channels. In front of others epsilon changes.
     pub(crate) rescaled: BTreeSet<usize>,
+    /// Means over channels whose factor a parameter undoes.
+    pub(crate) mean_factors: Vec<MeanFactor>,
+    /// The channels that sums, means and maxima run along.
+    pub(crate) summed: HashSet<ChannelId>,
+    /// Axes of parameters, by index, that keep their values where channels are removed and nothing else does.
+    pub(crate) unzeroed: BTreeSet<(usize, usize)>,
     /// Streams that layer normalisations read, whose mean can be taken out of what writes to them.
     pub(crate) centered: Vec<Stream>,
 }
@@ -133,25 +144,27 @@ impl Flow {
             let atoms = self.atoms(*filter);
             common.retain(|atom| atoms.contains(atom));
         }
-        let reason =
-            if rest.is_empty() { "it is its layer's only one" } else { "all filters of its layer leave together" };
-        common.into_iter().for_each(|atom| self.pins.add_bare(atom, reason));
+        for atom in common {
+            let reason = match self.uneven.get(&atom) {
+                _ if rest.is_empty() => "it is its layer's only one".to_string(),
+                Some(tie) => format!("all filters of its layer leave together: {tie}"),
+                None => "all filters of its layer leave together".to_string(),
+            };
+            self.pins.add_bare(atom, &reason);
+        }
     }
 
     /// Why none of these channels may be removed, where none may.
     pub(crate) fn why_not(&self, filters: &[ChannelId]) -> Option<String> {
-        self.why_not_near(filters, |_| 0)
-    }
-
-    /// [`why_not`](Flow::why_not) with the nearest of several reasons: the one whose operation has the smallest `distance`.
-    pub(crate) fn why_not_near(&self, filters: &[ChannelId], distance: impl Fn(usize) -> usize) -> Option<String> {
         let Some(&first) = filters.first() else {
             return Some("its output carries no channel that could be followed".to_string());
         };
         if !filters.iter().all(|&channel| self.pins.contains(channel)) {
             return None;
         }
-        let nearest = self.pins.of(first).iter().min_by_key(|pin| pin.place.map_or(usize::MAX, &distance))?;
-        Some(self.pins.reason(nearest).to_string())
+        let pins = self.pins.of(first);
+        // What an operation says comes before advice without a place.
+        let pin = pins.iter().find(|pin| pin.place.is_some()).or(pins.first())?;
+        Some(self.pins.reason(pin).to_string())
     }
 }

@@ -1,22 +1,41 @@
 //! The pass over the recorded operations that finds out how channels run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::context::Context;
 use super::flow::{Flow, ParamAxis};
 use super::ids::ChannelId;
 use crate::graph::Graph;
 use crate::layers::burn::{fixed_layers, normalizations};
+use crate::layers::mean_factor::mean_factors;
 use crate::layers::rescale::mean_squares;
 use crate::layers::stream::streams;
 use crate::op;
 
 /// Follows the channels through all operations.
 pub(crate) fn follow(graph: &Graph) -> Flow {
+    let mut unzeroed = BTreeSet::new();
+    loop {
+        let (flow, poles) = attempt(graph, unzeroed.clone());
+        // What is divided by something that is zero where a channel is removed has no value there: its parameters keep theirs.
+        let before = unzeroed.len();
+        unzeroed.extend(poles);
+        if unzeroed.len() == before {
+            return flow;
+        }
+    }
+}
+
+/// Follows the channels where some axes of parameters do not become zero with the channels that leave, and returns the parameters and axes
+/// that must not either.
+fn attempt(graph: &Graph, unzeroed: BTreeSet<(usize, usize)>) -> (Flow, BTreeSet<(usize, usize)>) {
     let mut context = Context::new(graph);
+    context.unzeroed.clone_from(&unzeroed);
     fixed_layers(graph, &mut context);
     let (means, rescalings) = mean_squares(graph);
-    context.divisible = means.iter().map(|norm| norm.mean).collect();
+    let (mean_factors, fixed_means) = mean_factors(graph, &means);
+    context.divisible = means.iter().map(|norm| norm.mean).chain(mean_factors.iter().map(|mean| mean.mean)).collect();
+    context.fixed_means = fixed_means;
     let streams = streams(graph);
     context.fixed_norms = streams.fixed;
     for (index, operation) in graph.operations.iter().enumerate() {
@@ -36,7 +55,50 @@ pub(crate) fn follow(graph: &Graph) -> Flow {
             context.sets.pin(&channels, &advice);
         }
     }
-    Flow { means, rescalings, centered: streams.centered, ..finish(context, graph) }
+    let poles = sources_of_poles(graph, &mut context);
+    let flow = finish(context, graph);
+    (Flow { means, rescalings, mean_factors, unzeroed, centered: streams.centered, ..flow }, poles)
+}
+
+/// The axes of parameters from which the zeros come that something is divided by.
+fn sources_of_poles(graph: &Graph, context: &mut Context) -> BTreeSet<(usize, usize)> {
+    let mut found = BTreeSet::new();
+    let poles = std::mem::take(&mut context.poles);
+    if poles.is_empty() {
+        return found;
+    }
+    let (parameters, fixed) = (graph.parameter_index(), graph.fixed());
+    for (pole, axis) in poles {
+        let ids = context.tensors.get(&pole).and_then(|axes| axes[axis].clone()).unwrap_or_default();
+        let atoms: HashSet<ChannelId> = ids.iter().flat_map(|&id| context.sets.atoms(id)).collect();
+        let (mut open, mut seen) = (vec![pole], HashSet::new());
+        while let Some(tensor) = open.pop() {
+            if !seen.insert(tensor) {
+                continue;
+            }
+            if let Some(&parameter) = parameters.get(&tensor) {
+                let axes = context.tensors.get(&tensor).cloned().unwrap_or_default();
+                for (own, ids) in axes.iter().enumerate() {
+                    let carries = |&id: &ChannelId| context.sets.atoms(id).iter().any(|atom| atoms.contains(atom));
+                    if ids.iter().flatten().any(carries) {
+                        found.insert((parameter, own));
+                    }
+                }
+                continue;
+            }
+            let Some(op) = graph.made_by(tensor) else { continue };
+            match op::describe(op).and_then(|described| described.layer()) {
+                // What a layer reads is zero at other channels of its weight.
+                Some(call) if !fixed.contains(&tensor) => {
+                    let weight = parameters.get(&call.weight.id).map(|&weight| (weight, call.kind.output_axis()));
+                    let bias = call.bias.and_then(|bias| Some((*parameters.get(&bias.id)?, 0)));
+                    found.extend(weight.into_iter().chain(bias));
+                }
+                _ => open.extend(op.inputs().map(|input| input.id)),
+            }
+        }
+    }
+    found
 }
 
 /// Puts the representative of its set in the place of every channel id.
@@ -52,13 +114,24 @@ fn finish(mut context: Context, graph: &Graph) -> Flow {
     for id in fields.iter_mut().flat_map(|field| &mut field.of) {
         *id = names.of(*id, &mut context);
     }
+    let uneven: Vec<(ChannelId, String)> = std::mem::take(&mut context.uneven);
+    let uneven = uneven.into_iter().map(|(id, tie)| (names.of(id, &mut context), tie)).collect::<Vec<_>>();
+    let summed: Vec<ChannelId> = std::mem::take(&mut context.summed);
+    let summed = summed.into_iter().map(|id| names.of(id, &mut context)).collect();
     let mut flow = names.flow;
+    flow.summed = summed;
+    for (id, tie) in uneven {
+        for atom in flow.atoms(id) {
+            flow.uneven.entry(atom).or_insert_with(|| tie.clone());
+        }
+    }
     for (index, parameter) in graph.parameters.iter().enumerate() {
         let Some(axes) = tensors.get(&parameter.tensor) else { continue };
         let carry = |(axis, ids): (usize, &Option<Vec<ChannelId>>)| Some(ParamAxis { axis, channels: ids.clone()? });
         flow.parameters.insert(index, axes.iter().enumerate().filter_map(carry).collect());
     }
     flow.pins.clone_from(context.sets.pins());
+    flow.ties.clone_from(context.sets.ties());
     flow.pin_products();
     flow.tensors = tensors;
     flow.fields = fields;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::pins::{Pin, Pins};
+use super::ties::Ties;
 
 /// Identifies a channel: a set of indices (of axes of tensors and parameters) that can only be removed together.
 pub type ChannelId = u32;
@@ -24,6 +25,8 @@ pub(crate) struct ChannelSets {
     parts: HashMap<ChannelId, Vec<ChannelId>>,
     products: HashMap<(ChannelId, ChannelId), ChannelId>,
     pins: Pins,
+    /// The operations that tied indices of one axis to each other, by root.
+    ties: Ties,
     /// Position of the operation that is followed at the moment: where pins are made.
     pub place: Option<usize>,
 }
@@ -127,6 +130,7 @@ impl ChannelSets {
                 } else {
                     // Other coordinates: nothing less than all of them keeps both sides rectangular.
                     left.iter().chain(&right[1..]).for_each(|&atom| self.union(right[0], atom));
+                    self.tie(right[0]);
                 }
                 // The atoms' sets are the same now; one product stands for both.
                 self.settle(a, b);
@@ -156,6 +160,10 @@ impl ChannelSets {
     fn join(&mut self, a: ChannelId, b: ChannelId) {
         let (root, child) = (a.min(b), a.max(b));
         self.parent[child as usize] = root;
+        self.ties.join(root, child);
+        if self.family[root as usize] == self.family[child as usize] {
+            self.tie(root);
+        }
         for pin in self.pins.take(child) {
             self.pins.add(root, pin);
         }
@@ -170,10 +178,24 @@ impl ChannelSets {
             self.settle(product, product);
             return;
         }
+        atoms.iter().for_each(|&atom| self.tie(atom));
         for pin in self.pins.take(atom) {
             atoms.iter().for_each(|&atom| self.pins.add(atom, pin));
         }
         self.parent[atom as usize] = product;
+    }
+
+    /// Remembers that the present operation ties indices of one axis to each other.
+    fn tie(&mut self, atom: ChannelId) {
+        if let Some(place) = self.place {
+            let root = self.find(atom);
+            self.ties.add(root, place);
+        }
+    }
+
+    /// The operations that tied indices of one axis to each other, by atom.
+    pub fn ties(&self) -> &Ties {
+        &self.ties
     }
 
     /// Index by index, two equally long lists become one.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::ids::ChannelId;
 
 /// Why a channel must stay, and the operation that says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pin {
     /// Index of the reason.
     pub reason: usize,

@@ -1,14 +1,13 @@
 //! Seconds of repeated runs.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::fetch;
-use crate::error::panic_message;
 use crate::input::map_every_kind;
+use crate::panics::attempt;
 use crate::{GraphError, GraphModule, ModuleInput};
 
 /// How often something is run to measure its latency.
@@ -143,7 +142,7 @@ pub fn forward<M: GraphModule>(model: &M, inputs: &M::Inputs) -> Result<(), Grap
         let _outputs = model.run(inputs.clone()).map_tensors(&mut read);
         read.0
     };
-    let failed = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Some(panic_message(payload)));
+    let failed = attempt(run).unwrap_or_else(Some);
     let shape = || inputs.shapes().into_iter().next().unwrap_or_default();
     failed.map_or(Ok(()), |message| Err(GraphError::Forward { shape: shape(), after: None, message }))
 }

@@ -4,6 +4,7 @@
 //! done. Models that are compared are measured in turn (A B A B): a machine that slows down meanwhile slows all of them down.
 
 mod bytes;
+mod file;
 mod measure;
 mod table;
 

@@ -4,7 +4,7 @@
 //! counts as Burn's where its name, the names of its fields, the shapes of its parameters and the operations that use them are Burn's;
 //! any other is followed like parameters of no known layer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId, TensorIr};
 
@@ -40,22 +40,23 @@ pub(crate) fn innermost<'a>(parameter: &'a Parameter, types: &[&str]) -> Option<
 
 /// Pins the parameters of layers whose forward pass joins or checks widths in a way that leaves no other width possible.
 pub(crate) fn fixed_layers(graph: &Graph, context: &mut Context) {
-    let attentions = modules(graph, &["MultiHeadAttention", "Linear"], |module| is_attention(graph, module));
-    let recurrent: Vec<&str> = RECURRENT
-        .iter()
-        .flat_map(|&(name, gates)| {
-            modules(graph, &[name, "GateController", "Linear"], |module| is_recurrent(graph, module, gates))
-        })
-        .collect();
-    for parameter in &graph.parameters {
-        let within = |modules: &[&str]| modules.iter().any(|module| inside(parameter, module).is_some());
-        let (reason, first) = if within(&attentions) {
+    let inner = Inside::of(graph);
+    let attentions = modules(graph, &["MultiHeadAttention", "Linear"], |module| is_attention(graph, &inner, module));
+    let recurrent = RECURRENT.iter().flat_map(|&(name, gates)| {
+        modules(graph, &[name, "GateController", "Linear"], |module| is_recurrent(graph, &inner, module, gates))
+    });
+    let recurrent: Vec<&str> = recurrent.collect();
+    let of = |modules: &[&str]| {
+        modules.iter().flat_map(|module| inner.parameters(module)).copied().collect::<BTreeSet<usize>>()
+    };
+    let (of_attentions, of_recurrent) = (of(&attentions), of(&recurrent));
+    for &index in of_attentions.union(&of_recurrent) {
+        let parameter = &graph.parameters[index];
+        let (reason, first) = if of_attentions.contains(&index) {
             (ATTENTION, 0)
-        } else if within(&recurrent) {
+        } else {
             // What these layers read may go.
             (STATE, usize::from(parameter.path.ends_with("input_transform.weight")))
-        } else {
-            continue;
         };
         let axes: Vec<_> = parameter.shape.iter().map(|&length| Some(context.sets.fresh(length))).collect();
         context.sets.place = graph.consumers(parameter.tensor).first().copied();
@@ -76,41 +77,66 @@ fn inside<'a>(parameter: &'a Parameter, module: &str) -> Option<&'a str> {
     if module.is_empty() { Some(&parameter.path) } else { parameter.path.strip_prefix(module)?.strip_prefix('.') }
 }
 
-fn find<'a>(graph: &'a Graph, module: &str, path: &str) -> Option<&'a Parameter> {
-    graph.parameters.iter().find(|parameter| inside(parameter, module) == Some(path))
+/// The parameters inside of each module, in their order.
+struct Inside<'a> {
+    graph: &'a Graph,
+    of: HashMap<&'a str, Vec<usize>>,
 }
 
-/// The different first parts of the paths of a module's parameters inside of it, in alphabetical order.
-fn fields<'a>(graph: &'a Graph, module: &str) -> Vec<&'a str> {
-    let inner = graph.parameters.iter().filter_map(|parameter| inside(parameter, module));
-    let first: BTreeSet<&str> = inner.filter_map(|path| path.split('.').next()).collect();
-    first.into_iter().collect()
+impl<'a> Inside<'a> {
+    fn of(graph: &'a Graph) -> Self {
+        let mut of: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, Parameter { path, .. }) in graph.parameters.iter().enumerate() {
+            for module in path.match_indices('.').map(|(end, _)| &path[..end]).chain([""]) {
+                of.entry(module).or_default().push(index);
+            }
+        }
+        Self { graph, of }
+    }
+
+    fn parameters(&self, module: &str) -> &[usize] {
+        self.of.get(module).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The parameter at a path inside of a module.
+    fn find(&self, module: &str, path: &str) -> Option<&'a Parameter> {
+        let mut all = self.parameters(module).iter().map(|&index| &self.graph.parameters[index]);
+        all.find(|parameter| inside(parameter, module) == Some(path))
+    }
+
+    /// The different first parts of the paths of a module's parameters inside of it, in alphabetical order.
+    fn fields(&self, module: &str) -> Vec<&'a str> {
+        let inner = self.parameters(module).iter();
+        let inner = inner.filter_map(|&index| inside(&self.graph.parameters[index], module));
+        let first: BTreeSet<&str> = inner.filter_map(|path| path.split('.').next()).collect();
+        first.into_iter().collect()
+    }
 }
 
 /// Whether a module is Burn's `MultiHeadAttention`: four linear layers of the same square shape, the last of which reads heads that a
 /// reshape has joined.
-fn is_attention(graph: &Graph, module: &str) -> bool {
+fn is_attention(graph: &Graph, inner: &Inside<'_>, module: &str) -> bool {
     let names = ["key", "output", "query", "value"];
     let weights: Option<Vec<&Parameter>> =
-        names.iter().map(|name| find(graph, module, &format!("{name}.weight"))).collect();
+        names.iter().map(|name| inner.find(module, &format!("{name}.weight"))).collect();
     let Some(weights) = weights else { return false };
     let &[d_model, _] = &weights[0].shape[..] else { return false };
     let square = weights.iter().all(|weight| weight.shape == [d_model, d_model]);
-    square && fields(graph, module) == names && applied(graph, weights[1].tensor).is_some_and(|x| joins_heads(graph, x))
+    square && inner.fields(module) == names && applied(graph, weights[1].tensor).is_some_and(|x| joins_heads(graph, x))
 }
 
 /// Whether a module is one of Burn's recurrent layers with these gates: each adds a linear layer of the input and one of the state, all of
 /// the width of the state.
-fn is_recurrent(graph: &Graph, module: &str, gates: &[&str]) -> bool {
+fn is_recurrent(graph: &Graph, inner: &Inside<'_>, module: &str, gates: &[&str]) -> bool {
     let gate_of = |gate: &str| {
-        let weight = |transform: &str| find(graph, module, &format!("{gate}.{transform}.weight"));
+        let weight = |transform: &str| inner.find(module, &format!("{gate}.{transform}.weight"));
         let (input, hidden) = (weight("input_transform")?, weight("hidden_transform")?);
         let (&[d_input, wide], &[width, other]) = (&input.shape[..], &hidden.shape[..]) else { return None };
         let used = applied(graph, input.tensor).is_some() && applied(graph, hidden.tensor).is_some();
         (wide == width && width == other && used).then_some((d_input, width))
     };
     let sizes: Option<BTreeSet<(usize, usize)>> = gates.iter().map(|gate| gate_of(gate)).collect();
-    sizes.is_some_and(|sizes| sizes.len() == 1) && fields(graph, module) == gates
+    sizes.is_some_and(|sizes| sizes.len() == 1) && inner.fields(module) == gates
 }
 
 /// The input of the first layer that applies a weight, which may be reshaped or masked on the way.
@@ -143,14 +169,15 @@ fn joins_heads(graph: &Graph, tensor: &TensorIr) -> bool {
 
 /// Channel and group counts of Burn's group and instance normalisations.
 pub(crate) fn normalizations(graph: &Graph, context: &mut Context) {
+    let inner = Inside::of(graph);
     for (index, parameter) in graph.parameters.iter().enumerate() {
         let grouped = innermost(parameter, &["GroupNorm"]);
         let Some((module, "gamma")) = grouped.or_else(|| innermost(parameter, &["InstanceNorm"])) else { continue };
-        let beta = find(graph, module, "beta").is_some_and(|beta| beta.shape == parameter.shape);
+        let beta = inner.find(module, "beta").is_some_and(|beta| beta.shape == parameter.shape);
         let Some(scaled) = scaled_by(graph, parameter.tensor) else { continue };
         if !beta
             || parameter.shape.len() != 1
-            || fields(graph, module) != ["beta", "gamma"]
+            || inner.fields(module) != ["beta", "gamma"]
             || !is_quotient(graph, scaled)
         {
             continue;

@@ -1,10 +1,13 @@
 //! Finds the layers among the recorded operations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId, TensorIr};
+use burn_sfp_nn::NnLayer;
 
-use super::layer::{Layer, OutputTap};
+use super::computed::{Expressions, kernel_products, modulated, path_of};
+use super::layer::{Form, Layer, OutputTap};
 use crate::channels::flow::Flow;
 use crate::channels::ids::ChannelId;
 use crate::graph::Graph;
@@ -15,30 +18,54 @@ use crate::op::normalization::batch_norm;
 
 /// The layers of a graph, in the order in which they run, and for each tensor that is a layer's output that layer.
 pub(crate) fn find_layers(graph: &Graph, flow: &Flow) -> (Vec<Layer>, HashMap<TensorId, usize>) {
-    Finder { graph, flow, parameters: graph.parameter_index(), origins: graph.origins() }.layers()
+    let made = graph.made_of();
+    let factors = kernel_products(graph, &made);
+    Finder { graph, flow, parameters: graph.parameter_index(), made, factors }.layers()
 }
 
 struct Finder<'a> {
     graph: &'a Graph,
     flow: &'a Flow,
     parameters: HashMap<TensorId, usize>,
-    /// Tensors computed from one parameter alone, and that parameter.
-    origins: HashMap<TensorId, usize>,
+    /// Tensors computed from parameters alone, and these parameters.
+    made: HashMap<TensorId, Rc<[usize]>>,
+    /// Products of parameters that make a weight: they belong to its layer.
+    factors: HashSet<usize>,
+}
+
+/// What tells one layer from another.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Parameter(usize),
+    Computed(u64),
 }
 
 impl<'a> Finder<'a> {
     fn layers(&self) -> (Vec<Layer>, HashMap<TensorId, usize>) {
         let mut layers: Vec<Layer> = Vec::new();
         let mut outputs = HashMap::new();
-        let mut of_weight: HashMap<usize, usize> = HashMap::new();
+        let mut of_weight: HashMap<Key, usize> = HashMap::new();
+        let mut expressions = Expressions::new(self.graph);
+        let mut names: HashMap<String, usize> = HashMap::new();
         for (operation, op) in self.graph.operations.iter().enumerate() {
             let Some(described) = describe(op) else { continue };
             let Some(mut call) = described.layer() else { continue };
-            let Some(&weight) = self.origins.get(&call.weight.id) else { continue };
+            let Some(weight) = self.weight(&call).filter(|_| !self.factors.contains(&operation)) else { continue };
+            let Some(made_of) = self.made_of(weight) else { continue };
             self.take_bias(&mut call);
             self.unfold_rows(&mut call);
-            let index = *of_weight.entry(weight).or_insert_with(|| {
-                layers.push(self.layer(weight, &call));
+            let key = match made_of[..] {
+                [only] => Key::Parameter(only),
+                _ => Key::Computed(expressions.of(weight.id)),
+            };
+            let index = *of_weight.entry(key).or_insert_with(|| {
+                let mut layer = self.layer(made_of, weight, &call);
+                let calls = names.entry(layer.path.clone()).or_default();
+                *calls += 1;
+                if *calls > 1 {
+                    layer.path = format!("{}#{calls}", layer.path);
+                }
+                layers.push(layer);
                 layers.len() - 1
             });
             let layer = &mut layers[index];
@@ -65,7 +92,7 @@ impl<'a> Finder<'a> {
         let OperationIr::NumericFloat(_, N::Add(sum)) = &self.graph.operations[only] else { return };
         let other = if sum.lhs.id == call.out.id { &sum.rhs } else { &sum.lhs };
         let last = call.out.shape[call.out.shape.num_dims() - 1];
-        if self.origins.contains_key(&other.id) && other.shape.iter().product::<usize>() == last {
+        if self.made_of(other).is_some() && other.shape.iter().product::<usize>() == last {
             call.bias = Some(other);
             call.out = &sum.out;
         }
@@ -89,30 +116,87 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// The layer of a parameter, as its first call shows it.
-    fn layer(&self, weight: usize, call: &WeightedCall<'a>) -> Layer {
-        let parameter = &self.graph.parameters[weight];
-        let path = parameter.path.strip_suffix(".weight").unwrap_or(&parameter.path).to_string();
+    /// What a call applies, or modulates for each sample, where it is computed from parameters alone.
+    fn weight(&self, call: &WeightedCall<'a>) -> Option<&'a TensorIr> {
+        match self.made_of(call.weight) {
+            Some(_) => Some(call.weight),
+            None => modulated(self.graph, self.flow, &self.made, call),
+        }
+    }
+
+    /// The parameters that a tensor is computed from, where it is computed from such alone.
+    fn made_of(&self, tensor: &TensorIr) -> Option<&[usize]> {
+        self.made.get(&tensor.id).map(|made| &made[..]).filter(|made| !made.is_empty())
+    }
+
+    /// What a tensor has to do with the parameter that it is computed from.
+    fn form(&self, tensor: &TensorIr) -> Form {
+        let (mut at, mut form) = (tensor, Form::Stored);
+        while let Some(op) = self.graph.made_by(at.id) {
+            at = match op {
+                OperationIr::BaseFloat(B::Cast(op)) => &op.input,
+                OperationIr::BaseFloat(B::Reshape(op)) if plain(&op.input) == plain(&op.out) => &op.input,
+                OperationIr::BaseFloat(B::Reshape(_) | B::SwapDims(_) | B::Permute(_) | B::Flip(_)) => {
+                    form = Form::Moved;
+                    match op.inputs().next() {
+                        Some(input) => input,
+                        None => return Form::Computed,
+                    }
+                }
+                OperationIr::NumericFloat(_, N::Mul(op)) if self.is_mask(&op.rhs) => &op.lhs,
+                _ => return Form::Computed,
+            };
+        }
+        form
+    }
+
+    /// Whether a tensor is a mask over connections, in whatever shape.
+    fn is_mask(&self, tensor: &TensorIr) -> bool {
+        let mut at = tensor.id;
+        while let Some(OperationIr::BaseFloat(B::Reshape(op))) = self.graph.made_by(at) {
+            at = op.input.id;
+        }
+        let parameter = self.parameters.get(&at).map(|&index| &self.graph.parameters[index]);
+        parameter.is_some_and(|parameter| parameter.layer == Some(NnLayer::ConnectionMask))
+    }
+
+    /// The layer of a weight that is computed from these parameters, as its first call shows it.
+    fn layer(&self, made_of: &[usize], weight: &TensorIr, call: &WeightedCall<'a>) -> Layer {
+        let path = path_of(self.graph, made_of);
         let kind = call.kind;
+        let modulated = weight.id != call.weight.id;
+        let (filters, inputs, groups) = if modulated {
+            let from = weight.shape.num_dims() - call.weight.shape.num_dims();
+            (weight.shape[from + kind.output_axis()], weight.shape[from + kind.input_axis()], 1)
+        } else {
+            (call.filters, call.inputs, call.groups)
+        };
         let (out_axis, in_axis) =
             (kind.channel_axis(call.out.shape.num_dims()), kind.channel_axis(call.x.shape.num_dims()));
         let input_channels = match self.channels(call.x, in_axis) {
             Some(ids) if !kind.reads_indices() => ids.into_iter().map(Some).collect(),
             _ => vec![None; call.inputs],
         };
-        let bias = call.bias.and_then(|bias| self.origins.get(&bias.id).copied());
+        let first = |ids: Vec<ChannelId>| ids.into_iter().take(filters).collect();
+        let bias = call.bias.and_then(|bias| self.made_of(bias)).unwrap_or_default();
+        let form = match call.bias {
+            Some(bias) if self.form(bias) == Form::Computed => Form::Computed,
+            _ if modulated => Form::Computed,
+            _ => self.form(weight),
+        };
+        let all: BTreeSet<usize> = made_of.iter().chain(bias).copied().collect();
         Layer {
             path,
             kind,
-            filters: call.filters,
-            inputs: call.inputs,
-            groups: call.groups,
+            filters,
+            inputs,
+            groups,
             tap: self.tap(call.out, out_axis),
             feeds_classifier: false,
             is_classifier: kind.is_matrix()
                 && self.graph.outputs.first().is_some_and(|&output| self.same_but_reshaped(call.out.id, output)),
             macs: 0,
-            parameters: parameter.elements() + bias.map_or(0, |bias| self.graph.parameters[bias].elements()),
+            parameters: all.iter().map(|&parameter| self.graph.parameters[parameter].elements()).sum(),
             calls: 0,
             not_prunable: None,
             padding: call.padding.clone(),
@@ -120,14 +204,18 @@ impl<'a> Finder<'a> {
             stride: call.stride.clone(),
             dilation: call.dilation.clone(),
             running_mean: self.running_mean(call.out),
-            weight,
-            bias,
+            weight: made_of.first().copied().unwrap_or_default(),
+            bias: bias.first().copied(),
+            applied: weight.clone(),
+            made_of: made_of.to_vec(),
+            bias_made_of: bias.to_vec(),
+            form,
             input: call.x.id,
             inputs_of_calls: Vec::new(),
             operations: Vec::new(),
             input_shape: dims(call.x),
-            output_channels: self.channels(call.out, out_axis).unwrap_or_default(),
-            input_channels,
+            output_channels: self.channels(call.out, out_axis).map(first).unwrap_or_default(),
+            input_channels: input_channels.into_iter().take(inputs).collect(),
         }
     }
 
@@ -197,6 +285,11 @@ impl<'a> Finder<'a> {
         }
         true
     }
+}
+
+/// A shape without axes of length 1.
+fn plain(tensor: &TensorIr) -> Vec<usize> {
+    tensor.shape.iter().copied().filter(|&length| length > 1).collect()
 }
 
 fn role(op: &OperationIr) -> Role {

@@ -1,6 +1,6 @@
 //! Attention: heads that work side by side on the same tokens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::backend::ir::{
     ActivationOperationIr as A, BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr,
@@ -88,6 +88,10 @@ pub(crate) fn find_heads(
     layer_of: &HashMap<TensorId, usize>,
 ) -> Vec<Heads> {
     let mut found: Vec<Heads> = Vec::new();
+    let mut seen: HashSet<Vec<String>> = HashSet::new();
+    let mut taken: HashMap<String, usize> = layers.iter().map(|layer| (layer.path.clone(), 1)).collect();
+    // Layers are in the order of their first operations.
+    let starts: Vec<usize> = layers.iter().filter_map(|layer| layer.operations.first().copied()).collect();
     for (index, operation) in graph.operations.iter().enumerate() {
         let Some(mixture) = describe(operation).and_then(|described| described.mixture()) else { continue };
         let attends = mixture
@@ -98,17 +102,17 @@ pub(crate) fn find_heads(
         let behind = layers_behind(graph, layer_of, mixture.from.iter().map(|tensor| tensor.id).collect());
         let made_by: Vec<String> = behind.iter().map(|&layer| layers[layer].path.clone()).collect();
         // A second call of the same layers is the same attention, read at its first call as layers are.
-        if samples != graph.batch || found.iter().any(|other| other.made_by == made_by) {
+        if samples != graph.batch || !seen.insert(made_by.clone()) {
             continue;
         }
         let output_channels = flow.tensors.get(&mixture.out.id).and_then(|axes| axes[1].clone()).unwrap_or_default();
-        let before = |layer: &&Layer| layer.operations.first().is_some_and(|&op| op < index);
+        let path = free_path(&made_by, &mut taken);
         found.push(Heads {
-            path: free_path(&made_by, layers, &found),
+            path,
             heads,
             width,
             not_prunable: flow.why_not(&output_channels),
-            after: layers.iter().filter(before).count(),
+            after: starts.partition_point(|&start| start < index),
             tap: OutputTap {
                 through: vec![],
                 filter_axis: 1,
@@ -142,8 +146,9 @@ fn weighs_positions(graph: &Graph, tensor: &TensorIr) -> bool {
     }
 }
 
-/// The innermost module around all these layers, under a name that nothing else has.
-fn free_path(made_by: &[String], layers: &[Layer], found: &[Heads]) -> String {
+/// The innermost module around all these layers, under a name that is not taken, and is from now on. `taken` holds each name with the
+/// last number behind it.
+fn free_path(made_by: &[String], taken: &mut HashMap<String, usize>) -> String {
     let mut parents = made_by.iter().map(|path| {
         let mut parts: Vec<&str> = path.split('.').collect();
         parts.pop();
@@ -154,8 +159,12 @@ fn free_path(made_by: &[String], layers: &[Layer], found: &[Heads]) -> String {
         common.truncate(common.iter().zip(&parts).take_while(|(a, b)| a == b).count());
     }
     let name = if common.is_empty() { "attention".to_string() } else { common.join(".") };
-    let taken =
-        |path: &String| layers.iter().any(|layer| layer.path == *path) || found.iter().any(|heads| heads.path == *path);
-    let numbered = (2..).map(|count| format!("{name}#{count}"));
-    std::iter::once(name.clone()).chain(numbered).find(|path| !taken(path)).unwrap_or(name)
+    let (mut path, mut number) = (name.clone(), taken.get(&name).copied().unwrap_or_default());
+    while taken.contains_key(&path) {
+        number += 1;
+        path = format!("{name}#{number}");
+    }
+    taken.insert(name, number.max(1));
+    taken.entry(path.clone()).or_insert(1);
+    path
 }

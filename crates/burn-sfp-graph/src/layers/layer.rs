@@ -1,6 +1,6 @@
 //! [`Layer`]: a convolution, linear layer or embedding, and where its output is read.
 
-use burn::backend::ir::TensorId;
+use burn::backend::ir::{TensorId, TensorIr};
 
 use super::kind::LayerKind;
 use crate::channels::ids::ChannelId;
@@ -32,11 +32,13 @@ impl OutputTap {
     }
 }
 
-/// A layer of the captured network: a convolution, a linear layer or an embedding whose weight is a parameter, perhaps masked or reshaped.
+/// A layer of the captured network: a convolution, a linear layer or an embedding whose weight is a parameter, perhaps masked or reshaped, or
+/// computed from parameters alone: a product of two thin matrices, a direction times a length, a sum.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Layer {
-    /// Module path, for example `convs.3`.
+    /// Module path, for example `convs.3`. Where the weight is computed from several parameters, it names all of them, `lora.{base,a,b}`, and
+    /// another weight computed from the same ones is `lora.{base,a,b}#2`.
     pub path: String,
     /// How it applies its weight.
     pub kind: LayerKind,
@@ -69,6 +71,13 @@ pub struct Layer {
     pub running_mean: Option<usize>,
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
+    /// The weight as the first call applies it.
+    pub(crate) applied: TensorIr,
+    /// The parameters that it is computed from.
+    pub(crate) made_of: Vec<usize>,
+    /// The parameters that its bias is computed from.
+    pub(crate) bias_made_of: Vec<usize>,
+    pub(crate) form: Form,
     pub(crate) input: TensorId,
     /// The inputs of all calls, in all captured forward passes.
     pub(crate) inputs_of_calls: Vec<TensorId>,
@@ -79,13 +88,40 @@ pub struct Layer {
     pub(crate) input_channels: Vec<Option<ChannelId>>,
 }
 
+/// What a weight has to do with the parameter that it is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Form {
+    /// It has the parameter's elements as they are, perhaps masked.
+    Stored,
+    /// It has the parameter's elements in another order or shape.
+    Moved,
+    /// Its elements are computed.
+    Computed,
+}
+
 impl Layer {
+    /// Whether its weight is computed, and not the elements of one parameter. Its connections cannot be masked then.
+    pub fn is_computed(&self) -> bool {
+        self.form == Form::Computed
+    }
+
+    /// Whether its weight is stored as it is applied: the axes of the parameter are those of its [`kind`](Layer::kind).
+    pub fn is_stored(&self) -> bool {
+        self.form == Form::Stored
+    }
+
+    /// Indices in [`Network::parameters`](crate::Network::parameters) of all parameters that its weight is computed from, in the order in which
+    /// they are read.
+    pub fn weight_parameters(&self) -> &[usize] {
+        &self.made_of
+    }
+
     /// Number of elements of one kernel, 1 for a linear layer.
     pub fn kernel_elements(&self) -> usize {
         self.kernel.iter().product()
     }
 
-    /// Index of its weight in [`Network::parameters`](crate::Network::parameters).
+    /// Index of its weight, or of the first parameter that it is computed from, in [`Network::parameters`](crate::Network::parameters).
     pub fn weight(&self) -> usize {
         self.weight
     }
@@ -93,6 +129,12 @@ impl Layer {
     /// Index of its bias in [`Network::parameters`](crate::Network::parameters), where it has one.
     pub fn bias(&self) -> Option<usize> {
         self.bias
+    }
+
+    /// Indices in [`Network::parameters`](crate::Network::parameters) of all parameters that its weight and its bias are computed from, each once.
+    pub fn parameters_of_all(&self) -> impl Iterator<Item = usize> + '_ {
+        let bias = self.bias_made_of.iter().filter(|parameter| !self.made_of.contains(parameter));
+        self.made_of.iter().chain(bias).copied()
     }
 
     /// Whether more than one call is captured, in whichever forward pass.

@@ -4,6 +4,8 @@
 //! It can lose channels exactly where those that go are zero. With `c` of `C` channels left, the mean of squares is `C / c` times as large.
 //! Either gamma times `sqrt(C / c)` and epsilon times `C / c` undo that, or everything that writes to `x` is scaled (`rescale`).
 
+use std::collections::HashMap;
+
 use burn::backend::ir::{
     BaseOperationIr as B, FloatOperationIr as F, NumericOperationIr as N, OperationIr, ScalarOpIr, TensorId, TensorIr,
 };
@@ -35,12 +37,12 @@ pub(crate) struct MeanSquare {
 pub(crate) fn root_mean_squares(graph: &Graph) -> Vec<MeanSquare> {
     let mut norms: Vec<MeanSquare> =
         (0..graph.operations.len()).filter_map(|index| mean_square(graph, index)).collect();
+    let mut used: HashMap<usize, usize> = HashMap::new();
+    norms.iter().filter_map(|norm| norm.gamma).for_each(|gamma| *used.entry(gamma).or_default() += 1);
     // Nothing but normalisations of this kind may read gamma.
-    for (gamma, parameter) in graph.parameters.iter().enumerate() {
-        let used = norms.iter().filter(|norm| norm.gamma == Some(gamma)).count();
-        if used > 0 && used != uses(graph, parameter.tensor) {
-            norms.iter_mut().filter(|norm| norm.gamma == Some(gamma)).for_each(|norm| norm.gamma = None);
-        }
+    used.retain(|&gamma, used| *used != uses(graph, graph.parameters[gamma].tensor));
+    for norm in &mut norms {
+        norm.gamma = norm.gamma.filter(|gamma| !used.contains_key(gamma));
     }
     norms
 }
@@ -117,16 +119,21 @@ fn gamma_of(graph: &Graph, op: &OperationIr, quotient: &TensorIr) -> Option<usiz
     while let Some(OperationIr::BaseFloat(B::Reshape(op))) = graph.made_by(at) {
         at = op.input.id;
     }
-    graph.parameters.iter().position(|parameter| parameter.tensor == at)
+    graph.parameter(at)
 }
 
 /// How many operations read a tensor, perhaps under another shape.
 fn uses(graph: &Graph, tensor: TensorId) -> usize {
-    let count = |op: &OperationIr| match op {
-        OperationIr::BaseFloat(B::Reshape(op)) => uses(graph, op.out.id),
-        _ => 1,
-    };
-    graph.read_by(tensor).map(count).sum()
+    let (mut open, mut count) = (vec![tensor], 0);
+    while let Some(at) = open.pop() {
+        for op in graph.read_by(at) {
+            match op {
+                OperationIr::BaseFloat(B::Reshape(op)) => open.push(op.out.id),
+                _ => count += 1,
+            }
+        }
+    }
+    count
 }
 
 /// A tensor before changes of its float type.

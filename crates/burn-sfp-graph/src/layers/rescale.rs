@@ -29,12 +29,19 @@ pub(crate) struct Rescaling {
 pub(crate) fn mean_squares(graph: &Graph) -> (Vec<MeanSquare>, Vec<Rescaling>) {
     let mut norms = root_mean_squares(graph);
     let mut streams: Vec<Rescaling> = Vec::new();
+    let known = Known::of(&norms);
+    // Normalisations of streams that something in cannot take a factor: the same holds for all that read one stream.
+    let mut failed: HashSet<usize> = HashSet::new();
     for index in 0..norms.len() {
-        if norms[index].stream.is_none()
-            && let Some(stream) = rescaling(graph, &norms, index)
-        {
-            stream.norms.iter().for_each(|&norm| norms[norm].stream = Some(streams.len()));
-            streams.push(stream);
+        if norms[index].stream.is_some() || failed.contains(&index) {
+            continue;
+        }
+        match rescaling(graph, &norms, &known, &failed, index) {
+            Ok(stream) => {
+                stream.norms.iter().for_each(|&norm| norms[norm].stream = Some(streams.len()));
+                streams.push(stream);
+            }
+            Err(read) => failed.extend(read.into_iter().chain([index])),
         }
     }
     // Streams are numbered before norms that nothing can undo are left out.
@@ -42,12 +49,37 @@ pub(crate) fn mean_squares(graph: &Graph) -> (Vec<MeanSquare>, Vec<Rescaling>) {
     (norms, streams)
 }
 
-/// The rescaling of the stream that a normalisation reads, `None` where something in it cannot take a factor.
-fn rescaling(graph: &Graph, norms: &[MeanSquare], norm: usize) -> Option<Rescaling> {
+/// The normalisations, by what they make and what they read.
+struct Known {
+    quotients: HashMap<TensorId, usize>,
+    inputs: HashMap<TensorId, Vec<usize>>,
+}
+
+impl Known {
+    fn of(norms: &[MeanSquare]) -> Self {
+        let mut known = Self { quotients: HashMap::new(), inputs: HashMap::new() };
+        for (index, norm) in norms.iter().enumerate() {
+            known.quotients.entry(norm.quotient).or_insert(index);
+            known.inputs.entry(norm.input).or_default().push(index);
+        }
+        known
+    }
+}
+
+/// The rescaling of the stream that a normalisation reads. The error, where something in it cannot take a factor, is which
+/// normalisations were found to read the stream until then.
+fn rescaling(
+    graph: &Graph,
+    norms: &[MeanSquare],
+    known: &Known,
+    failed: &HashSet<usize>,
+    norm: usize,
+) -> Result<Rescaling, BTreeSet<usize>> {
     let mut stream = Stream {
         graph,
         norms,
-        parameters: graph.parameter_index(),
+        known,
+        failed,
         members: HashMap::new(),
         outside: HashSet::new(),
         scaled: BTreeMap::new(),
@@ -57,13 +89,10 @@ fn rescaling(graph: &Graph, norms: &[MeanSquare], norm: usize) -> Option<Rescali
         met: Vec::new(),
         open: Vec::new(),
     };
-    stream.assign(norms[norm].input, norms[norm].axis, 1)?;
-    stream.settle()?;
-    while !stream.gates.is_empty() {
-        stream.open_gate()?;
+    match stream.whole(norm) {
+        Some(()) => Ok(Rescaling { norms: stream.read.into_iter().collect(), exponents: stream.scaled }),
+        None => Err(stream.read),
     }
-    stream.check()?;
-    Some(Rescaling { norms: stream.read.into_iter().collect(), exponents: stream.scaled })
 }
 
 /// A product with a parameter behind a normalisation whose exponent is still open.
@@ -77,7 +106,9 @@ struct Gate {
 struct Stream<'g> {
     graph: &'g Graph,
     norms: &'g [MeanSquare],
-    parameters: HashMap<TensorId, usize>,
+    known: &'g Known,
+    /// Normalisations of streams that cannot be scaled.
+    failed: &'g HashSet<usize>,
     /// Axis of the channels and exponent of each tensor in the stream.
     members: HashMap<TensorId, (usize, i32)>,
     /// Tensors that must not be part of it.
@@ -95,6 +126,16 @@ struct Stream<'g> {
 }
 
 impl<'g> Stream<'g> {
+    /// Follows the stream that a normalisation reads to all its ends.
+    fn whole(&mut self, norm: usize) -> Option<()> {
+        self.assign(self.norms[norm].input, self.norms[norm].axis, 1)?;
+        self.settle()?;
+        while !self.gates.is_empty() {
+            self.open_gate()?;
+        }
+        self.check()
+    }
+
     fn assign(&mut self, tensor: TensorId, axis: usize, exponent: i32) -> Option<()> {
         if exponent == 0 {
             self.outside.insert(tensor);
@@ -126,10 +167,10 @@ impl<'g> Stream<'g> {
     fn backward(&mut self, tensor: TensorId, axis: usize, exponent: i32) -> Option<()> {
         let graph = self.graph;
         let Some(index) = graph.producer(tensor) else {
-            let parameter = *self.parameters.get(&tensor)?;
+            let parameter = graph.parameter(tensor)?;
             return self.scale_everywhere(parameter, exponent);
         };
-        if let Some(norm) = self.norms.iter().find(|norm| norm.quotient == tensor) {
+        if let Some(norm) = self.known.quotients.get(&tensor).map(|&norm| &self.norms[norm]) {
             return (norm.axis == axis).then(|| self.assign(norm.input, axis, exponent))?;
         }
         let op = &graph.operations[index];
@@ -159,10 +200,10 @@ impl<'g> Stream<'g> {
     fn forward(&mut self, tensor: TensorId, axis: usize, exponent: i32, consumer: usize) -> Option<()> {
         let graph = self.graph;
         let op = &graph.operations[consumer];
-        let own = |norm: &MeanSquare| norm.input == tensor && norm.axis == axis && norm_reads(graph, norm, consumer);
-        if let Some(norm) = self.norms.iter().position(own) {
+        let own = |norm: &&usize| self.norms[**norm].axis == axis && norm_reads(graph, &self.norms[**norm], consumer);
+        if let Some(&norm) = self.known.inputs.get(&tensor).into_iter().flatten().find(own) {
             // The same epsilon is right for a factor of k alone.
-            if exponent != 1 {
+            if exponent != 1 || self.failed.contains(&norm) {
                 return None;
             }
             self.read.insert(norm);
@@ -216,7 +257,7 @@ impl<'g> Stream<'g> {
         while let Some(op) = self.graph.made_by(at).filter(|op| moves(op)) {
             at = op.inputs().next()?.id;
         }
-        self.parameters.get(&at).copied()
+        self.graph.parameter(at)
     }
 
     /// The parameter that a factor is, where it runs along an axis of the product.
@@ -241,11 +282,17 @@ impl<'g> Stream<'g> {
 
     /// Decides on the exponent of a gamma by what stands behind it; where that does not matter, as another call of it decided.
     fn open_gate(&mut self) -> Option<()> {
-        let wanted: Vec<Option<i32>> = self.gates.iter().map(|gate| self.wanted(gate)).collect::<Option<_>>()?;
-        let first = wanted.iter().position(Option::is_some).unwrap_or_default();
+        let (mut first, mut wanted) = (0, None);
+        for (index, gate) in self.gates.iter().enumerate() {
+            let own = self.wanted(gate)?;
+            if own.is_some() {
+                (first, wanted) = (index, own);
+                break;
+            }
+        }
         let gate = self.gates.swap_remove(first);
         let known = self.scaled.get(&gate.gamma).map(|exponent| exponent + 1);
-        let behind = wanted[first].or(known).unwrap_or_default();
+        let behind = wanted.or(known).unwrap_or_default();
         self.scale(gate.gamma, behind - 1, gate.operation)?;
         self.assign(gate.product, gate.axis, behind)?;
         self.settle()

@@ -6,7 +6,9 @@
 //! `W - mean_c(W)`, and no output changes. What is left divides by `sqrt(mean(x^2) + epsilon)`, as root-mean-square normalisation does
 //! (Ashkboos et al., "SliceGPT", 2024, arXiv 2401.15024, section 3.2), and loses channels by the same rule (`mean_square.rs`).
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
 use burn::backend::ir::{BaseOperationIr as B, LayerNormOpIr, OperationIr, TensorId, TensorIr};
 use burn_sfp_nn::NnLayer;
@@ -49,11 +51,16 @@ pub(crate) struct Streams {
 
 /// Finds the streams that layer normalisations read.
 pub(crate) fn streams(graph: &Graph) -> Streams {
-    let finder = Finder { graph, parameters: graph.parameter_index(), origins: graph.origins() };
+    let finder = Finder {
+        graph,
+        parameters: graph.parameter_index(),
+        origins: graph.origins(),
+        causes: RefCell::new(HashMap::new()),
+    };
     let norms = graph.operations.iter().enumerate().filter_map(|(index, op)| Some((index, layer_norm(op)?)));
     let norms: Vec<(usize, &LayerNormOpIr)> = norms.collect();
     let mut found = Streams::default();
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for &(index, norm) in &norms {
         if seen.contains(&index) {
             continue;
@@ -83,17 +90,30 @@ struct Finder<'a> {
     parameters: HashMap<TensorId, usize>,
     /// Tensors computed from one parameter alone, and that parameter.
     origins: HashMap<TensorId, usize>,
+    /// Why channels cannot leave, for the tensors of streams that were looked at.
+    causes: RefCell<HashMap<TensorId, Rc<str>>>,
 }
+
+/// After how many tensors a walk takes the cause that an earlier walk through the same stream found: in a deep network each of its
+/// layer normalisations would walk all of it.
+const OWN_WALK: usize = 256;
 
 impl<'a> Finder<'a> {
     /// The stream that a layer normalisation reads, and the gamma of one of its layer normalisations that is no `CenteredLayerNorm`, where
     /// there is one. The error is why its channels cannot leave.
     fn stream(&self, norm: &'a LayerNormOpIr) -> Result<(Stream, Option<usize>), String> {
         let mut walk = Walk { finder: self, axes: HashMap::new(), norms: Vec::new(), writers: Vec::new() };
-        walk.follow(&norm.input, norm.input.shape.num_dims() - 1)?;
+        let walked = walk.follow(&norm.input, norm.input.shape.num_dims() - 1);
         walk.norms.sort_unstable();
-        let norms: Result<Vec<StreamNorm>, String> = walk.norms.iter().map(|&norm| self.norm(norm)).collect();
-        let stream = Stream { norms: norms?, writers: walk.writers };
+        let norms = walked.and_then(|()| walk.norms.iter().map(|&norm| self.norm(norm)).collect());
+        let norms: Vec<StreamNorm> = norms.inspect_err(|cause: &String| {
+            let shared: Rc<str> = cause.as_str().into();
+            let mut causes = self.causes.borrow_mut();
+            for &tensor in walk.axes.keys() {
+                causes.entry(tensor).or_insert_with(|| shared.clone());
+            }
+        })?;
+        let stream = Stream { norms, writers: walk.writers };
         let ours = |norm: &StreamNorm| self.graph.parameters[norm.gamma].layer == Some(NnLayer::CenteredLayerNorm);
         let unlike = stream.norms.iter().find(|norm| !ours(norm)).map(|norm| norm.gamma);
         Ok((stream, unlike))
@@ -128,12 +148,19 @@ impl<'a> Finder<'a> {
 
     /// Whether layer normalisations scale by a tensor and nothing else reads it.
     fn only_scales(&self, gamma: TensorId) -> bool {
-        self.graph.read_by(gamma).all(|op| match op {
-            OperationIr::BaseFloat(B::Cast(op)) => self.only_scales(op.out.id),
-            op => layer_norm(op).is_some_and(|norm| {
-                norm.gamma.id == gamma && op.inputs().filter(|input| input.id == gamma).count() == 1
-            }),
-        })
+        let mut open = vec![gamma];
+        while let Some(at) = open.pop() {
+            for op in self.graph.read_by(at) {
+                if let OperationIr::BaseFloat(B::Cast(op)) = op {
+                    open.push(op.out.id);
+                } else if !layer_norm(op)
+                    .is_some_and(|norm| norm.gamma.id == at && op.inputs().filter(|input| input.id == at).count() == 1)
+                {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     fn path_of(&self, norm: &LayerNormOpIr, operation: usize) -> String {
@@ -162,15 +189,14 @@ impl<'a> Finder<'a> {
             return format!("`{}`", module(&self.graph.parameters[own]));
         }
         let mut open: VecDeque<&OperationIr> = [op].into();
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         while let Some(at) = open.pop_front() {
             if let Some(before) = at.inputs().find_map(own) {
                 return format!("{} after `{}`", name(op), module(&self.graph.parameters[before]));
             }
             let fresh = at.inputs().filter_map(|input| self.graph.producer(input.id));
             for producer in fresh.collect::<Vec<_>>() {
-                if !seen.contains(&producer) {
-                    seen.push(producer);
+                if seen.insert(producer) {
                     open.push_back(&self.graph.operations[producer]);
                 }
             }
@@ -206,6 +232,11 @@ impl<'a> Walk<'_, 'a> {
                 Some(known) if known == axis => continue,
                 Some(_) => return Err("they meet themselves along another axis".into()),
                 None => {}
+            }
+            if self.axes.len() > OWN_WALK
+                && let Some(cause) = self.finder.causes.borrow().get(&tensor.id)
+            {
+                return Err(cause.to_string());
             }
             self.sources(tensor, axis, &mut open)?;
             self.readers(tensor, axis, &mut open)?;

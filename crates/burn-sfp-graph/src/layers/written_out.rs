@@ -3,7 +3,7 @@
 //! `CenteredLayerNorm` is one operation until it is centred; from then on it is the several operations of Burn's `RmsNorm` and the sum with
 //! its shift. To compare a smaller network with the original, these are put back together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use burn::backend::ir::{
     BaseOperationIr as B, LayerNormOpIr, ModuleOperationIr as M, NumericOperationIr as N, OperationIr, TensorId,
@@ -27,8 +27,22 @@ pub(crate) struct WrittenOut {
 /// Finds the centred layer normalisations among the root-mean-square normalisations of a graph.
 pub(crate) fn written_out(graph: &Graph, means: &[MeanSquare]) -> Vec<WrittenOut> {
     let ours = |gamma: usize| graph.parameters[gamma].layer == Some(NnLayer::CenteredLayerNorm);
-    let together = |mean: &MeanSquare| together(graph, mean, mean.gamma.filter(|&gamma| ours(gamma))?);
-    means.iter().filter_map(together).collect()
+    let means: Vec<&MeanSquare> = means.iter().filter(|mean| mean.gamma.is_some_and(ours)).collect();
+    if means.is_empty() {
+        return Vec::new();
+    }
+    let parameters = Parameters {
+        origins: graph.origins(),
+        by_path: graph.parameters.iter().enumerate().map(|(index, other)| (other.path.as_str(), index)).collect(),
+    };
+    means.into_iter().filter_map(|mean| together(graph, &parameters, mean)).collect()
+}
+
+/// The parameters of a graph, by what is computed from them and by path.
+struct Parameters<'a> {
+    /// Tensors computed from one parameter alone, and that parameter.
+    origins: HashMap<TensorId, usize>,
+    by_path: HashMap<&'a str, usize>,
 }
 
 /// The operations of a graph, by position, those of each centred layer normalisation as one.
@@ -36,18 +50,19 @@ pub(crate) fn put_together<'a>(
     graph: &'a Graph,
     norms: &'a [WrittenOut],
 ) -> impl Iterator<Item = (usize, &'a OperationIr)> {
-    graph.operations.iter().enumerate().filter_map(|(index, op)| {
-        match norms.iter().find(|norm| norm.operations.contains(&index)) {
-            Some(norm) => (norm.at == index).then_some((index, &norm.norm)),
-            None => Some((index, op)),
-        }
+    // Of several around one operation, the first.
+    let all = norms.iter().rev().flat_map(|norm| norm.operations.iter().map(move |&index| (index, norm)));
+    let of: HashMap<usize, &WrittenOut> = all.collect();
+    graph.operations.iter().enumerate().filter_map(move |(index, op)| match of.get(&index) {
+        Some(norm) => (norm.at == index).then_some((index, &norm.norm)),
+        None => Some((index, op)),
     })
 }
 
-fn together(graph: &Graph, mean: &MeanSquare, gamma: usize) -> Option<WrittenOut> {
-    let origins = graph.origins();
+fn together(graph: &Graph, parameters: &Parameters<'_>, mean: &MeanSquare) -> Option<WrittenOut> {
+    let gamma = mean.gamma?;
     let mut operations = BTreeSet::from([graph.producer(mean.mean)?]);
-    let is = |tensor: &TensorIr, parameter: usize| origins.get(&tensor.id) == Some(&parameter);
+    let is = |tensor: &TensorIr, parameter: usize| parameters.origins.get(&tensor.id) == Some(&parameter);
     // From the mean of squares to the product with gamma.
     let mut at = mean.mean;
     let (mut divided, mut epsilon) = (None, None);
@@ -67,8 +82,8 @@ fn together(graph: &Graph, mean: &MeanSquare, gamma: usize) -> Option<WrittenOut
     let side = [&product.lhs, &product.rhs].into_iter().find(|side| is(side, gamma))?;
     let scale = stored(graph, side, &mut operations);
     // And to the sum with beta, where there is one.
-    let module = graph.parameters[gamma].module();
-    let beta = graph.parameters.iter().position(|other| other.module() == module && other.path.ends_with("beta"));
+    let module = graph.parameters[gamma].path.strip_suffix("gamma")?;
+    let beta = parameters.by_path.get(format!("{module}beta").as_str()).copied();
     let mut out = product.out.clone();
     let beta = match beta {
         Some(beta) => {

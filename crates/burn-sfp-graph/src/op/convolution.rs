@@ -5,14 +5,15 @@
 
 use burn::backend::ir::{DeformConv2dOpIr, ModuleOperationIr as M, OperationIr, TensorIr, Unfold4dOpIr};
 
-use super::description::{Describe, Described, FREE, Family, ShapeOf, WeightedCall, count, dims};
+use super::description::{Describe, Described, FREE, Family, ShapeOf, WeightedCall, count, dims, same_exponent};
 use crate::channels::context::{Context, CountedField};
-use crate::channels::ids::ChannelId;
+use crate::channels::ids::{Axes, ChannelId};
 use crate::channels::left::Left;
 use crate::layers::kind::LayerKind;
 
 const INPUT: &str = "it is an input of the network or a constant";
 const POSITIONS: &str = "a window slides along it";
+const KERNEL: &str = "it is a position of a convolution's kernel";
 
 #[allow(non_upper_case_globals)]
 impl LayerKind {
@@ -107,17 +108,20 @@ impl<'a> Describe<'a> for Convolution<'a> {
     fn flow(&self, context: &mut Context) {
         let (input, kernel) = (context.axes(self.x), context.axes(self.weight));
         context.pin_axes(&input[2..], POSITIONS);
+        // Whatever the kernel is computed from: without one of them the convolution is another one.
+        context.pin_axes(&kernel[2..], KERNEL);
         let (filters, groups) = if self.groups == 1 {
             context.unify(&input[1], &kernel[self.kind.input_axis()], INPUT);
             (kernel[self.kind.output_axis()].clone(), None)
         } else {
             let groups = context.sets.fresh(self.groups);
-            let (first, second) = (ids(&kernel[0]), ids(&kernel[1]));
+            let (first, second) =
+                (carried(self.weight, &kernel, 0, context), carried(self.weight, &kernel, 1, context));
             // Axis 0 of the kernel runs over all groups, axis 1 over the members of one.
             let inner = context.sets.fresh(first.len() / self.groups);
             let all = blocks(&groups, &inner, context);
-            context.sets.union_all(first, &all);
-            let within = blocks(&groups, second, context);
+            context.sets.union_all(&first, &all);
+            let within = blocks(&groups, &second, context);
             let (read, made) = if self.kind.is_transposed() { (all, within) } else { (within, all) };
             context.unify(&input[1], &Some(read), INPUT);
             (Some(made), Some(groups))
@@ -142,8 +146,11 @@ impl<'a> Describe<'a> for Convolution<'a> {
         context.set(self.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(self.weight)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        // The filters of groups are products of a group, which runs along axis 0 of the kernel, and a member.
+        let groups = self.groups == 1 || context.is_zero(self.weight, 0);
+        let filters = groups && context.is_zero(self.weight, self.kind.output_axis());
+        axis == 1 && filters && self.bias.is_none_or(|bias| context.is_zero(bias, 0))
     }
 
     fn macs(&self, shape: &ShapeOf<'_>) -> Option<u64> {
@@ -183,11 +190,15 @@ impl<'a> Describe<'a> for Convolution<'a> {
     }
 
     fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
-        let found = convolution(smaller)?.groups;
-        if self.groups == 1 || self.kind.is_transposed() {
-            return None;
-        }
-        let expected = left.shape(self.x)[1] / left.shape(self.weight)[1].max(1);
+        self.other_groups(convolution(smaller)?.groups, left)
+    }
+}
+
+impl Convolution<'_> {
+    /// What is wrong with this number of groups.
+    fn other_groups(&self, found: usize, left: Left<'_>) -> Option<String> {
+        let whole = if self.kind.is_transposed() { self.out } else { self.x };
+        let expected = left.shape(whole)[1] / left.shape(self.weight)[1].max(1);
         (found != expected).then(|| format!("it has {found} groups, the plan's are {expected}"))
     }
 }
@@ -207,6 +218,16 @@ impl<'a> Describe<'a> for Deformable<'a> {
         read!(op, LayerKind::Conv2d, vec![], weight_groups).flow(context);
     }
 
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let op = self.0;
+        read!(op, LayerKind::Conv2d, vec![], weight_groups).zero_along(axis, context)
+    }
+
+    fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
+        let (op, OperationIr::Module(M::DeformableConv2d(smaller))) = (self.0, smaller) else { return None };
+        read!(op, LayerKind::Conv2d, vec![], weight_groups).other_groups(smaller.options.weight_groups, left)
+    }
+
     fn macs(&self, shape: &ShapeOf<'_>) -> Option<u64> {
         Some(count(&shape(&self.0.out)) * count(&shape(&self.0.weight)[1..]))
     }
@@ -224,13 +245,30 @@ impl<'a> Describe<'a> for Windows<'a> {
         context.set(&op.out, vec![axes[0].clone(), ids, None]);
     }
 
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        axis < 2 && context.is_zero(&self.0.x, axis)
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        context.non_negative.contains(&self.0.x.id)
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        same_exponent(exponents)
+    }
+
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
         FREE
     }
 }
 
-fn ids(axis: &Option<Vec<ChannelId>>) -> &[ChannelId] {
-    axis.as_deref().unwrap_or_default()
+/// The channels along an axis of a kernel; where it carries none, ids that stay.
+fn carried(weight: &TensorIr, kernel: &Axes, axis: usize, context: &mut Context) -> Vec<ChannelId> {
+    kernel[axis].clone().unwrap_or_else(|| {
+        let ids = context.sets.fresh(weight.shape[axis]);
+        context.sets.pin(&ids, INPUT);
+        ids
+    })
 }
 
 /// Channel ids of an axis of groups with the same number of members each. A lone member adds no coordinate.

@@ -17,8 +17,14 @@ pub(crate) trait Describe<'a> {
     /// Unites the channel ids that the operation ties together, pins those that it cannot let go, and sets the ids of its outputs.
     fn flow(&self, context: &mut Context);
 
-    /// Whether a channel of the result is zero wherever the parameters that produce it are zero. `false` is always safe.
-    fn keeps_zero(&self, _context: &Context) -> bool {
+    /// Whether an index of the result along `axis` is zero once its channel is removed, that is, once every parameter is zero where it carries
+    /// the channel. `false` is always safe.
+    fn zero_along(&self, _axis: usize, _context: &Context) -> bool {
+        false
+    }
+
+    /// Whether no element of the result can be negative. `false` is always safe.
+    fn non_negative(&self, _context: &Context) -> bool {
         false
     }
 
@@ -67,8 +73,14 @@ pub(crate) trait Describe<'a> {
         None
     }
 
+    /// How a factor of the operands is one of the result: `exponents` has the exponent of each input's factor, of inputs without one 0. `None`
+    /// where the result has no factor then.
+    fn exponent(&self, _exponents: &[i32]) -> Option<i32> {
+        None
+    }
+
     /// What `smaller`, the same operation of a smaller network, has other than it should once the channels that `left` leaves out are gone.
-    /// Shapes and scalars are compared elsewhere.
+    /// Shapes, scalars and options that no shape changes are compared elsewhere.
     fn mismatch(&self, _smaller: &OperationIr, _left: Left<'_>) -> Option<String> {
         None
     }
@@ -172,6 +184,17 @@ impl Constants<'_> {
 pub(crate) fn runs_along(operand: &TensorIr, out: &TensorIr, axis: usize) -> Option<usize> {
     let own = (axis + operand.shape.num_dims()).checked_sub(out.shape.num_dims())?;
     (operand.shape[own] == out.shape[axis]).then_some(own)
+}
+
+/// Whether an operand of an element-wise operation is zero along an axis of the result once a channel there is removed.
+pub(crate) fn is_zero_along(operand: &TensorIr, out: &TensorIr, axis: usize, context: &Context) -> bool {
+    runs_along(operand, out, axis).is_some_and(|own| context.is_zero(operand, own))
+}
+
+/// The exponent of the only operand's factor.
+pub(crate) fn same_exponent(exponents: &[i32]) -> Option<i32> {
+    let (first, rest) = exponents.split_first()?;
+    rest.iter().all(|other| other == first).then_some(*first)
 }
 
 /// Lengths of a tensor's axes.

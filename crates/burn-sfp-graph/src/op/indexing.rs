@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use burn::backend::ir::{BaseOperationIr as B, OperationIr, SliceAssignOpIr, SliceOpIr, TensorIr};
+use burn::backend::ir::{BaseOperationIr as B, OperationIr, SliceAssignOpIr, SliceOpIr, TensorId, TensorIr};
 use burn::tensor::Slice;
 
-use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims};
+use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims, same_exponent};
 use crate::channels::context::Context;
 use crate::channels::ids::ChannelId;
 use crate::channels::left::Left;
@@ -42,13 +42,24 @@ impl<'a> Describe<'a> for Sliced<'a> {
     fn flow(&self, context: &mut Context) {
         let mut axes = context.axes(&self.op.tensor);
         for (axis, window) in windows(&self.op.tensor, &self.op.ranges).enumerate() {
-            axes[axis] = axes[axis].take().and_then(|ids| window.cut(ids, context));
+            axes[axis] = axes[axis].take().and_then(|ids| match window.part() {
+                Some(part) if context.is_free() => Some(ids[part.start..part.end].to_vec()),
+                _ => window.cut(ids, context),
+            });
         }
         context.set(&self.op.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(&self.op.tensor)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        context.is_zero(&self.op.tensor, axis)
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        context.non_negative.contains(&self.op.tensor.id)
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        same_exponent(exponents)
     }
 
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
@@ -65,15 +76,31 @@ impl<'a> Describe<'a> for Sliced<'a> {
     }
 
     fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
-        let (true, OperationIr::BaseFloat(B::Slice(smaller))) = (self.float, smaller) else { return None };
-        let mut all = self.op.ranges.iter().zip(&smaller.ranges).enumerate();
-        all.find_map(|(axis, (ours, theirs))| {
-            let keep = left.keeps(self.op.tensor.id, axis)?;
-            let expected = Window::of(ours, keep.len()).kept(|k| keep[k]);
-            let found = Window::of(theirs, smaller.tensor.shape[axis]).kept(|_| true);
-            (expected != found).then(|| format!("it takes {found:?} of axis {axis}, the plan's is {expected:?}"))
-        })
+        let (OperationIr::BaseFloat(B::Slice(smaller))
+        | OperationIr::BaseInt(B::Slice(smaller))
+        | OperationIr::BaseBool(B::Slice(smaller))) = smaller
+        else {
+            return None;
+        };
+        other_window((&self.op.tensor, &self.op.ranges), (&smaller.tensor, &smaller.ranges), left)
     }
+}
+
+/// Which window of a smaller tensor is not what is left of that of a tensor.
+fn other_window(
+    (tensor, ranges): (&TensorIr, &[Slice]),
+    (smaller, theirs): (&TensorIr, &[Slice]),
+    left: Left<'_>,
+) -> Option<String> {
+    ranges.iter().zip(theirs).enumerate().find_map(|(axis, (ours, theirs))| {
+        let length = tensor.shape[axis];
+        let keep = left.keeps(tensor.id, axis).unwrap_or_else(|| vec![true; length]);
+        let (expected, found) = (Window::of(ours, length), Window::of(theirs, smaller.shape[axis]));
+        let step = (expected.step != found.step).then(|| format!("it takes every {}th of axis {axis}", found.step));
+        let (expected, found) = (expected.kept(|k| keep[k]), found.kept(|_| true));
+        let bounds = || format!("it takes {found:?} of axis {axis}, the plan's is {expected:?}");
+        step.or_else(|| (expected != found).then(bounds))
+    })
 }
 
 /// A tensor with another written over a part of it.
@@ -88,6 +115,20 @@ impl<'a> Describe<'a> for Written<'a> {
             context.unify(&cut, &value[axis], "something without channels is written into it");
         }
         context.set(&op.out, axes);
+    }
+
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        context.is_zero(&self.0.tensor, axis) && context.is_zero(&self.0.value, axis)
+    }
+
+    fn mismatch(&self, smaller: &OperationIr, left: Left<'_>) -> Option<String> {
+        let (OperationIr::BaseFloat(B::SliceAssign(smaller))
+        | OperationIr::BaseInt(B::SliceAssign(smaller))
+        | OperationIr::BaseBool(B::SliceAssign(smaller))) = smaller
+        else {
+            return None;
+        };
+        other_window((&self.0.tensor, &self.0.ranges), (&smaller.tensor, &smaller.ranges), left)
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {
@@ -129,6 +170,10 @@ impl<'a> Describe<'a> for Picked<'a> {
         context.set(self.out, axes);
     }
 
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        self.with.is_empty() && axis != self.dim && context.is_zero(self.tensor, axis)
+    }
+
     fn mean_free(&self, axis: usize) -> Vec<(&'a TensorIr, usize)> {
         (self.whole && axis != self.dim).then_some((self.tensor, axis)).into_iter().collect()
     }
@@ -142,6 +187,32 @@ impl<'a> Describe<'a> for Picked<'a> {
 fn windows(tensor: &TensorIr, ranges: &[Slice]) -> impl Iterator<Item = Window> {
     let lengths = dims(tensor).into_iter().enumerate();
     lengths.map(|(axis, length)| ranges.get(axis).map_or(Window::whole(length), |range| Window::of(range, length)))
+}
+
+/// A part of an axis that a slice takes, in the order of the axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Part {
+    start: usize,
+    end: usize,
+    whole: usize,
+}
+
+impl Part {
+    pub fn length(self) -> usize {
+        self.end - self.start
+    }
+
+    /// The common divisor of a number and of all bounds.
+    pub fn common(self, other: usize) -> usize {
+        [self.whole, self.start, self.end].into_iter().fold(other, gcd)
+    }
+}
+
+/// The tensor and the axes of which an operation takes a part of floats, and the parts.
+pub(crate) fn parts(op: &OperationIr) -> Vec<(TensorId, usize, Part)> {
+    let OperationIr::BaseFloat(B::Slice(op)) = op else { return Vec::new() };
+    let all = windows(&op.tensor, &op.ranges).enumerate();
+    all.filter_map(|(axis, window)| Some((op.tensor.id, axis, window.part()?))).collect()
 }
 
 /// The part of an axis that a slice takes.
@@ -161,6 +232,12 @@ impl Window {
         let bound = |at: isize| (if at < 0 { at + length as isize } else { at }).clamp(0, length as isize) as usize;
         let (start, end) = (bound(range.start), range.end.map_or(length, bound));
         Self { start, end: end.max(start), step: range.step, length }
+    }
+
+    /// The window as a part, where it is one and not the whole axis.
+    fn part(&self) -> Option<Part> {
+        let &Self { start, end, step, length } = self;
+        (step == 1 && start < end && end - start < length).then_some(Part { start, end, whole: length })
     }
 
     /// The channel ids inside. A window's bounds are constants of the graph, whether the module computes them from the width or from the
@@ -184,6 +261,14 @@ impl Window {
         let block = gcd(gcd(self.start, self.end), self.length);
         for (k, &id) in ids.iter().enumerate() {
             context.sets.union(id, ids[k % block]);
+        }
+        if let (Some(place), true) = (context.sets.place, self.end - self.start > block) {
+            let Self { start, end, length, .. } = self;
+            let what = format!(
+                "operation {place} takes {start}..{end} of {length} channels, and unequal parts shrink alike, by their common divisor \
+                 {block}, unless their sizes are computed from parameters (`layer.weight.dims()`)"
+            );
+            context.uneven.extend(ids.first().map(|&id| (id, what)));
         }
         Some(ids[self.start..self.end].to_vec())
     }

@@ -8,7 +8,9 @@ use burn::backend::ir::{
     ModuleOperationIr as M, OperationIr, TensorIr,
 };
 
-use super::description::{Describe, Described, FREE, Family, Mixture, ShapeOf, WeightedCall, count, dims};
+use super::description::{
+    Describe, Described, FREE, Family, Mixture, ShapeOf, WeightedCall, count, dims, is_zero_along,
+};
 use crate::channels::context::Context;
 use crate::channels::ids::{Axes, ChannelId};
 use crate::layers::kind::LayerKind;
@@ -92,8 +94,12 @@ impl<'a> Describe<'a> for Linear<'a> {
         }
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(&self.0.weight)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let op = self.0;
+        if axis + 1 == op.out.shape.num_dims() {
+            return context.is_zero(&op.weight, 1) && op.bias.as_ref().is_none_or(|bias| context.is_zero(bias, 0));
+        }
+        op.bias.is_none() && context.is_zero(&op.x, axis)
     }
 
     fn macs(&self, shape: &ShapeOf<'_>) -> Option<u64> {
@@ -122,10 +128,21 @@ impl<'a> Describe<'a> for Product<'a> {
         product(&self.0.lhs, &self.0.rhs, &self.0.out, context);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        let rows = context.tensors.get(&self.0.lhs.id).map(Vec::as_slice).unwrap_or_default();
-        let rows_carry = rows.iter().rev().skip(1).any(|axis| context.may_shrink(axis));
-        context.is_zero(&self.0.rhs) && (!rows_carry || context.zero.contains(&self.0.lhs.id))
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let MatmulOpIr { lhs, rhs, out } = self.0;
+        match out.shape.num_dims() - axis {
+            1 => context.is_zero(rhs, rhs.shape.num_dims() - 1),
+            2 => lhs.shape.num_dims().checked_sub(2).is_some_and(|rows| context.is_zero(lhs, rows)),
+            _ => is_zero_along(lhs, out, axis, context) || is_zero_along(rhs, out, axis, context),
+        }
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        [&self.0.lhs, &self.0.rhs].iter().all(|side| context.non_negative.contains(&side.id))
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        Some(exponents.iter().sum())
     }
 
     fn macs(&self, shape: &ShapeOf<'_>) -> Option<u64> {
@@ -186,6 +203,10 @@ impl<'a> Describe<'a> for Attention<'a> {
         context.set(&op.out, vec![q[0].clone(), q[1].clone(), q[2].clone(), v[3].clone()]);
     }
 
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        (axis == 1 || axis == 3) && context.is_zero(&self.0.value, axis)
+    }
+
     fn macs(&self, shape: &ShapeOf<'_>) -> Option<u64> {
         let op = self.0;
         Some((count(&shape(&op.query)) + count(&shape(&op.out))) * shape(&op.key)[2] as u64)
@@ -210,8 +231,8 @@ impl<'a> Describe<'a> for Embedding<'a> {
         context.set(&op.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(&self.0.weights)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        axis + 1 == self.0.out.shape.num_dims() && context.is_zero(&self.0.weights, 1)
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

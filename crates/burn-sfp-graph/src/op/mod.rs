@@ -11,6 +11,7 @@ pub(crate) mod indexing;
 pub(crate) mod matmul;
 pub(crate) mod name;
 pub(crate) mod normalization;
+pub(crate) mod plain;
 mod pooling;
 mod reduction;
 pub(crate) mod reshape;
@@ -47,8 +48,14 @@ pub(crate) fn flow(op: &OperationIr, index: usize, context: &mut Context) {
     match describe(op) {
         Some(described) => {
             described.flow(context);
-            if described.keeps_zero(context) {
-                context.zero.extend(op.outputs().map(|output| output.id));
+            let non_negative = described.non_negative(context);
+            for output in op.outputs() {
+                let rank = output.shape.num_dims();
+                let zero = (0..rank).filter(|&axis| described.zero_along(axis, context)).collect::<Vec<_>>();
+                context.zero.extend(zero.into_iter().map(|axis| (output.id, axis)));
+                if non_negative {
+                    context.non_negative.insert(output.id);
+                }
             }
         }
         None => {

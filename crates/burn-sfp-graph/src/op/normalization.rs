@@ -51,8 +51,8 @@ impl<'a> Describe<'a> for BatchNorm<'a> {
         context.set(&op.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(&self.0.gamma) && context.is_zero(&self.0.beta)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        axis == 1 && context.is_zero(&self.0.gamma, 0) && context.is_zero(&self.0.beta, 0)
     }
 
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
@@ -91,8 +91,10 @@ impl<'a> Describe<'a> for LayerNorm<'a> {
         context.set(&op.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(&self.0.gamma) && self.0.beta.as_ref().is_none_or(|beta| context.is_zero(beta))
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let LayerNormOpIr { gamma, beta, out, .. } = self.0;
+        let scaled = axis + 1 == out.shape.num_dims() && context.is_zero(gamma, 0);
+        scaled && beta.as_ref().is_none_or(|beta| context.is_zero(beta, 0))
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use burn::backend::ir::{FloatOperationIr as F, ModuleOperationIr as M, OperationIr, TensorIr};
 
-use super::description::{Constants, Describe, Described, FREE, Family, Role, ShapeOf, dims};
+use super::description::{Constants, Describe, Described, FREE, Family, Role, ShapeOf, dims, same_exponent};
 use crate::channels::context::Context;
 use crate::channels::ids::ChannelId;
 
@@ -61,8 +61,16 @@ impl<'a> Describe<'a> for Pooling<'a> {
         }
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        self.pools && context.is_zero(self.x)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        axis < 2 && context.is_zero(self.x, axis)
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        self.pools && context.non_negative.contains(&self.x.id)
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        same_exponent(exponents).filter(|_| self.grid.is_none())
     }
 
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {

@@ -1,5 +1,7 @@
 //! Reshape: channels as runs of features, blocks of channels, heads.
 
+use std::ops::Range;
+
 use burn::backend::ir::TensorIr;
 
 use super::description::dims;
@@ -15,11 +17,30 @@ pub(super) fn reshape(input: &TensorIr, out: &TensorIr, context: &mut Context) -
     let axes = context.axes(input);
     let (from, to) = (dims(input), dims(out));
     let mut result: Axes = vec![None; to.len()];
+    for (i, o) in runs(&from, &to) {
+        if i.len() == 1 && o.len() == 1 {
+            result[o.start].clone_from(&axes[i.start]);
+        } else {
+            run(&axes[i.clone()], &from[i], &to[o.clone()], &mut result[o], context);
+        }
+    }
+    result
+}
+
+/// The axes of the input whose indices an axis of the result is made of.
+pub(super) fn sources(input: &TensorIr, out: &TensorIr, axis: usize) -> Range<usize> {
+    let found = runs(&dims(input), &dims(out)).into_iter().find(|(_, to)| to.contains(&axis));
+    found.map_or(0..0, |(from, _)| from)
+}
+
+/// The smallest runs of axes of both shapes with equal products, in order.
+fn runs(from: &[usize], to: &[usize]) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut all = Vec::new();
     // Axes of length 1 carry nothing that could be moved; one that stays in place between the same neighbours is kept.
     let (mut i, mut o) = (0, 0);
     while i < from.len() || o < to.len() {
         if i < from.len() && o < to.len() && from[i] == to[o] {
-            result[o].clone_from(&axes[i]);
+            all.push((i..i + 1, o..o + 1));
             (i, o) = (i + 1, o + 1);
             continue;
         }
@@ -42,9 +63,9 @@ pub(super) fn reshape(input: &TensorIr, out: &TensorIr, context: &mut Context) -
                 break;
             }
         }
-        run(&axes[i0..i], &from[i0..i], &to[o0..o], &mut result[o0..o], context);
+        all.push((i0..i, o0..o));
     }
-    result
+    all
 }
 
 fn run(

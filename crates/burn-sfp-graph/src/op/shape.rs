@@ -2,9 +2,13 @@
 
 use std::collections::HashSet;
 
-use burn::backend::ir::{BaseOperationIr as B, CatOpIr, NumericOperationIr as N, OperationIr, PadOpIr, TensorIr};
+use burn::backend::ir::{
+    BaseOperationIr as B, CatOpIr, NumericOperationIr as N, OperationIr, PadModeIr, PadOpIr, TensorIr,
+};
 
-use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims, runs_along};
+use super::description::{
+    Constants, Describe, Described, FREE, Family, ShapeOf, dims, is_zero_along, runs_along, same_exponent,
+};
 use super::reshape;
 use crate::channels::context::Context;
 use crate::channels::ids::{Axes, ChannelId};
@@ -77,8 +81,32 @@ impl<'a> Describe<'a> for Moved<'a> {
         context.set(self.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        context.is_zero(self.input)
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let zero = |own: usize| context.is_zero(self.input, own);
+        match self.op {
+            B::Reshape(_) => {
+                // An index there is gone where any of its coordinates is.
+                let carries = |own: &usize| {
+                    let axes = context.tensors.get(&self.input.id);
+                    axes.is_some_and(|axes| context.may_shrink(&axes[*own]))
+                };
+                let mut from = reshape::sources(self.input, self.out, axis).filter(carries).peekable();
+                from.peek().is_some() && from.all(zero)
+            }
+            B::SwapDims(op) if axis == op.dim1 => zero(op.dim2),
+            B::SwapDims(op) if axis == op.dim2 => zero(op.dim1),
+            B::Permute(op) => op.axes.get(axis).is_some_and(|&own| zero(own)),
+            B::Expand(_) => is_zero_along(self.input, self.out, axis, context),
+            _ => zero(axis),
+        }
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        context.non_negative.contains(&self.input.id)
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        same_exponent(exponents).filter(|_| self.float)
     }
 
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
@@ -168,8 +196,20 @@ impl<'a> Describe<'a> for Joined<'a> {
         context.set(&self.op.out, axes);
     }
 
-    fn keeps_zero(&self, context: &Context) -> bool {
-        self.op.tensors.iter().all(|part| context.is_zero(part))
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        self.op.tensors.iter().all(|part| {
+            // A part without channels there never leaves.
+            let fixed = context.tensors.get(&part.id).is_some_and(|axes| axes[axis].is_none());
+            (axis == self.op.dim && fixed) || context.is_zero(part, axis)
+        })
+    }
+
+    fn non_negative(&self, context: &Context) -> bool {
+        self.op.tensors.iter().all(|part| context.non_negative.contains(&part.id))
+    }
+
+    fn exponent(&self, exponents: &[i32]) -> Option<i32> {
+        same_exponent(exponents)
     }
 
     fn constant(&self, known: &Constants<'_>) -> HashSet<ChannelId> {
@@ -213,6 +253,14 @@ impl<'a> Describe<'a> for Padded<'a> {
         });
         let padded: Axes = padded.collect();
         context.set(&self.0.out, padded);
+    }
+
+    fn zero_along(&self, axis: usize, context: &Context) -> bool {
+        let zeros = match self.0.mode {
+            PadModeIr::Constant(value) => value.elem::<f64>() == 0.0,
+            PadModeIr::Reflect | PadModeIr::Edge => true,
+        };
+        zeros && context.is_zero(&self.0.input, axis)
     }
 
     fn macs(&self, _shape: &ShapeOf<'_>) -> Option<u64> {

@@ -35,7 +35,8 @@ pub(crate) fn run<const D: usize>(
             let mask = block.keep.iter().map(|&keep| f32::from(u8::from(keep))).collect();
             let mut shape = [1; D];
             shape[0] = rows;
-            kernels = kernels * Tensor::from_data(TensorData::new::<f32, _>(mask, shape), &device);
+            let like = (&device, kernels.dtype());
+            kernels = kernels * Tensor::from_data(TensorData::new::<f32, _>(mask, shape), like);
         }
         let mut shape = weight.dims();
         shape[0] = block.outputs.len();

@@ -7,10 +7,16 @@ use burn_sfp_ndarray::KernelPattern;
 
 use crate::NnError;
 
+/// First integer of a [`WeightFormat::Kernels`] that was encoded before there was a checksum.
+const OLD_KERNELS: i64 = 1;
+/// First integer of a [`WeightFormat::Blocks`] that was encoded before there was a checksum.
+const OLD_BLOCKS: i64 = 2;
 /// First integer of an encoded [`WeightFormat::Kernels`].
-const KERNELS: i64 = 1;
+const KERNELS: i64 = 3;
 /// First integer of an encoded [`WeightFormat::Blocks`].
-const BLOCKS: i64 = 2;
+const BLOCKS: i64 = 4;
+/// Integers of the checksum, the last ones.
+const CHECKSUM: usize = 2;
 
 /// Storage format of a sparse layer's weight: which kernels (one per pair of output and input) it holds, and in which order.
 ///
@@ -96,10 +102,19 @@ impl WeightFormat {
     /// Checks that the format is for a layer of `outputs` filters with `inputs` inputs each.
     ///
     /// # Errors
-    /// [`NnError::FormatMismatch`] where it is for another size.
+    /// [`NnError::FormatMismatch`] where it is for another size, [`NnError::InvalidFormat`] where its blocks contradict each other.
     pub fn fits(&self, outputs: usize, inputs: usize) -> Result<(), NnError> {
+        self.check().map_err(|problem| NnError::InvalidFormat { problem })?;
         let (format, weight) = ([self.outputs(), self.inputs()], [outputs, inputs]);
         if format == weight { Ok(()) } else { Err(NnError::FormatMismatch { format, weight }) }
+    }
+
+    /// Checks what a pattern guarantees by itself: that each output is in one block and the lists of blocks are in range.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Kernels(_) => Ok(()),
+            Self::Blocks(blocks) => blocks.check(),
+        }
     }
 
     /// Kernels that a forward pass multiplies with, zeros inside blocks included.
@@ -129,10 +144,10 @@ impl WeightFormat {
         }
     }
 
-    /// Encodes the format as integers, for a record.
+    /// Encodes the format as integers, for a record; the last two are a checksum.
     pub(super) fn encode(&self) -> Vec<i64> {
         let wide = |values: &[u32]| values.iter().map(|&value| i64::from(value)).collect::<Vec<_>>();
-        match self {
+        let mut code = match self {
             Self::Kernels(pattern) => {
                 let mut code = vec![KERNELS, pattern.outputs() as i64, pattern.inputs_per_group() as i64];
                 code.extend(wide(pattern.offsets()));
@@ -149,21 +164,33 @@ impl WeightFormat {
                 }
                 code
             }
-        }
+        };
+        code.extend(checksum(&code));
+        code
     }
 
     /// Decodes the integers of [`encode`](WeightFormat::encode); the error says what is wrong with others.
     pub(super) fn decode(code: &[i64]) -> Result<Self, String> {
+        let code = match code.first() {
+            Some(&(KERNELS | BLOCKS)) => {
+                let (code, sum) = code.split_at(code.len().saturating_sub(CHECKSUM));
+                if checksum(code) != sum {
+                    return Err("its checksum does not fit: it was changed or damaged".into());
+                }
+                code
+            }
+            _ => code,
+        };
         let mut reader = Reader { code, at: 0 };
         match reader.one()? as i64 {
-            KERNELS => {
+            KERNELS | OLD_KERNELS => {
                 let (outputs, inputs) = (reader.one()?, reader.one()?);
                 let offsets = reader.many(outputs.saturating_add(1), u32::MAX as usize)?;
                 let kernels = reader.many(reader.left(), u32::MAX as usize)?;
                 let pattern = KernelPattern::new(inputs, offsets, kernels).map_err(|error| error.to_string())?;
                 Ok(Self::Kernels(Arc::new(pattern)))
             }
-            BLOCKS => {
+            BLOCKS | OLD_BLOCKS => {
                 let (outputs, inputs, count) = (reader.one()?, reader.one()?, reader.one()?);
                 let mut blocks = Vec::new();
                 for _ in 0..count {
@@ -181,16 +208,33 @@ impl WeightFormat {
                 blocks.check()?;
                 Ok(Self::Blocks(Arc::new(blocks)))
             }
-            other => Err(format!("the first integer is {other}, expected 1 (kernels) or 2 (blocks)")),
+            other => {
+                Err(format!("the first integer is {other}, expected 3 (kernels) or 4 (blocks), in old records 1 or 2"))
+            }
         }
     }
 }
 
+/// CRC-32 of integers, in two halves: the integers of some devices have 32 bits and a sign.
+fn checksum(code: &[i64]) -> [i64; CHECKSUM] {
+    let mut hasher = crc32fast::Hasher::new();
+    code.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+    let sum = i64::from(hasher.finalize());
+    [sum >> 16, sum & 0xffff]
+}
+
 impl Blocks {
-    /// Checks that every output is in exactly one block, lists ascend, and each block has an input.
+    /// Checks that every output is in exactly one block, lists ascend and are in range, and each block has an input.
     fn check(&self) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for block in &self.blocks {
+            let inside = |list: &[u32], bound: usize| list.last().is_none_or(|&last| (last as usize) < bound);
+            if !inside(&block.outputs, self.outputs) || !inside(&block.inputs, self.inputs) {
+                return Err("a block has a filter or an input that the layer does not have".into());
+            }
+            if block.outputs.len().checked_mul(block.inputs.len()) != Some(block.keep.len()) {
+                return Err("the keep mask of a block does not have an element for each pair".into());
+            }
             let ascending = |list: &[u32]| list.windows(2).all(|pair| pair[0] < pair[1]);
             if !ascending(&block.outputs) || !ascending(&block.inputs) || block.inputs.is_empty() {
                 return Err("a block has no input, or filters or inputs that do not ascend".into());
@@ -265,15 +309,62 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_code_is_refused_or_another_format(place in 0_usize..24, value in -1_i64..7) {
+        fn a_changed_code_is_refused(place in 0_usize..24, value in -1_i64..7) {
             let mut code = blocks().encode();
             let place = place % code.len();
             if code[place] != value {
                 code[place] = value;
-                if let Ok(format) = WeightFormat::decode(&code) {
-                    prop_assert_ne!(format, blocks());
-                }
+                prop_assert!(WeightFormat::decode(&code).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn no_changed_bit_is_read() {
+        let kernels = WeightFormat::Kernels(Arc::new(KernelPattern::from_fn(5, 7, |o, i| !(o + i).is_multiple_of(3))));
+        for format in [kernels, blocks()] {
+            let code = format.encode();
+            for bit in 0..64 * code.len() {
+                let mut changed = code.clone();
+                changed[bit / 64] ^= 1 << (bit % 64);
+                assert!(WeightFormat::decode(&changed).is_err(), "bit {bit}");
+            }
+            for length in 0..code.len() {
+                assert!(WeightFormat::decode(&code[..length]).is_err(), "{length} integers");
+            }
+        }
+    }
+
+    #[test]
+    fn old_codes_are_read() {
+        for (format, first) in [
+            (WeightFormat::Kernels(Arc::new(KernelPattern::from_fn(2, 3, |o, i| o == i))), OLD_KERNELS),
+            (blocks(), OLD_BLOCKS),
+        ] {
+            let mut code = format.encode();
+            code.truncate(code.len() - CHECKSUM);
+            code[0] = first;
+            assert_eq!(WeightFormat::decode(&code).unwrap(), format);
+        }
+    }
+
+    #[test]
+    fn blocks_made_by_hand_are_checked() {
+        type Edit = fn(&mut Blocks);
+        let edits: [Edit; 5] = [
+            |blocks| blocks.blocks[0].outputs[1] = 9,
+            |blocks| blocks.blocks[0].inputs[1] = 4,
+            |blocks| blocks.blocks[0].keep.truncate(3),
+            |blocks| blocks.blocks[1].outputs[0] = 0,
+            |blocks| blocks.outputs = usize::MAX,
+        ];
+        for edit in edits {
+            let WeightFormat::Blocks(right) = blocks() else { panic!("no blocks") };
+            let mut wrong = (*right).clone();
+            edit(&mut wrong);
+            let format = WeightFormat::Blocks(Arc::new(wrong));
+            let error = format.fits(format.outputs(), format.inputs()).unwrap_err();
+            assert!(matches!(error, NnError::InvalidFormat { .. }), "{error}");
         }
     }
 

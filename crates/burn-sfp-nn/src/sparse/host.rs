@@ -1,6 +1,6 @@
 //! The CPU's sparse kernels on the memory of flex and ndarray tensors.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_sfp_ndarray::{Epilogue, KernelError, sparse_conv2d};
 #[cfg(feature = "autodiff")]
 use burn_sfp_ndarray::{sparse_conv2d_grad_input, sparse_conv2d_grad_values};
@@ -56,5 +56,5 @@ where
     let shape = array.shape().to_vec();
     let (values, offset) = array.into_raw_vec_and_offset();
     debug_assert!(offset.unwrap_or(0) == 0, "a fresh array starts at its first element");
-    Ok(Tensor::from_data(TensorData::new(values, shape), &beside.device()))
+    Ok(Tensor::from_data(TensorData::new(values, shape), (&beside.device(), DType::F32)))
 }

@@ -7,6 +7,7 @@ use super::format::WeightFormat;
 use super::sparsity::Sparsity;
 use super::weight::{convert, replace};
 use crate::NnError;
+use crate::walk::ShapeIds;
 
 /// The format of a layer's weight, `None` of a dense layer.
 ///
@@ -28,8 +29,23 @@ pub(crate) fn check<const D: usize>(sparsity: &Sparsity, shape: [usize; D]) -> R
 pub(super) fn check_rows(format: &WeightFormat, shape: &[usize]) -> Result<(), NnError> {
     let rows = format.rows();
     match shape {
-        [first, 1, ..] if *first == rows => Ok(()),
+        [first, 1, kernel @ ..] if *first == rows => check_size(format, kernel),
         _ => Err(NnError::WeightShape { shape: shape.to_vec(), rows }),
+    }
+}
+
+/// Checks that the dense weight of a format would fit into memory. A format that is small itself may stand for any number of inputs.
+fn check_size(format: &WeightFormat, kernel: &[usize]) -> Result<(), NnError> {
+    /// Up to here nobody asks.
+    const SMALL: usize = 1 << 30;
+    let (outputs, inputs) = (format.outputs(), format.inputs());
+    let kernel = kernel.iter().try_fold(1_usize, |all, length| all.checked_mul(*length));
+    // An index and the elements of the kernel for each pair.
+    let pair = kernel.and_then(|kernel| kernel.checked_mul(4)?.checked_add(8));
+    let bytes = outputs.checked_mul(inputs).and_then(|pairs| pairs.checked_mul(pair?));
+    match bytes {
+        Some(bytes) if bytes <= SMALL || Vec::<u8>::new().try_reserve_exact(bytes).is_ok() => Ok(()),
+        _ => Err(NnError::TooLarge { outputs, inputs }),
     }
 }
 
@@ -52,7 +68,8 @@ pub(crate) fn with_format<const D: usize>(
         to.fits(outputs, inputs)?;
     }
     let device = weight.lazy_device();
-    let weight = replace(weight, |weight| convert(weight, from.as_ref(), to.as_ref(), output_axis));
+    let weight =
+        replace(weight, &mut ShapeIds::default(), |weight| convert(weight, from.as_ref(), to.as_ref(), output_axis));
     let sparsity = match to {
         Some(format) => Sparsity::of(format, &device),
         None => Sparsity::dense(&device),

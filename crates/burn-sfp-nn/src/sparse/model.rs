@@ -11,7 +11,7 @@ use super::sparsity::{Sparsity, expose};
 use super::weight::{convert, replace};
 use crate::NnError;
 use crate::recognize::{NnLayer, recognize};
-use crate::walk::{ParamMapper, ParamPath, ParamVisitor, map_params, visit_params};
+use crate::walk::{ParamMapper, ParamPath, ParamVisitor, ShapeIds, map_params, visit_params};
 
 /// The formats of the layers of a module that are sparse now, by module path.
 ///
@@ -59,7 +59,7 @@ pub fn with_formats<M: Module>(module: M, formats: &BTreeMap<String, WeightForma
     for (path, format) in formats {
         layers.check(path, format).map_err(|error| error.in_layer(path))?;
     }
-    Ok(expose(|| map_params(module, &mut Convert { layers: &layers, to: formats })))
+    Ok(expose(|| map_params(module, &mut Convert { layers: &layers, to: formats, ids: ShapeIds::default() })))
 }
 
 /// The layers of a module that can be sparse.
@@ -138,16 +138,17 @@ impl ParamVisitor for Seek<'_> {
 struct Convert<'a> {
     layers: &'a Layers,
     to: &'a BTreeMap<String, WeightFormat>,
+    ids: ShapeIds,
 }
 
-impl Convert<'_> {
+impl<'a> Convert<'a> {
     /// Axis of the outputs, the format now and the new one, of the layer whose field of this name has this path; `None` where
     /// nothing changes.
     fn change(
         &self,
         path: ParamPath<'_>,
         field: &str,
-    ) -> Option<(usize, Option<&WeightFormat>, Option<&WeightFormat>)> {
+    ) -> Option<(usize, Option<&'a WeightFormat>, Option<&'a WeightFormat>)> {
         let (layer, name) = path.split();
         let output_axis = *self.layers.output_axes.get(&layer).filter(|_| name == field)?;
         let (from, to) = (self.layers.formats.get(&layer), self.to.get(&layer));
@@ -158,7 +159,9 @@ impl Convert<'_> {
 impl ParamMapper for Convert<'_> {
     fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.change(path, "weight") {
-            Some((output_axis, from, to)) => replace(param, |weight| convert(weight, from, to, output_axis)),
+            Some((output_axis, from, to)) => {
+                replace(param, &mut self.ids, |weight| convert(weight, from, to, output_axis))
+            }
             None => param,
         }
     }

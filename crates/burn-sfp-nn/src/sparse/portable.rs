@@ -14,6 +14,9 @@ pub(super) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Te
     let [height, width] = call.kernel;
     let (outputs, inputs) = (call.pattern.outputs(), call.pattern.inputs_per_group());
     let groups = call.geometry.groups;
+    // Before anything of that size is made.
+    let channels = x.dims()[1];
+    assert_eq!(channels, inputs.saturating_mul(groups), "a sparse layer of {groups} groups of {inputs} inputs");
     let of = DenseShape { shape: [outputs, inputs, height, width], output_axis: 0 };
     let rows = values.dims()[0];
     let weight = scatter(values.reshape([rows, 1, height, width]), &WeightFormat::Kernels(call.pattern.clone()), &of);

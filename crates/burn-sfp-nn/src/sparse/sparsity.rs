@@ -11,6 +11,8 @@ use crate::NnError;
 
 /// The code of a dense layer.
 const DENSE: i64 = 0;
+/// The code of a format that cannot be.
+const INVALID: i64 = -1;
 
 thread_local! {
     static EXPOSED: Cell<bool> = const { Cell::new(false) };
@@ -65,15 +67,28 @@ impl Sparsity {
         Self { code: code_of(&[DENSE], device), state: State::Dense }
     }
 
-    /// The sparsity of a layer whose weight has this format.
+    /// The sparsity of a layer whose weight has this format. Blocks that contradict each other, and counts above 2^31 - 1, show
+    /// in [`format`](Sparsity::format).
     pub fn of(format: WeightFormat, device: &Device) -> Self {
-        Self { code: code_of(&format.encode(), device), state: State::Sparse(format) }
+        let code = format.encode();
+        // The integers of some devices have 32 bits.
+        let fits = || match code.iter().find(|&&value| i32::try_from(value).is_err()) {
+            None => Ok(()),
+            Some(value) => Err(format!("{value} is more than a record holds")),
+        };
+        match format.check().and_then(|()| fits()) {
+            Ok(()) => Self { code: code_of(&code, device), state: State::Sparse(format) },
+            Err(problem) => {
+                Self { code: code_of(&[INVALID], device), state: State::Invalid(NnError::InvalidFormat { problem }) }
+            }
+        }
     }
 
     /// The weight's format, `None` of a dense layer.
     ///
     /// # Errors
-    /// [`NnError::InvalidFormat`] where the layer was loaded from a record whose integers describe no format.
+    /// [`NnError::InvalidFormat`] where the layer was loaded from a record whose integers describe no format, or was made of blocks that
+    /// contradict each other.
     pub fn format(&self) -> Result<Option<&WeightFormat>, NnError> {
         match &self.state {
             State::Dense => Ok(None),

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::format::WeightFormat;
+use crate::walk::ShapeIds;
 
 /// Shape of a dense weight: `[O, I / groups, rest ..]`, or `[I, O]` where outputs are on axis 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +94,16 @@ pub(super) fn convert<const D: usize>(
     }
 }
 
-/// Replaces a parameter's value by one of another shape. The id stays, and whether it is trained; a reparameterisation is folded
+/// Replaces a parameter's value by one of another shape, under a new id. Whether it is trained stays; a reparameterisation is folded
 /// in, and records store the value as it is.
 pub(super) fn replace<const D: usize>(
     param: Param<Tensor<D>>,
+    ids: &mut ShapeIds,
     change: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Param<Tensor<D>> {
     let param = param.materialize();
     let trained = param.val().is_require_grad();
-    let changed = param.map(|value| {
+    let changed = ids.map(param, |value| {
         let value = change(value).detach();
         if trained { value.require_grad() } else { value }
     });

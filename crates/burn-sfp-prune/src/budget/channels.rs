@@ -55,6 +55,10 @@ impl StopRule for Budget {
         Ok(())
     }
 
+    fn asked(&self, channels: usize) -> Option<usize> {
+        Some(share(self.ratio(), channels))
+    }
+
     fn stop(&self, state: &RemovalState<'_>) -> Result<bool, PruneError> {
         let wanted = match *self {
             Self::PerLayer(ratio) => share(ratio, state.channels()),

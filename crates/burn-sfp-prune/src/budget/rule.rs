@@ -68,6 +68,13 @@ pub trait StopRule: Send + Sync {
         RemovalOrder::Global
     }
 
+    /// Returns how many of so many channels the rule asks for, if that follows from their number. Plans report it beside what was
+    /// removed ([`GroupPlan::asked`](crate::GroupPlan::asked)); nothing is decided by it. By default the rule does not say.
+    fn asked(&self, channels: usize) -> Option<usize> {
+        let _ = channels;
+        None
+    }
+
     /// Checks the settings of the rule, before anything else is done.
     ///
     /// # Errors
@@ -98,6 +105,9 @@ impl<R: StopRule + ?Sized> StopRule for Arc<R> {
     }
     fn order(&self) -> RemovalOrder {
         (**self).order()
+    }
+    fn asked(&self, channels: usize) -> Option<usize> {
+        (**self).asked(channels)
     }
     fn check(&self) -> Result<(), PruneError> {
         (**self).check()

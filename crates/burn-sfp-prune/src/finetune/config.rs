@@ -69,7 +69,8 @@ pub enum OptimizerConfig {
 /// ```
 #[derive(Config, Debug)]
 pub struct FineTuneConfig {
-    /// Passes over the training data. Fractions are allowed: training ends after that share of the last pass.
+    /// Passes over the training data. Fractions are allowed: training ends after that share of the last pass. 0 leaves the model as
+    /// it is.
     #[config(default = 1.0)]
     pub epochs: f64,
     /// Learning rate at the start. Burn's cosine and exponential schedulers accept at most 1.
@@ -132,7 +133,17 @@ impl FineTuneConfig {
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(out_of_range("label smoothing", self.label_smoothing, "at least 0 and below 1"));
         }
-        Ok(())
+        match self.schedule {
+            Schedule::Exponential(factor) if !(factor > 0.0 && factor <= 1.0) => {
+                return Err(out_of_range("factor of the exponential schedule", factor, "above 0 and at most 1"));
+            }
+            _ => {}
+        }
+        match &self.optimizer {
+            OptimizerConfig::Sgd => Ok(()),
+            OptimizerConfig::Adam(config) => check_numbers(&config.to_string(), false),
+            OptimizerConfig::AdamW(config) => check_numbers(&config.to_string(), true),
+        }
     }
 
     /// Returns the optimiser in its first state.
@@ -153,6 +164,35 @@ impl FineTuneConfig {
     }
 }
 
+/// Checks the numbers of an optimiser of Burn's. Its fields are private, but it prints as JSON, a field a line, in which NaN and
+/// infinity are `null`.
+///
+/// `decays` says whether it has a weight decay in any case.
+fn check_numbers(json: &str, decays: bool) -> Result<(), ConfigError> {
+    for line in json.lines() {
+        let Some((name, value)) = line.trim().trim_end_matches(',').split_once(':') else { continue };
+        let (name, value) = (name.trim().trim_matches('"'), value.trim());
+        let number: f64 = value.parse().unwrap_or(f64::NAN);
+        let (name, allowed, expected) = match name {
+            "beta_1" => ("beta 1 of the optimiser", (0.0..1.0).contains(&number), "at least 0 and below 1"),
+            "beta_2" => ("beta 2 of the optimiser", (0.0..1.0).contains(&number), "at least 0 and below 1"),
+            "epsilon" => ("epsilon of the optimiser", number > 0.0, "finite and above 0"),
+            // AdamW has a number here, Adam nothing or a penalty on a line of its own.
+            "weight_decay" if value != "{" && (value != "null" || decays) => {
+                ("weight decay of the optimiser", number >= 0.0, "finite and at least 0")
+            }
+            "penalty" => ("weight decay of the optimiser", number >= 0.0, "finite and at least 0"),
+            "Value" | "Norm" => ("gradient clipping of the optimiser", number > 0.0, "finite and above 0"),
+            _ => continue,
+        };
+        if !allowed {
+            let found = if value == "null" { "NaN or infinite" } else { value };
+            return Err(out_of_range(name, found, expected));
+        }
+    }
+    Ok(())
+}
+
 /// The error of a setting that is out of its range.
 pub(super) fn out_of_range(name: &'static str, found: impl ToString, expected: &'static str) -> ConfigError {
     ConfigError { name, found: found.to_string(), expected }
@@ -161,6 +201,7 @@ pub(super) fn out_of_range(name: &'static str, found: impl ToString, expected: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::grad_clipping::GradientClippingConfig;
     use burn::lr_scheduler::noam::NoamLrSchedulerConfig;
 
     #[test]
@@ -194,6 +235,8 @@ mod tests {
     #[test]
     fn settings_out_of_range() {
         let config = FineTuneConfig::new;
+        let adam = |adam| config().with_optimizer(OptimizerConfig::Adam(adam));
+        let adamw = |adamw| config().with_optimizer(OptimizerConfig::AdamW(adamw));
         for (config, text) in [
             (config().with_epochs(-1.0), "epochs is -1"),
             (config().with_epochs(f64::INFINITY), "epochs is inf"),
@@ -202,10 +245,30 @@ mod tests {
             (config().with_weight_decay(-0.5), "weight decay is -0.5"),
             (config().with_weight_decay(f32::NAN), "weight decay is NaN"),
             (config().with_label_smoothing(1.0), "label smoothing is 1"),
+            (config().with_schedule(Schedule::Exponential(f64::NAN)), "exponential schedule is NaN"),
+            (config().with_schedule(Schedule::Exponential(-0.5)), "exponential schedule is -0.5"),
+            (adam(AdamConfig::new().with_beta_1(f32::NAN)), "beta 1 of the optimiser is NaN"),
+            (adam(AdamConfig::new().with_beta_2(1.5)), "beta 2 of the optimiser is 1.5"),
+            (adam(AdamConfig::new().with_epsilon(f32::INFINITY)), "epsilon of the optimiser is NaN or infinite"),
+            (
+                adam(AdamConfig::new().with_weight_decay(Some(WeightDecayConfig::new(-1.0)))),
+                "weight decay of the optimiser is -1",
+            ),
+            (
+                adam(AdamConfig::new().with_grad_clipping(Some(GradientClippingConfig::Norm(f32::NAN)))),
+                "gradient clipping",
+            ),
+            (adamw(AdamWConfig::new().with_weight_decay(f32::NAN)), "weight decay of the optimiser is NaN"),
+            (adamw(AdamWConfig::new().with_weight_decay(-0.25)), "weight decay of the optimiser is -0.25"),
         ] {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(text), "`{text}` is not in: {error}");
         }
         FineTuneConfig::paper().check().unwrap();
+        let decay = Some(WeightDecayConfig::new(1e-4));
+        adam(AdamConfig::new()).check().unwrap();
+        adam(AdamConfig::new().with_weight_decay(decay)).check().unwrap();
+        adam(AdamConfig::new().with_grad_clipping(Some(GradientClippingConfig::Value(1.0)))).check().unwrap();
+        adamw(AdamWConfig::new()).check().unwrap();
     }
 }

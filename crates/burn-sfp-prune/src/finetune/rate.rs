@@ -62,7 +62,7 @@ impl LearningRates {
     }
 
     /// Returns the learning rate at a position. Positions must not go back.
-    pub fn at(&mut self, position: Position) -> ModuleLearningRate {
+    pub fn at(&mut self, position: Position) -> Result<ModuleLearningRate, ConfigError> {
         let iteration = match self.iteration {
             Iteration::Epoch => position.epoch,
             Iteration::Step => position.step,
@@ -72,7 +72,12 @@ impl LearningRates {
             self.current = self.scheduler.step();
             self.made += 1;
         }
-        self.current.clone()
+        let rate = self.current.base();
+        if !(rate >= 0.0 && rate.is_finite()) {
+            let found = format!("{rate} at step {}", position.step);
+            return Err(out_of_range("the schedule's learning rate", found, "finite and at least 0"));
+        }
+        Ok(self.current.clone())
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
     fn rates(schedule: Schedule, positions: &[Position]) -> Vec<f64> {
         let config = FineTuneConfig::new().with_learning_rate(0.8).with_schedule(schedule);
         let mut rates = LearningRates::new(&config, 40).unwrap();
-        positions.iter().map(|&position| rates.at(position).base()).collect()
+        positions.iter().map(|&position| rates.at(position).unwrap().base()).collect()
     }
 
     #[test]
@@ -121,6 +126,23 @@ mod tests {
         ] {
             let error = LearningRates::new(&FineTuneConfig::new().with_schedule(schedule), 40).err().unwrap();
             assert!(error.to_string().contains("refused by Burn"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rates_that_are_not_finite() {
+        for schedule in [
+            Schedule::PerStep(LinearLrSchedulerConfig::new(f64::NAN, 0.1, 4).into()),
+            Schedule::PerEpoch(ExponentialLrSchedulerConfig::new(0.1, f64::NAN).into()),
+            Schedule::PerStep(LrSchedulerConfig::Constant(f64::INFINITY)),
+            Schedule::PerStep(LrSchedulerConfig::Constant(-0.1)),
+        ] {
+            let config = FineTuneConfig::new().with_schedule(schedule);
+            let error = match LearningRates::new(&config, 40) {
+                Ok(mut rates) => rates.at(Position::default()).err().unwrap(),
+                Err(error) => error,
+            };
+            assert!(error.to_string().contains("learning"), "{error}");
         }
     }
 }

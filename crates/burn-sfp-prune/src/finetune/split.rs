@@ -1,6 +1,7 @@
 //! [`fine_tune_split`]: fine-tuning on the stored outputs of the frozen layers.
 
 use burn::tensor::Tensor;
+use burn_sfp_core::checks::{check_batch, check_shapes};
 use burn_sfp_core::{Batch, Calibration, Progress, SfpModule};
 use burn_sfp_graph::ModuleInput;
 use rand::SeedableRng;
@@ -8,7 +9,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::config::FineTuneConfig;
-use super::train::train;
+use super::fits::masks_to_enforce;
+use super::step::run;
+use super::train::{Data, train};
 use crate::{PruneError, PrunePlan};
 
 /// A model whose forward pass can be cut behind its frozen layers, so that [`fine_tune_split`] computes their outputs once.
@@ -60,7 +63,7 @@ pub trait SplitModule: SfpModule {
 /// ```
 ///
 /// # Errors
-/// Those of [`fine_tune`](super::fine_tune).
+/// Those of [`fine_tune`](super::fine_tune), and [`PruneError::NothingTrained`] where the plan touches a layer of the first part.
 pub fn fine_tune_split<M, C>(
     model: M,
     plan: &PrunePlan,
@@ -74,6 +77,7 @@ where
     C: Calibration<M::Inputs> + ?Sized,
 {
     config.check()?;
+    masks_to_enforce(plan, &model)?;
     let batches = frozen_features(&model, data, progress)?;
     let samples = batches.iter().map(|batch| batch.labels.len()).sum();
     let epoch = |number: usize| {
@@ -84,7 +88,8 @@ where
         let batches = &batches;
         order.into_iter().map(move |k| Ok(batches[k].clone()))
     };
-    train(model, plan, |model: &M, features| model.classify(features), epoch, samples, config, progress)
+    let data = Data { samples, is_split: true };
+    train(model, plan, |model: &M, features| model.classify(features), epoch, data, config, progress)
 }
 
 /// Runs the first part over the data, in evaluation mode.
@@ -95,12 +100,15 @@ where
 {
     let frozen = model.valid();
     let device = frozen.devices().into_iter().next().unwrap_or_default();
-    let mut batches = Vec::new();
+    let mut batches: Vec<Batch<M::Features>> = Vec::new();
+    let mut shapes: Option<Vec<Vec<usize>>> = None;
     progress.start("frozen layers", data.samples());
     for (index, batch) in data.batches().enumerate() {
         let batch = batch.map_err(|source| PruneError::Data { batch: index, source })?;
+        check_batch(index, &batch)?;
+        check_shapes(index, &batch.input, shapes.get_or_insert_with(|| batch.input.shapes()))?;
         progress.advance(batch.labels.len());
-        let features = frozen.features(batch.input.to_device(&device));
+        let features = run(&batch.input, index, |input| frozen.features(input.to_device(&device)))?;
         batches.push(Batch { input: features, labels: batch.labels });
     }
     progress.finish();

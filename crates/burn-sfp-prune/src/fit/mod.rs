@@ -4,33 +4,91 @@
 //! capture; channels that they count stay from the start ([`Kept::of`]). Everything else shows when the smaller module runs. It is tried with
 //! parameters of the planned shapes and no values ([`trial`]), which costs no more than recording a forward pass, and the groups of layers
 //! that it does not follow are found by leaving some out ([`search`]).
+//!
+//! Splits into unequal parts are tried first with parts that shrink each by itself, which is right where their sizes are the widths of the
+//! layers behind them. Where the module does not follow that, the parts shrink alike.
 
+mod advice;
 mod search;
 mod trial;
 
-use burn_sfp_graph::GraphModule;
+use std::collections::BTreeSet;
+
+use burn_sfp_graph::{GraphModule, Network};
 
 use crate::kept::Kept;
 use crate::rewrite::{PrunedModule, carry_out};
 use crate::target::Target;
 use crate::{PruneError, PrunePlan};
+use advice::advised;
 use search::Search;
 use trial::Failure;
 
-/// Plans and rewrites, and leaves alone what the module does not follow. `plan` makes the plan without the channels that have to stay.
+/// Plans and rewrites, and leaves alone what the module does not follow, unless `strict`. `plan` makes the plan for a network without the
+/// channels that have to stay.
 pub(crate) fn fit<M: GraphModule>(
     target: &Target<'_, M>,
-    plan: impl Fn(&Kept) -> Result<PrunePlan, PruneError>,
+    strict: bool,
+    plan: impl Fn(&Network, &Kept) -> Result<PrunePlan, PruneError>,
 ) -> Result<PrunedModule<M>, PruneError> {
-    let mut kept = Kept::of(target.network);
+    let mut free = target.network.uneven_splits();
+    let mut tied: BTreeSet<usize> = BTreeSet::new();
     loop {
-        let made = plan(&kept)?;
+        let own = (!free.is_empty()).then(|| target.network.with_free_splits(&free));
+        let target = Target { network: own.as_ref().unwrap_or(target.network), ..*target };
+        match with_free_splits(&target, strict, &free, &plan)? {
+            Fitted::Done(pruned) => return Ok(*pruned),
+            Fitted::Tied(splits) => {
+                // Where a second split into the same parts is not followed, none of other blocks will be.
+                let alike = target.network.slices_like(&splits);
+                let again = !alike.is_disjoint(&tied);
+                tied.extend(if again { &alike } else { &splits });
+                free = &free - &tied;
+            }
+        }
+    }
+}
+
+/// What came of a plan with splits whose parts shrink each by itself.
+enum Fitted<M> {
+    Done(Box<PrunedModule<M>>),
+    /// The module does not follow the plan there: the parts of these splits have to shrink alike.
+    Tied(BTreeSet<usize>),
+}
+
+fn with_free_splits<M: GraphModule>(
+    target: &Target<'_, M>,
+    strict: bool,
+    free: &BTreeSet<usize>,
+    plan: impl Fn(&Network, &Kept) -> Result<PrunePlan, PruneError>,
+) -> Result<Fitted<M>, PruneError> {
+    let network = target.network;
+    let mut kept = if strict { Kept::default() } else { Kept::of(network) };
+    loop {
+        let mut made = match plan(network, &kept) {
+            Err(_) if !free.is_empty() => return Ok(Fitted::Tied(free.clone())),
+            made => made?,
+        };
+        made.free_splits = free.iter().copied().collect();
+        made.seal();
         let channels = made.channels.clone();
         let failure = match carry_out(target, made) {
-            Ok(pruned) => return Ok(pruned),
+            Ok(pruned) => return Ok(Fitted::Done(Box::new(pruned))),
             Err(error) => Failure::of(error)?,
         };
+        let tied = network.free_splits_at(failure.operation);
+        if !tied.is_empty() {
+            return Ok(Fitted::Tied(tied));
+        }
+        if strict {
+            return Err(advised(network, &channels, failure));
+        }
         let found = Search::new(target, &kept, &channels).run(failure)?;
+        // What would stay may leave where the parts shrink alike.
+        let tied = network.free_splits_of(&found.channels());
+        if !tied.is_empty() {
+            return Ok(Fitted::Tied(tied));
+        }
         kept.extend(found);
     }
 }

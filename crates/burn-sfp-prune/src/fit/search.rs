@@ -4,7 +4,7 @@
 //! module comes further: one attempt where the first suspect is the cause, and a logarithm of the suspects where none stands out. Groups of
 //! the same kind (the same layers of other blocks) are held back with the cause and offered again, by halves, once the rest runs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use burn_sfp_graph::{ChannelId, GraphModule};
 
@@ -101,15 +101,17 @@ impl<'a, 't, M: GraphModule> Search<'a, 't, M> {
 
     /// The active groups in the order of suspicion.
     fn suspects(&self, failure: &Failure) -> Vec<usize> {
-        let lists = self.target.network.channels_before(failure.position());
-        let mut found = Vec::new();
-        for list in &lists {
-            let here = |unit: &&usize| !self.units[**unit].removed.is_disjoint(list);
-            let fresh: Vec<usize> =
-                self.active.iter().filter(here).copied().filter(|unit| !found.contains(unit)).collect();
-            found.extend(fresh);
+        let mut of_channel: HashMap<ChannelId, Vec<usize>> = HashMap::new();
+        for &unit in &self.active {
+            self.units[unit].removed.iter().for_each(|&channel| of_channel.entry(channel).or_default().push(unit));
         }
-        found.extend(self.active.iter().copied().filter(|unit| !found.contains(unit)).collect::<Vec<_>>());
+        let lists = self.target.network.channels_before(failure.position());
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+        for list in &lists {
+            let here: BTreeSet<usize> = list.iter().filter_map(|id| of_channel.get(id)).flatten().copied().collect();
+            found.extend(here.into_iter().filter(|&unit| seen.insert(unit)));
+        }
+        found.extend(self.active.difference(&seen));
         found
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use burn_sfp_graph::{ChannelId, GraphError, GraphModule, place};
+use burn_sfp_graph::{ChannelId, GraphError, GraphModule, mismatch_advice, place};
 
 use crate::PruneError;
 use crate::cuts::cuts;
@@ -35,11 +35,7 @@ impl Failure {
         match &self.error {
             PruneError::Graph(GraphError::GraphMismatch { operation, name, after, what }) => {
                 let step = operation.map_or_else(|| name.clone(), |at| format!("operation {at} ({name})"));
-                format!(
-                    "the forward pass does not follow at {step}{}: {what}; compute the number that is used there from \
-                     `dims()`, or implement `Shrink` for the struct that stores it",
-                    place(after)
-                )
+                format!("the forward pass does not follow at {step}{}: {what}; {}", place(after), mismatch_advice(what))
             }
             error => error.to_string(),
         }

@@ -97,6 +97,8 @@ impl Groups {
                 let mut free = atoms.iter().copied().filter(|&atom| pinned(atom).is_none());
                 if atoms.len() > 1
                     && let (Some(first), Some(last)) = (free.next(), free.next_back())
+                    // Both coordinates of a kernel that reads what it writes to are one: its filters have no other way to be cut.
+                    && flow.family(first) != flow.family(last)
                 {
                     cuts.insert(first, GroupCut::WholeGroups);
                     cuts.insert(last, GroupCut::WithinGroups);
@@ -152,6 +154,8 @@ impl Groups {
     pub fn describe(&self, network: &Network) -> String {
         let mut text = String::new();
         let path = |&layer: &usize| network.layers()[layer].path.as_str();
+        let tied = self.groups.iter().filter(|group| group.layers.len() > 1);
+        let meetings = network.meetings(&tied.filter_map(|group| group.channels.first().copied()).collect());
         for group in &self.groups {
             let names: Vec<&str> = group.layers.iter().map(path).collect();
             let pinned = |id: &&ChannelId| self.channels.get(id).and_then(|channel| channel.pinned.as_deref());
@@ -165,11 +169,8 @@ impl Groups {
             if let Some(reason) = group.channels.iter().find_map(|id| pinned(&id)) {
                 text.push_str(&format!(" ({reason})"));
             }
-            if let (Some(&channel), true) = (group.channels.first(), names.len() > 1) {
-                let meetings = network.meetings(channel);
-                if !meetings.is_empty() {
-                    text.push_str(&format!("; meet in {}", meetings.join(", ")));
-                }
+            if let Some(meetings) = group.channels.first().and_then(|channel| meetings.get(channel)) {
+                text.push_str(&format!("; meet in {}", meetings.join(", ")));
             }
             let consumers: Vec<&str> = self.consumers(group).iter().map(path).collect();
             if !consumers.is_empty() {

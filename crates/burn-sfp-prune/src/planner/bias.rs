@@ -26,7 +26,8 @@ pub enum BiasCorrection {
     /// Adds what silenced filters leave behind; needs no samples. A removed filter counts as silenced, with its weights and bias at
     /// zero. What its normalisation and activation make of that is a constant, which is added to the biases of its consumers if
     /// that is exact: not if zero padding cuts kernels off at the border (unless the constant is zero). Otherwise it counts as
-    /// zero, and so does everything in networks with root-mean-square normalisations that lose channels. Not from the paper.
+    /// zero, and so does everything in networks with root-mean-square normalisations or sums over channels that lose some of them. Not
+    /// from the paper.
     Constants,
 }
 
@@ -36,8 +37,8 @@ pub(super) fn constant_corrections(
     network: &Network,
     removed: &BTreeSet<ChannelId>,
 ) -> Result<Vec<CorrectedBias>, GraphError> {
-    // A root-mean-square normalisation counts removed channels as zero, so everything does.
-    if setting != BiasCorrection::Constants || !network.scales(removed).is_empty() {
+    // A root-mean-square normalisation and a sum over channels count removed channels as zero, so everything does.
+    if setting != BiasCorrection::Constants || !network.scales(removed).is_empty() || network.sums_shrink(removed) {
         return Ok(Vec::new());
     }
     let corrections = network.constants(removed)?.into_iter().filter_map(|(layer, inputs)| {
@@ -80,6 +81,10 @@ pub(super) fn mean_correction(
 
 /// Returns a correction for these inputs of the layer's bias or of the running mean behind it; `None` if it has neither.
 fn without_coverage(network: &Network, layer: &Layer, inputs: Vec<(usize, f32)>) -> Option<CorrectedBias> {
+    // The contribution of an input is computed from the stored weight.
+    if !layer.is_stored() {
+        return None;
+    }
     let path = |index: usize| network.parameters()[index].path.clone();
     let target = match (layer.bias(), layer.running_mean) {
         (Some(bias), _) => CorrectionTarget::Bias(path(bias)),

@@ -7,8 +7,9 @@ use burn_sfp_graph::{GraphError, Layer, Network};
 
 use crate::{PruneError, Ranking};
 
-/// Checks that an analysis is of this model. The network may have more parameters: those of outputs beside the logits.
+/// Checks that an analysis agrees with itself and is of this model. The network may have more parameters: those of outputs beside the logits.
 pub(super) fn check_analysis(network: &Network, analysis: &Analysis) -> Result<(), PruneError> {
+    analysis.check()?;
     let parameters = network.parameters().iter();
     let shapes: HashMap<&str, &[usize]> = parameters.map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     for expected in &analysis.model {
@@ -53,6 +54,9 @@ pub(super) fn check_ranking(network: &Network, policy: &str, ranking: &Ranking) 
         let layer = find(path)?;
         if layer.groups > 1 {
             return bad(path, "a keep mask over the connections of a grouped convolution".into());
+        }
+        if !layer.is_stored() {
+            return bad(path, "a keep mask over the connections of a weight that the forward pass computes".into());
         }
         if keep.shape() != (layer.filters, layer.inputs) {
             let (found, wanted) = (keep.shape(), (layer.filters, layer.inputs));

@@ -33,13 +33,18 @@ impl Exclude {
     pub fn resolve(&self, network: &Network) -> Result<Excluded, PruneError> {
         let available = || network.layers().iter().map(|layer| layer.path.clone()).collect();
         let mut excluded = Excluded::default();
+        let mut named: Vec<(&str, &Layer)> =
+            network.layers().iter().flat_map(|layer| names(network, layer).map(move |name| (name, layer))).collect();
+        named.sort_by_key(|(name, _)| *name);
         for path in &self.paths {
-            if !excluded.add(network, |layer| is_inside(layer, path)) {
+            let from = named.partition_point(|(name, _)| *name < path.as_str());
+            let alike = named[from..].iter().take_while(|(name, _)| name.starts_with(path.as_str()));
+            if !excluded.add(network, alike.filter(|(name, _)| is_inside(name, path)).map(|(_, layer)| *layer)) {
                 return Err(GraphError::UnknownLayer { path: path.clone(), available: available() }.into());
             }
         }
         for condition in &self.conditions {
-            if !excluded.add(network, |layer| condition(layer)) {
+            if !excluded.add(network, network.layers().iter().filter(|layer| condition(&layer.path))) {
                 return Err(PruneError::NothingExcluded { available: available() });
             }
         }
@@ -54,9 +59,17 @@ impl fmt::Debug for Exclude {
     }
 }
 
-/// Whether a layer is the module at a path or inside of it.
-fn is_inside(layer: &str, module: &str) -> bool {
-    layer.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+/// The paths by which a layer can be excluded: its own, and those of the parameters from which its weight is computed if there are several.
+fn names<'n>(network: &'n Network, layer: &'n Layer) -> impl Iterator<Item = &'n str> {
+    let made_of = layer.weight_parameters();
+    let several = made_of.iter().filter(move |_| made_of.len() > 1);
+    let parameters = several.map(|&parameter| network.parameters()[parameter].path.as_str());
+    std::iter::once(layer.path.as_str()).chain(parameters)
+}
+
+/// Whether a path is that of a module or inside of it.
+fn is_inside(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The excluded layers of one network.
@@ -70,10 +83,10 @@ pub(super) struct Excluded {
 }
 
 impl Excluded {
-    /// Adds the layers whose path meets a condition, and returns whether there is one.
-    fn add(&mut self, network: &Network, condition: impl Fn(&str) -> bool) -> bool {
+    /// Adds layers, and returns whether there is one.
+    fn add<'n>(&mut self, network: &'n Network, layers: impl Iterator<Item = &'n Layer>) -> bool {
         let mut found = false;
-        for layer in network.layers().iter().filter(|layer| condition(&layer.path)) {
+        for layer in layers {
             found = true;
             self.paths.insert(layer.path.clone());
             for atom in layer.output_channels().iter().flat_map(|channel| network.flow().atoms_of(channel)) {
@@ -119,12 +132,18 @@ impl Excluded {
         if let Some(reason) = atoms().find_map(|atom| kept.reason(*atom)) {
             return unpruned(reason.to_string());
         }
-        match atoms().find_map(|atom| self.producers.get(atom)) {
-            Some(other) => unpruned(format!("its filters are tied to those of `{other}`, which is excluded")),
-            None if atoms().any(|atom| self.uncentered.contains(atom)) => {
-                unpruned("layer normalisations read its filters, and the planner is told not to centre them".into())
-            }
-            None => None,
+        let reason = atoms()
+            .find(|atom| self.producers.contains_key(atom))
+            .or_else(|| atoms().find(|atom| self.uncentered.contains(atom)));
+        reason.and_then(|atom| self.reason_of(*atom)).and_then(unpruned)
+    }
+
+    /// Returns why a channel (atom) stays, if it is one of an excluded layer or of a stream that is not to be centred.
+    pub fn reason_of(&self, atom: ChannelId) -> Option<String> {
+        if let Some(other) = self.producers.get(&atom) {
+            return Some(format!("its filters are tied to those of `{other}`, which is excluded"));
         }
+        let reason = "layer normalisations read its filters, and the planner is told not to centre them";
+        self.uncentered.contains(&atom).then(|| reason.to_string())
     }
 }

@@ -5,6 +5,7 @@ mod bias;
 mod check;
 mod close;
 mod exclude;
+mod held;
 mod masks;
 mod settings;
 mod trainable;
@@ -12,4 +13,4 @@ mod write;
 
 pub use bias::BiasCorrection;
 pub use settings::Planner;
-pub(crate) use settings::Ranked;
+pub(crate) use settings::{Ranked, rank};

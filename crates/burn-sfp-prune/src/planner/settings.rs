@@ -11,12 +11,13 @@ use super::bias::{BiasCorrection, constant_corrections};
 use super::check::{check_analysis, check_ranking};
 use super::close::close;
 use super::exclude::Exclude;
+use super::held::{self, Report};
 use super::write::{Decided, write};
 use crate::budget::{Budget, StopRule};
 use crate::fit::fit;
 use crate::group::{GroupCut, Groups};
 use crate::kept::Kept;
-use crate::rewrite::{PrunedModule, carry_out};
+use crate::rewrite::PrunedModule;
 use crate::score::channel_scores;
 use crate::select::{Eligible, select};
 use crate::target::Target;
@@ -206,6 +207,9 @@ impl Planner {
     /// A layer whose filters have to stay is no error: it is listed in [`PrunePlan::unpruned`] with the reason. If all layers have
     /// to stay (every channel is an output of the network, say), the plan removes nothing.
     ///
+    /// Unequal parts of a split shrink alike in such a plan; [`prune`](Planner::prune), which has the module, finds out whether each can
+    /// shrink by itself.
+    ///
     /// The network may be that of the logits, which [`analyze_network`](burn_sfp_core::analyze_network) returns, or a capture of the
     /// whole forward pass of a module that returns more.
     ///
@@ -269,7 +273,25 @@ impl Planner {
             correction,
         });
         plan.bias_corrections.extend(constant_corrections(correction, network, &removed)?);
+        plan.groups = held::groups(&Report {
+            network,
+            groups: &groups,
+            rule: &*self.budget,
+            cut: self.group_cut,
+            scores: &scores,
+            ranked: &ranking.filters,
+            excluded: &excluded,
+            kept,
+            removed: &channels,
+        });
         plan.channels = channels.into_iter().collect();
+        plan.measured_on = match analysis {
+            Some(analysis) if plan.bias_corrections.iter().any(|corrected| !corrected.constants) => {
+                analysis.fingerprint.clone()
+            }
+            _ => network.fingerprint().clone(),
+        };
+        plan.seal();
         Ok(plan)
     }
 
@@ -290,8 +312,7 @@ impl Planner {
         analysis: Option<&Analysis>,
         ranked: &Ranked<'_>,
     ) -> Result<PrunedModule<M>, PruneError> {
-        let plan = |kept: &Kept| self.plan_ranked(target.network, analysis, ranked, kept);
-        if self.strict { carry_out(target, plan(&Kept::default())?) } else { fit(target, plan) }
+        fit(target, self.strict, |network, kept| self.plan_ranked(network, analysis, ranked, kept))
     }
 
     /// Captures a module, plans without an analysis and rewrites: one call for policies that rank by weights alone, and for
@@ -338,10 +359,21 @@ impl Planner {
         self.check()?;
         let also = self.passes()?;
         let network = Network::capture_passes(model, inputs, &also)?;
-        let ranking = policy.rank(&PolicyContext { network: &network, analysis: None })?;
+        let ranking = rank(policy, &network, None)?;
         let target = Target { network: &network, model, inputs, also: &also };
         self.prune_ranked(&target, None, &Ranked { policy: &policy.name(), ranking: &ranking })
     }
+}
+
+/// Ranks the layers of a network, those too whose filters can leave only if the parts of splits shrink each by itself.
+pub(crate) fn rank(
+    policy: &dyn RankingPolicy,
+    network: &Network,
+    analysis: Option<&Analysis>,
+) -> Result<Ranking, PruneError> {
+    let uneven = network.uneven_splits();
+    let own = (!uneven.is_empty()).then(|| network.with_free_splits(&uneven));
+    policy.rank(&PolicyContext { network: own.as_ref().unwrap_or(network), analysis })
 }
 
 /// A policy's name and its ranking.

@@ -21,7 +21,7 @@ impl Trainable {
     /// Adds the weight, the bias and the batch normalisation that follows directly.
     pub fn add_layer(&mut self, network: &Network, layer: &Layer) {
         let path = |index: usize| network.parameters()[index].path.clone();
-        self.add(path(layer.weight()));
+        layer.weight_parameters().iter().for_each(|&parameter| self.add(path(parameter)));
         if let Some(bias) = layer.bias() {
             self.add(path(bias));
         }

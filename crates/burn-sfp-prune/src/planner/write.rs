@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ChannelId, Layer, Network};
+use burn_sfp_graph::{ChannelId, Fingerprint, Layer, Network};
 
 use super::bias::{BiasCorrection, mean_correction};
 use super::close::KeepMasks;
 use super::exclude::Excluded;
 use super::masks::mask;
 use super::trainable::Trainable;
-use crate::cuts::{cuts, sizes_after};
+use crate::cuts::{cuts, scales, sizes_after, unzeroed};
 use crate::kept::Kept;
-use crate::plan::{Centered, LayerPlan, PLAN_VERSION, Scale, Uncounted};
+use crate::plan::{Centered, LayerPlan, PLAN_VERSION, Uncounted};
 use crate::{Connections, PrunePlan};
 
 /// What a plan is written from.
@@ -28,25 +28,27 @@ pub(super) struct Decided<'a> {
     pub correction: BiasCorrection,
 }
 
-/// Returns the plan without its list of channels and its corrections by constants.
+/// Returns the plan without its list of channels, its groups, its corrections by constants, and what they were measured on; it is not sealed.
 pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
     let &Decided { network, removed, .. } = decided;
     let (macs_after, layer_macs) = network.all_macs_without(removed);
-    let scale = |(index, factor): (usize, f64)| Scale { path: network.parameters()[index].path.clone(), factor };
     let center = |(index, axis): (usize, usize)| Centered { path: network.parameters()[index].path.clone(), axis };
     let mut plan = PrunePlan {
         version: PLAN_VERSION,
         policy: decided.policy.to_string(),
         model: network.model_shapes(),
         channels: Vec::new(),
+        free_splits: Vec::new(),
         cuts: cuts(network, removed),
         masks: Vec::new(),
         bias_corrections: Vec::new(),
         fields: network.field_edits(removed),
-        scales: network.scales(removed).into_iter().map(scale).collect(),
+        scales: scales(network, removed),
+        unzeroed: unzeroed(network, removed),
         centered: network.centered(removed).into_iter().map(center).collect(),
         layers: Vec::new(),
         unpruned: Vec::new(),
+        groups: Vec::new(),
         uncounted: network.uncounted().into_iter().map(|op| Uncounted { name: op.name, after: op.after }).collect(),
         unreached: unreached(network),
         trainable: Vec::new(),
@@ -54,6 +56,8 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         parameters_after: 0,
         macs_before: network.macs(),
         macs_after,
+        measured_on: Fingerprint::default(),
+        digest: 0,
     };
     let sizes = sizes_after(network, &plan.cuts);
     let mut trained = Trainable::default();
@@ -76,7 +80,7 @@ impl Decided<'_> {
         let outputs = layer.filters - layer.output_channels().iter().filter(is_removed).count();
         let inputs = layer.inputs - layer.input_channels().iter().flatten().filter(is_removed).count();
         let keep = self.masks.get(&layer.path);
-        plan.layers.push(layer_plan(network, layer, (outputs, macs), sizes, keep));
+        plan.layers.push(layer_plan(network, layer, (outputs, inputs, macs), sizes, keep));
         if let Some(keep) = keep
             && keep.kept() < outputs * inputs
         {
@@ -94,14 +98,20 @@ impl Decided<'_> {
 fn layer_plan(
     network: &Network,
     layer: &Layer,
-    (filters_after, macs_after): (usize, u64),
+    (filters_after, inputs_after, macs_after): (usize, usize, u64),
     sizes_after: &[u64],
     keep: Option<&Connections>,
 ) -> LayerPlan {
     let kernel = layer.kernel().iter().product::<usize>().max(1) as u64;
     let path = |parameter: usize| network.parameters()[parameter].path.clone();
-    let size = |parameter: usize| network.parameters()[parameter].shape.iter().product::<usize>() as u64;
+    let size = |parameter: usize| size_of(network, parameter);
     let size_after = |parameter: usize| sizes_after[parameter];
+    let (connections_before, connections_after) = if layer.is_stored() {
+        (size(layer.weight()) / kernel, size_after(layer.weight()) / kernel)
+    } else {
+        let groups = layer.groups.max(1) as u64;
+        ((layer.filters * layer.inputs) as u64 / groups, (filters_after * inputs_after) as u64 / groups)
+    };
     LayerPlan {
         path: layer.path.clone(),
         kind: layer.kind,
@@ -109,13 +119,17 @@ fn layer_plan(
         bias: layer.bias().map(path),
         filters_before: layer.filters,
         filters_after,
-        connections_before: size(layer.weight()) / kernel,
-        connections_after: keep.map_or(size_after(layer.weight()) / kernel, |keep| keep.kept() as u64),
+        connections_before,
+        connections_after: keep.map_or(connections_after, |keep| keep.kept() as u64),
         parameters_before: layer.parameters,
-        parameters_after: size_after(layer.weight()) + layer.bias().map_or(0, size_after),
+        parameters_after: layer.parameters_of_all().map(size_after).sum(),
         macs_before: layer.macs,
         macs_after,
     }
+}
+
+fn size_of(network: &Network, parameter: usize) -> u64 {
+    network.parameters()[parameter].shape.iter().product::<usize>() as u64
 }
 
 /// Returns the paths of modules with a parameter that no captured forward pass reads; of a parameter without a module its own.

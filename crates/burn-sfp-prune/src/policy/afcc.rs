@@ -1,6 +1,9 @@
 //! [`Afcc`]: applied filter's cluster connections (docs/method.md, section 4).
 
-use burn_sfp_graph::Layer;
+use std::collections::HashMap;
+
+use burn_sfp_core::LayerAnalysis;
+use burn_sfp_graph::{Gathered, Layer, Network};
 use burn_sfp_nn::ConfigError;
 use fixedbitset::FixedBitSet;
 
@@ -60,13 +63,23 @@ impl RankingPolicy for Afcc {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         let analysis = context.require_analysis(&self.name())?;
+        let known: HashMap<&str, &LayerAnalysis> =
+            analysis.layers.iter().rev().map(|layer| (layer.path.as_str(), layer)).collect();
         let labels_of = |path: &str| -> Option<Vec<Vec<usize>>> {
-            Some(analysis.layer(path)?.performance.iter().map(|filter| filter.labels()).collect())
+            Some(known.get(path)?.performance.iter().map(|filter| filter.labels()).collect())
         };
         let rule =
             ClusterRule { policy: &self.name(), classes: analysis.classes, shared: self.shared, labels_of: &labels_of };
         rule.rank(context, self.layers.as_deref())
     }
+}
+
+/// What reaches an input of a layer.
+#[derive(Clone)]
+struct Reach {
+    labels: FixedBitSet,
+    /// The first layer that makes it whose labels are not known, by index.
+    missing: Option<usize>,
 }
 
 /// The rule of AFCC for any assignment of label sets to filters.
@@ -84,16 +97,19 @@ pub(super) struct ClusterRule<'a> {
 impl ClusterRule<'_> {
     /// Makes the keep masks of these layers, or of all whose label sets are known.
     pub fn rank(&self, context: &PolicyContext<'_>, chosen: Option<&[String]>) -> Result<Ranking, PruneError> {
-        if self.shared == 0 {
+        if self.shared == 0 || self.shared > self.classes {
             return Err(PruneError::Config(ConfigError {
                 name: "shared labels",
-                found: "0".into(),
-                expected: "at least 1",
+                found: self.shared.to_string(),
+                expected: "at least 1 and at most the number of classes",
             }));
         }
         let mut ranking = Ranking::default();
-        for layer in context.chosen_layers(chosen)? {
-            match self.keep_mask(context, layer) {
+        let chosen_layers = context.chosen_layers(chosen)?;
+        let reaching = self.reaching(context.network);
+        for layer in chosen_layers {
+            let Some(reaching) = reaching.get(layer.path.as_str()) else { continue };
+            match self.keep_mask(context, layer, reaching) {
                 Ok(keep) => {
                     ranking.connections.insert(layer.path.clone(), keep);
                 }
@@ -105,34 +121,61 @@ impl ClusterRule<'_> {
         Ok(ranking)
     }
 
-    fn keep_mask(&self, context: &PolicyContext<'_>, layer: &Layer) -> Result<Connections, PruneError> {
+    /// The labels that reach the inputs of each layer, by path.
+    fn reaching<'n>(&self, network: &'n Network) -> HashMap<&'n str, Gathered<Reach>> {
+        let layers = network.layers().iter().enumerate();
+        let place: HashMap<&str, usize> = layers.rev().map(|(index, layer)| (layer.path.as_str(), index)).collect();
+        let of = |layer: &Layer| match (self.labels_of)(&layer.path) {
+            Some(sets) => sets.iter().map(|labels| Reach { labels: self.bits(labels), missing: None }).collect(),
+            None => {
+                let missing = place.get(layer.path.as_str()).copied();
+                vec![Reach { labels: FixedBitSet::new(), missing }; layer.filters]
+            }
+        };
+        let join = |reach: &mut Reach, more: &Reach| {
+            reach.labels.union_with(&more.labels);
+            reach.missing = reach.missing.into_iter().chain(more.missing).min();
+        };
+        let gathered = network.gather(of, join);
+        network.layers().iter().zip(gathered).rev().map(|(layer, reach)| (layer.path.as_str(), reach)).collect()
+    }
+
+    fn keep_mask(
+        &self,
+        context: &PolicyContext<'_>,
+        layer: &Layer,
+        reaching: &Gathered<Reach>,
+    ) -> Result<Connections, PruneError> {
         let refuse = |reason: &str| PruneError::NotPrunable { path: layer.path.clone(), reason: reason.into() };
         if layer.groups > 1 {
             return Err(refuse("it is a grouped convolution"));
         }
-        let inputs = context.input_labels(layer, self.policy, self.labels_of)?.ok_or_else(|| {
-            refuse(if context.network.producers(layer).is_empty() {
-                "no analysed layer feeds it"
-            } else {
-                "part of its input is made by no layer whose filters it reads"
-            })
-        })?;
-        let inputs: Vec<FixedBitSet> = inputs.iter().map(|labels| self.bits(labels)).collect();
+        if !reaching.fed {
+            return Err(refuse("no analysed layer feeds it"));
+        }
+        if !reaching.complete {
+            return Err(refuse("part of its input is made by no layer whose filters it reads"));
+        }
+        let not_analysed = |needed: &str| {
+            let (policy, path) = (self.policy.into(), layer.path.clone());
+            PruneError::NotAnalyzed { policy, needed: needed.into(), path }
+        };
+        let inputs: Vec<&Reach> = reaching.inputs.iter().flatten().collect();
+        if let Some(missing) = inputs.iter().filter_map(|reach| reach.missing).min() {
+            return Err(not_analysed(&context.network.layers()[missing].path));
+        }
         // A network may return the output of an inner layer first; only a layer that was not analysed is the classifier.
         let own = (self.labels_of)(&layer.path);
         let classifier = layer.is_classifier && own.is_none();
         let outputs: Vec<FixedBitSet> = match own {
             Some(sets) => sets.iter().map(|labels| self.bits(labels)).collect(),
             None if classifier => (0..layer.filters).map(|label| self.bits(&[label])).collect(),
-            None => {
-                let (policy, path) = (self.policy.into(), layer.path.clone());
-                return Err(PruneError::NotAnalyzed { policy, needed: path.clone(), path });
-            }
+            None => return Err(not_analysed(&layer.path)),
         };
         // An output of the classifier is one label, so it can share only one.
         let needed = if classifier { 1 } else { self.shared };
         Ok(Connections::from_fn(layer.filters, layer.inputs, |output, input| {
-            outputs[output].intersection_count(&inputs[input]) >= needed
+            outputs[output].intersection_count(&inputs[input].labels) >= needed
         }))
     }
 

@@ -1,7 +1,7 @@
 //! [`PolicyContext`]: what a policy can consult.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use burn_sfp_core::{Analysis, LayerAnalysis};
 use burn_sfp_graph::{GraphError, Heads, Layer, Network};
@@ -57,9 +57,23 @@ impl<'a> PolicyContext<'a> {
     /// Returns the analysis, for policies that need one.
     ///
     /// # Errors
-    /// [`PruneError::NeedsAnalysis`] if there is none.
+    /// [`PruneError::NeedsAnalysis`] if there is none, [`PruneError::Analysis`] if it contradicts itself ([`Analysis::check`]), and
+    /// [`PruneError::ModelMismatch`] if it lists other filters than the network has.
     pub fn require_analysis(&self, policy: &str) -> Result<&'a Analysis, PruneError> {
-        self.analysis.ok_or_else(|| PruneError::NeedsAnalysis { policy: policy.into() })
+        let analysis = self.analysis.ok_or_else(|| PruneError::NeedsAnalysis { policy: policy.into() })?;
+        analysis.check()?;
+        let layers = self.network.layers().iter().map(|layer| (&layer.path, layer.filters));
+        let heads = self.network.heads().iter().map(|heads| (&heads.path, heads.heads));
+        let filters: HashMap<&String, usize> = layers.chain(heads).collect();
+        let differs =
+            |found: &&LayerAnalysis| filters.get(&found.path).is_some_and(|filters| *filters != found.filters);
+        match analysis.layers.iter().find(differs) {
+            None => Ok(analysis),
+            Some(LayerAnalysis { path, filters: found, .. }) => {
+                let what = format!("`{path}` has {} filters or heads, in the analysis {found}", filters[path]);
+                Err(PruneError::ModelMismatch { what })
+            }
+        }
     }
 
     /// Returns the layers that have a filter that can be removed.
@@ -68,16 +82,18 @@ impl<'a> PolicyContext<'a> {
     }
 
     /// Returns the weight of a layer as a kernel for each `(output, input)` pair; a kernel of a linear layer has one element. For
-    /// a grouped convolution the inputs are those of the output's own group.
+    /// a grouped convolution the inputs are those of the output's own group. A weight that the forward pass computes from several
+    /// parameters is computed.
     ///
     /// # Errors
-    /// [`PruneError::NoFloatWeight`] if the weight is not a float tensor (a quantised one, for example).
+    /// [`PruneError::Graph`] if a computed weight does not come out on the model's device, and [`PruneError::NoFloatWeight`] if the weight is not a float tensor (a quantised one, for example).
     pub fn kernels(&self, layer: &Layer) -> Result<Kernels<'a>, PruneError> {
-        let data = self.network.parameter_data_at(layer.weight());
-        let values = match data.map(|data| (data, data.as_slice::<f32>())) {
-            Some((_, Ok(values))) => Some(Cow::Borrowed(values)),
-            Some((data, Err(_))) => data.clone().convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
-            None => None,
+        let values = match self.network.weight_data(layer)? {
+            Cow::Borrowed(data) => match data.as_slice::<f32>() {
+                Ok(values) => Some(Cow::Borrowed(values)),
+                Err(_) => data.clone().convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
+            },
+            Cow::Owned(data) => data.convert::<f32>().try_into_vec::<f32>().ok().map(Cow::Owned),
         };
         let values = values.ok_or_else(|| PruneError::NoFloatWeight {
             path: layer.path.clone(),
@@ -93,7 +109,8 @@ impl<'a> PolicyContext<'a> {
     /// Returns the labels that reach each input of a layer: for each input index the union of the label sets of the filters (or
     /// nodes) that produce it, in a residual stream those of all summands. `labels_of(layer path)` returns the sets, filter by
     /// filter. `None` if something else than filters of layers contributes to the inputs (see
-    /// [`Sources`](burn_sfp_graph::Sources)): an input of the network, or a summand whose channels run along another axis.
+    /// [`Sources`](burn_sfp_graph::Sources)): an input of the network, or a summand whose channels run along another axis. For all
+    /// layers of a deep network, [`Network::gather`] is faster.
     ///
     /// # Errors
     /// [`PruneError::NotAnalyzed`] if `labels_of` returns `None` for a source.
@@ -127,11 +144,12 @@ impl<'a> PolicyContext<'a> {
         Ok(Some(labels.collect()))
     }
 
-    /// Returns the layers with these paths, or all layers.
+    /// Returns the layers with these paths, or all layers whose connections can be masked: those whose weight is stored as it is
+    /// applied.
     pub(super) fn chosen_layers(&self, chosen: Option<&[String]>) -> Result<Vec<&'a Layer>, PruneError> {
         let all = self.network.layers();
         match chosen {
-            None => Ok(all.iter().collect()),
+            None => Ok(all.iter().filter(|layer| layer.is_stored()).collect()),
             Some(paths) => paths
                 .iter()
                 .map(|path| {

@@ -61,7 +61,7 @@ impl Kernels<'_> {
             let row = self.inputs * self.size;
             for (rows, sums) in self.values.chunks(ROWS * row.max(1)).zip(sums.chunks_mut(ROWS)) {
                 if sums.len() < ROWS {
-                    for (sum, row) in sums.iter_mut().zip(rows.chunks(row)) {
+                    for (sum, row) in sums.iter_mut().zip(rows.chunks(row.max(1))) {
                         row.iter().for_each(|&value| *sum += norm.term(value));
                     }
                     continue;

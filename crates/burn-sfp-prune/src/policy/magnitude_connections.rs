@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use burn_sfp_graph::{Layer, Network};
 use burn_sfp_nn::ConfigError;
 
 use super::connections::Connections;
@@ -22,12 +23,14 @@ pub struct MagnitudeConnections {
     layers: Option<Vec<String>>,
     share: f64,
     shares: BTreeMap<String, f64>,
+    /// Parameters of the model whose plan [`like`](Self::like) got.
+    model: Option<BTreeMap<String, Vec<usize>>>,
 }
 
 impl MagnitudeConnections {
     /// Creates the policy that removes half of the connections of each layer, those with the lowest L1 norms.
     pub fn l1() -> Self {
-        Self { norm: Norm::L1, layers: None, share: 0.5, shares: BTreeMap::new() }
+        Self { norm: Norm::L1, layers: None, share: 0.5, shares: BTreeMap::new(), model: None }
     }
 
     /// Creates the policy that removes half of the connections of each layer, those with the lowest L2 norms.
@@ -47,7 +50,8 @@ impl MagnitudeConnections {
         self
     }
 
-    /// Removes the same share of connections in each layer as another plan, and none in layers that it left whole.
+    /// Removes the same share of connections in each layer as another plan, and none in layers that it left whole. Planning fails with
+    /// [`PruneError::ModelMismatch`] where that is the plan of another model.
     pub fn like(mut self, plan: &PrunePlan) -> Self {
         self.shares = plan
             .layers
@@ -56,7 +60,26 @@ impl MagnitudeConnections {
             .map(|layer| (layer.path.clone(), 1.0 - layer.connections_after as f64 / layer.connections_before as f64))
             .collect();
         self.share = 0.0;
+        self.model = Some(plan.model.iter().map(|p| (p.path.clone(), p.shape.clone())).collect());
         self
+    }
+
+    /// Checks that the layers are those of the model whose plan [`like`](Self::like) got.
+    fn check_model(&self, network: &Network, layers: &[&Layer]) -> Result<(), PruneError> {
+        let Some(model) = &self.model else { return Ok(()) };
+        for layer in layers {
+            let weight = &network.parameters()[layer.weight()];
+            let what = match model.get(&weight.path) {
+                Some(shape) if *shape == weight.shape => continue,
+                Some(shape) => format!(
+                    "the plan handed to `like` knows `{}` with shape {shape:?}, this model has it with {:?}",
+                    weight.path, weight.shape
+                ),
+                None => format!("the plan handed to `like` knows no `{}`", weight.path),
+            };
+            return Err(PruneError::ModelMismatch { what });
+        }
+        Ok(())
     }
 }
 
@@ -67,7 +90,9 @@ impl RankingPolicy for MagnitudeConnections {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         let mut ranking = Ranking::default();
-        for layer in context.chosen_layers(self.layers.as_deref())? {
+        let layers = context.chosen_layers(self.layers.as_deref())?;
+        self.check_model(context.network, &layers)?;
+        for layer in layers {
             let share = self.shares.get(&layer.path).copied().unwrap_or(self.share);
             if !(0.0..=1.0).contains(&share) {
                 return Err(PruneError::Config(ConfigError {

@@ -1,5 +1,7 @@
 //! [`RandomAfcc`], the control of docs/method.md, section 4: the rule of AFCC with random clusters.
 
+use std::collections::HashMap;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -41,8 +43,10 @@ impl RankingPolicy for RandomAfcc {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         let analysis = context.require_analysis(&self.name())?;
+        let layers = analysis.layers.iter().enumerate().rev();
+        let places: HashMap<&str, usize> = layers.map(|(index, layer)| (layer.path.as_str(), index)).collect();
         let deal = |path: &str| -> Option<Vec<Vec<usize>>> {
-            let index = analysis.layers.iter().position(|layer| layer.path == path)?;
+            let &index = places.get(path)?;
             let layer = &analysis.layers[index];
             let labels: usize = layer.performance.iter().map(|filter| filter.labels().len()).sum();
             let size = ((labels as f64 / layer.filters.max(1) as f64).round() as usize).clamp(1, layer.classes);

@@ -1,30 +1,39 @@
 //! Bias corrections: what removed inputs add on average, as values to add to a bias or a running mean (docs/method.md, section 5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
-use crate::plan::{CorrectedBias, CorrectionTarget};
+use crate::plan::{CorrectedBias, CorrectionTarget, Mask, ParameterCut};
 use crate::{PruneError, PrunePlan};
 
 /// Returns what to add to each bias or running mean before the cuts, by the path of the parameter.
-pub(super) fn additions<M: Module>(plan: &PrunePlan, model: &M) -> Result<HashMap<String, Vec<f32>>, PruneError> {
-    let mut weights = Weights { wanted: plan, found: HashMap::new() };
-    if !plan.bias_corrections.is_empty() {
+pub(super) fn additions<M: Module>(
+    plan: &PrunePlan,
+    corrections: &[CorrectedBias],
+    model: &M,
+) -> Result<HashMap<String, Vec<f64>>, PruneError> {
+    let wanted = corrections.iter().map(|corrected| corrected.weight.as_str()).collect();
+    let mut weights = Weights { wanted, found: HashMap::new() };
+    if !corrections.is_empty() {
         visit_params(model, &mut weights);
     }
     let shapes: HashMap<&str, &[usize]> = plan.model.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
-    let mut additions: HashMap<String, Vec<f32>> = HashMap::new();
-    for corrected in &plan.bias_corrections {
+    let masks: HashMap<&str, &Mask> = plan.masks.iter().rev().map(|mask| (mask.layer.as_str(), mask)).collect();
+    let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().rev().map(|cut| (cut.path.as_str(), cut)).collect();
+    let mut additions: HashMap<String, Vec<f64>> = HashMap::new();
+    for corrected in corrections {
         let invalid = || {
             let what = format!("its bias correction of layer `{}` does not fit the weight", corrected.layer);
             PruneError::InvalidPlan(what)
         };
         let (shape, weight) = (shapes.get(corrected.weight.as_str()), weights.found.get(&corrected.weight));
         let (Some(shape), Some(weight)) = (shape, weight) else { return Err(invalid()) };
-        let correction = correction(plan, corrected, shape, weight).ok_or_else(invalid)?;
+        let mask = masks.get(corrected.layer.as_str()).copied();
+        let cut = cuts.get(corrected.weight.as_str()).copied();
+        let correction = correction(mask, cut, corrected, (shape, weight)).ok_or_else(invalid)?;
         let (path, sign) = match &corrected.target {
             CorrectionTarget::Bias(path) => (path, 1.0),
             CorrectionTarget::RunningMean(path) => (path, -1.0),
@@ -32,14 +41,21 @@ pub(super) fn additions<M: Module>(plan: &PrunePlan, model: &M) -> Result<HashMa
         if shapes.get(path.as_str()) != Some(&[correction.len()].as_slice()) {
             return Err(invalid());
         }
-        additions.insert(path.clone(), correction.iter().map(|value| (sign * value) as f32).collect());
+        // Two layers may share a bias.
+        let sum = additions.entry(path.clone()).or_insert_with(|| vec![0.0; correction.len()]);
+        sum.iter_mut().zip(&correction).for_each(|(sum, value)| *sum += sign * value);
     }
     Ok(additions)
 }
 
 /// Returns `delta[b] = sum_a mean[a] * sum_k coverage[k] * W[b, a, k]` over the removed inputs or connections; `None` if the
 /// correction does not fit the weight.
-fn correction(plan: &PrunePlan, corrected: &CorrectedBias, shape: &[usize], weight: &[f32]) -> Option<Vec<f64>> {
+fn correction(
+    mask: Option<&Mask>,
+    cut: Option<&ParameterCut>,
+    corrected: &CorrectedBias,
+    (shape, weight): (&[usize], &[f64]),
+) -> Option<Vec<f64>> {
     let (&first, &second) = (shape.first()?, shape.get(1)?);
     let kernel: usize = shape[2..].iter().product();
     let (outputs, inputs) = if corrected.output_axis == 0 { (first, second) } else { (second, first) };
@@ -47,8 +63,7 @@ fn correction(plan: &PrunePlan, corrected: &CorrectedBias, shape: &[usize], weig
         return None;
     }
     let connections_only = corrected.removed_connections_only;
-    let mask = plan.masks.iter().find(|mask| mask.layer == corrected.layer).filter(|_| connections_only);
-    let cut = plan.cuts.iter().find(|cut| cut.path == corrected.weight);
+    let mask = mask.filter(|_| connections_only);
     let kept = cut.and_then(|cut| cut.axes.iter().find(|axis| axis.axis != corrected.output_axis));
     let mut delta = vec![0.0f64; outputs];
     for &(input, mean) in &corrected.inputs {
@@ -69,7 +84,7 @@ fn correction(plan: &PrunePlan, corrected: &CorrectedBias, shape: &[usize], weig
             let sum: f64 = weight[at * kernel..(at + 1) * kernel]
                 .iter()
                 .zip(&corrected.coverage)
-                .map(|(weight, share)| f64::from(*weight) * f64::from(*share))
+                .map(|(weight, share)| weight * f64::from(*share))
                 .sum();
             *delta += f64::from(mean) * sum;
         }
@@ -79,15 +94,15 @@ fn correction(plan: &PrunePlan, corrected: &CorrectedBias, shape: &[usize], weig
 
 /// Reads the weights whose biases are corrected.
 struct Weights<'a> {
-    wanted: &'a PrunePlan,
-    found: HashMap<String, Vec<f32>>,
+    wanted: HashSet<&'a str>,
+    found: HashMap<String, Vec<f64>>,
 }
 
 impl ParamVisitor for Weights<'_> {
     fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
         let path = path.join();
-        if self.wanted.bias_corrections.iter().any(|corrected| corrected.weight == path)
-            && let Ok(values) = param.base().into_data().convert::<f32>().try_into_vec::<f32>()
+        if self.wanted.contains(path.as_str())
+            && let Ok(values) = param.base().into_data().convert::<f64>().try_into_vec::<f64>()
         {
             self.found.insert(path, values);
         }

@@ -1,6 +1,8 @@
 //! Applying a plan and making sure that the smaller module runs the planned graph.
 
-use burn_sfp_graph::{GraphModule, Network, ScalarChange};
+use std::collections::{BTreeSet, HashSet};
+
+use burn_sfp_graph::{ChannelId, GraphModule, Network, ScalarChange};
 
 use crate::plan::Scale;
 use crate::target::Target;
@@ -49,24 +51,34 @@ impl PrunePlan {
     /// # Errors
     /// - [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if an operation, a shape, a slice or a group count differs from the plan's: something stored
     ///   in the module does not follow its shapes;
-    /// - [`PruneError::NumberChanges`] if a scalar that should stay the same follows the shapes.
+    /// - [`PruneError::NumberChanges`] if a scalar that should stay the same follows the shapes;
+    /// - [`PruneError::InvalidPlan`] if the plan contradicts itself, or does not follow from the channels that it removes;
+    /// - [`PruneError::ModelMismatch`] if `network` is that of another model.
     pub fn verify(&self, network: &Network, smaller: &Network) -> Result<(), PruneError> {
-        let removed = network.flow().closed(&self.channels.iter().copied().collect());
-        self.check_scales(network, network.compare_smaller(&removed, smaller)?)
+        self.check()?;
+        let free = self.free_splits.iter().copied().collect::<BTreeSet<usize>>();
+        let own = (!free.is_empty()).then(|| network.with_free_splits(&free));
+        let network = own.as_ref().unwrap_or(network);
+        let removed = self.removed_from(network)?;
+        self.check_scales(network, &removed, &network.compare_smaller(&removed, smaller)?)
     }
 
-    /// Makes sure that the plan's scales undo all changes of scalars.
-    fn check_scales(&self, network: &Network, changes: Vec<ScalarChange>) -> Result<(), PruneError> {
-        for change in changes {
-            let undone = change.undone_by.is_some_and(|(layer, factor)| {
-                let path = &network.parameters()[network.layers()[layer].weight()].path;
-                self.scales.iter().any(|scale| scale.path == *path && (scale.factor - factor).abs() < 1e-9)
-            });
-            if !undone {
-                return Err(unsettled(network, &change));
-            }
+    /// Makes sure that the plan's scales undo all changes of scalars, and nothing else.
+    fn check_scales(
+        &self,
+        network: &Network,
+        removed: &BTreeSet<ChannelId>,
+        changes: &[ScalarChange],
+    ) -> Result<(), PruneError> {
+        let scaled: HashSet<&str> = self.scales.iter().map(|scale| scale.path.as_str()).collect();
+        let settled = |change: &ScalarChange| {
+            let weight = |layer: usize| network.parameters()[network.layers()[layer].weight()].path.as_str();
+            change.undone_by.is_some_and(|(layer, _)| scaled.contains(weight(layer)))
+        };
+        match changes.iter().find(|change| !settled(change)) {
+            Some(change) => Err(unsettled(network, change)),
+            None => self.check_factors(network, removed, changes),
         }
-        Ok(())
     }
 }
 
@@ -97,11 +109,12 @@ pub(crate) fn carry_out<M: GraphModule>(
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];
         for index in std::iter::once(layer.weight()).chain(layer.bias()) {
-            plan.scales.push(Scale { path: network.parameters()[index].path.clone(), factor });
+            plan.scales.push(Scale { path: network.parameters()[index].path.clone(), factor, part: None });
         }
     }
-    plan.check_scales(network, changes)?;
+    plan.check_scales(network, &removed, &changes)?;
     if plan.scales.len() > known {
+        plan.seal();
         smaller = plan.apply(model)?;
     }
     Ok(PrunedModule { model: smaller, plan })

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn_sfp_graph::{GraphError, attempt};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
 use crate::PruneError;
@@ -9,7 +10,7 @@ use crate::PruneError;
 /// Calls `work` with a copy of the model in evaluation mode, which shares no running statistics with it, and returns the result in
 /// the mode of the model: in training (with autodiff) if the model was.
 pub(crate) fn on_copy<M: Module>(model: &M, work: impl FnOnce(M) -> Result<M, PruneError>) -> Result<M, PruneError> {
-    let result = work(model.valid())?;
+    let result = guarded(|| work(model.valid()))?;
     Ok(if in_training(model) { result.train() } else { result })
 }
 
@@ -24,4 +25,11 @@ fn in_training<M: Module>(model: &M) -> bool {
     let mut seek = Seek(false);
     visit_params(model, &mut seek);
     seek.0
+}
+
+/// Does a part of the rewriting; what Burn panics with becomes a typed error.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, PruneError>) -> Result<T, PruneError> {
+    attempt(work).unwrap_or_else(|message| {
+        Err(GraphError::Replay { operation: None, name: "rewriting the parameters".into(), message }.into())
+    })
 }

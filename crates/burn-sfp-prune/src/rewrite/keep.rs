@@ -12,7 +12,7 @@ pub(super) fn masks_before_cuts(plan: &PrunePlan) -> KeepMasks {
 }
 
 /// Returns the plan's masks over the weights as they are after the cuts.
-pub(super) fn masks_after_cuts(plan: &PrunePlan) -> KeepMasks {
+pub(crate) fn masks_after_cuts(plan: &PrunePlan) -> KeepMasks {
     let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
     let masks = plan.masks.iter();
     masks.map(|mask| (mask.parameter.clone(), keep_mask(mask, cuts.get(mask.parameter.as_str()).copied()))).collect()

@@ -13,9 +13,11 @@
 //! | parameters set to zero where they are removed | `zero` |
 //! | a plan's masks as keep masks | `keep` |
 //! | bias corrections, as values to add | `bias` |
+//! | bias corrections that were measured on other weights | `other_weights` |
 //! | plain fields that change with the shapes | `fields` |
 //! | the smaller module without values, to see whether it runs | `sketch` |
 //! | copies that leave the original as it is | `copy` |
+//! | a plan compared with what follows from the channels that it removes | `derived` |
 //! | applying a plan and comparing the captured result with it | `carry_out` |
 
 mod apply;
@@ -24,8 +26,10 @@ mod carry_out;
 mod center;
 mod check;
 mod copy;
+mod derived;
 mod fields;
 mod keep;
+mod other_weights;
 mod resize;
 mod sketch;
 mod zero;
@@ -33,5 +37,9 @@ mod zeroed;
 
 pub use carry_out::PrunedModule;
 pub(crate) use carry_out::{carry_out, unsettled};
+pub(crate) use check::shapes_of;
 pub(crate) use copy::on_copy;
+pub(crate) use keep::masks_after_cuts;
+pub use other_weights::{Applied, ApplyConfig, OtherWeights};
 pub(crate) use sketch::sketch;
+pub(crate) use zero::zero;

@@ -11,7 +11,7 @@ use crate::plan::ParameterCut;
 
 /// Returns the model with zeros at the indices that cuts do not keep and at the connections that masks do not keep. Cuts are by the
 /// path of the parameter.
-pub(super) fn zero<M: Module>(model: M, cuts: &HashMap<&str, ParameterCut>, masks: &KeepMasks) -> M {
+pub(crate) fn zero<M: Module>(model: M, cuts: &HashMap<&str, ParameterCut>, masks: &KeepMasks) -> M {
     map_params(model, &mut Zero { cuts, masks })
 }
 
@@ -34,10 +34,11 @@ impl ParamMapper for Zero<'_> {
                 axis.keep.iter().for_each(|&k| keep[k] = 1.0);
                 let mut shape = [1; D];
                 shape[axis.axis] = axis.length;
-                tensor = tensor * Tensor::from_data(TensorData::new(keep, shape), &device);
+                let keep = Tensor::from_data(TensorData::new(keep, shape), (&device, tensor.dtype()));
+                tensor = tensor * keep;
             }
             match mask {
-                Some(mask) => mask.on(&device).apply(tensor),
+                Some(mask) => mask.like(&tensor).apply(tensor),
                 None => tensor,
             }
         })

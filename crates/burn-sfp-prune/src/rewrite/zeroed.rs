@@ -1,12 +1,14 @@
 //! The original with everything that a plan removes at zero: what the smaller module has to equal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn_sfp_graph::GraphModule;
 
 use super::center::{center, mark_centered};
 use super::check::check;
+use super::copy::guarded;
 use super::keep::masks_before_cuts;
+use super::other_weights::{ApplyConfig, corrections_for};
 use super::zero::zero;
 use crate::plan::ParameterCut;
 use crate::{PruneError, PrunePlan};
@@ -22,6 +24,9 @@ impl PrunePlan {
     /// corrects biases by constants ([`BiasCorrection::Constants`](crate::BiasCorrection::Constants)), the weights and biases of
     /// removed filters are zero and their normalisations are not, so that the constants still reach the layers whose biases take
     /// them over.
+    ///
+    /// What the forward pass divides by the norm of a removed filter's own weights (weight normalisation) keeps these weights
+    /// ([`PrunePlan::unzeroed`]); the filter is zero by its length, or nothing reads it.
     ///
     /// One case differs: where two computed tensors are multiplied over a removed channel and both make something other than zero
     /// of zero parameters (two sigmoids, say), the smaller module leaves that product out and the copy does not.
@@ -59,10 +64,18 @@ impl PrunePlan {
         check(self, model)?;
         let mut cuts: HashMap<&str, ParameterCut> =
             self.cuts.iter().map(|cut| (cut.path.as_str(), cut.clone())).collect();
-        if self.bias_corrections.iter().any(|corrected| corrected.constants) {
+        // Constants of other weights are left out when the plan is applied, and so they are here.
+        let (corrections, _) = corrections_for(self, model, &ApplyConfig::new())?;
+        if corrections.iter().any(|corrected| corrected.constants) {
             self.leave_constants(&mut cuts);
         }
-        let mut zeroed = zero(center(self, model.valid()), &cuts, &masks_before_cuts(self));
+        for unzeroed in &self.unzeroed {
+            if let Some(cut) = cuts.get_mut(unzeroed.path.as_str()) {
+                cut.axes.retain(|axis| axis.axis != unzeroed.axis);
+            }
+        }
+        let masks = masks_before_cuts(self);
+        let mut zeroed = guarded(|| Ok(zero(center(self, model.valid()), &cuts, &masks)))?;
         mark_centered(self, &mut zeroed)?;
         Ok(zeroed)
     }
@@ -70,9 +83,9 @@ impl PrunePlan {
     /// Limits the cuts to what is set to zero where biases are corrected by constants: filters, and the inputs that no bias takes
     /// over; no normalisations.
     fn leave_constants(&self, cuts: &mut HashMap<&str, ParameterCut>) {
-        cuts.retain(|path, _| {
-            self.layers.iter().any(|layer| layer.weight == *path || layer.bias.as_deref() == Some(*path))
-        });
+        let of_layers = self.layers.iter().flat_map(|layer| [Some(layer.weight.as_str()), layer.bias.as_deref()]);
+        let of_layers: HashSet<&str> = of_layers.flatten().collect();
+        cuts.retain(|path, _| of_layers.contains(path));
         for corrected in self.bias_corrections.iter().filter(|corrected| corrected.constants) {
             let Some(cut) = cuts.get_mut(corrected.weight.as_str()) else { continue };
             for axis in cut.axes.iter_mut().filter(|axis| axis.axis != corrected.output_axis) {

@@ -119,6 +119,9 @@ fn choose_formats(
 /// Returns for each pair of output and input of a layer's weight, output by output, whether it is connected; `None` for a layer
 /// that has no such pairs.
 fn connections(network: &Network, layer: &Layer, masks: &KeepMasks) -> Option<Vec<bool>> {
+    if !layer.is_stored() {
+        return None;
+    }
     let parameter = &network.parameters()[layer.weight()];
     let (&first, &second) = (parameter.shape.first()?, parameter.shape.get(1)?);
     let keep = match masks.get(&parameter.path) {

@@ -341,3 +341,20 @@ fn a_smaller_network_is_pruned_again() {
     assert!(twice.model.norms().all(|norm| norm.centered && (norm.epsilon - 0.4).abs() < 1e-12));
     sweep(&once, &x, GroupCut::WithinGroups);
 }
+
+/// Means are taken out and heads leave in the type of the model.
+#[test]
+fn in_every_precision() {
+    use burn::tensor::DType;
+    for (dtype, most) in [(DType::F32, TOLERANCE), (DType::F16, 2e-2), (DType::BF16, 0.1), (DType::F64, 1e-6)] {
+        let net = PreNorm::new(&PLAIN).map(&mut crate::precision::To(dtype));
+        let (x, words) = inputs();
+        let x = (x.cast(dtype), words);
+        let made = Planner::new().budget(Budget::PerLayer(0.5)).prune(&net, &x, &Magnitude::l2()).unwrap();
+        // Of `f16` Burn casts inside of its normalisations, so that the stream is not recognised and keeps its channels.
+        assert_eq!(made.plan.centered.is_empty(), dtype == DType::F16, "{dtype:?}: {}", made.plan.summary());
+        assert!(made.plan.parameters_after < made.plan.parameters_before);
+        let off = difference(made.model.run(x.clone()), made.plan.zeroed(&net).unwrap().run(x));
+        assert!(off < most, "{dtype:?}: off by {off}");
+    }
+}

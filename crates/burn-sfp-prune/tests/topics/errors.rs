@@ -99,9 +99,11 @@ fn a_layer_would_be_empty() {
     let data = TensorCalibration::new(input([6, 4]), vec![0, 1, 2, 0, 1, 2], 6);
     let deep = Deep::new();
     let (network, analysis) = analyze_network(&deep, &data, &AnalyzeConfig::new(), &NoProgress).unwrap();
-    let error = Planner::new().plan(&network, &analysis, &Afcc::new().shared_labels(4)).unwrap_err();
-    assert!(matches!(&error, PruneError::WouldEmpty { .. }), "{error}");
-    holds(error, &["policy afcc", "would leave layer `", "ask for less, or exclude the layer"]);
+    for shared in [0, 4, usize::MAX, (1 << 32) + 1] {
+        let error = Planner::new().plan(&network, &analysis, &Afcc::new().shared_labels(shared)).unwrap_err();
+        assert!(matches!(&error, PruneError::Config { .. }), "{error}");
+        holds(error, &[&format!("shared labels is {shared}"), "at least 1 and at most the number of classes"]);
+    }
     assert_eq!(bytes(&net), before);
 }
 

@@ -66,13 +66,13 @@ fn slices_at_fractions_of_the_width() {
     let x = input([2, 2, 4, 4]);
     let smaller = prune(&net, &x, 0.5);
     let plan = &smaller.plan;
-    let quarter = strongest(&folded(&norms(&net.a.weight, 0), 4, GroupCut::WithinGroups), 2);
-    let times =
-        |count: usize| -> Vec<usize> { (0..count).flat_map(|k| quarter.iter().map(move |q| 4 * k + q)).collect() };
-    assert_eq!(kept(plan, "a.weight", 0), times(4));
-    assert_eq!(kept(plan, "first.weight", 1), quarter);
-    assert_eq!(kept(plan, "second.weight", 1), quarter);
-    assert_eq!(kept(plan, "third.weight", 1), times(2));
+    // A quarter, a quarter and a half of what stays, which are the filters that stay of each part.
+    let stay = kept(plan, "a.weight", 0);
+    for (layer, from, to, left) in [("first", 0, 4, 2), ("second", 4, 8, 2), ("third", 8, 16, 4)] {
+        let part: Vec<usize> = stay.iter().filter(|k| (from..to).contains(*k)).map(|k| k - from).collect();
+        assert_eq!(part.len(), left, "{layer}");
+        assert_eq!(kept(plan, &format!("{layer}.weight"), 1), part, "{layer}");
+    }
     let tied = together(&[&norms(&net.first.weight, 0), &norms(&net.second.weight, 0), &norms(&net.third.weight, 0)]);
     assert_eq!(kept(plan, "fc.weight", 0), strongest(&tied, 3));
     sweep(&net, &x, GroupCut::WithinGroups);
@@ -123,7 +123,12 @@ fn widths_that_are_written_down() {
     let x = input([2, 2, 4, 4]);
     let net = Followed { parts: Widths::new() };
     let smaller = prune(&net, &x, 0.5);
-    assert_eq!(smaller.model.parts.widths, [2, 4]);
+    // Each part by itself: half of all, wherever they are.
+    let widths = smaller.model.parts.widths;
+    let dims = [&smaller.model.parts.b, &smaller.model.parts.c].map(|layer| layer.weight.dims()[1]);
+    assert_eq!((widths, widths.iter().sum()), (dims, 6));
+    let stay = strongest(&norms(&net.parts.a.weight, 0), 6);
+    assert_eq!(kept(&smaller.plan, "parts.a.weight", 0), stay);
     sweep(&net, &x, GroupCut::WithinGroups);
 
     let net = Fixed { parts: Widths::new() };

@@ -2,13 +2,16 @@
 
 #![allow(dead_code)] // every test file uses a part of this module
 
+mod limit;
+
 use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Returns the wgpu device; prints a message and returns `None` when there is none.
+/// Returns the wgpu device, and limits the time of the test; prints a message and returns `None` when there is none.
 pub fn device() -> Option<Device> {
+    limit::limit_test();
     let device = std::panic::catch_unwind(|| {
         let device = Device::wgpu(DeviceKind::DefaultDevice);
         let _ = Tensor::<1>::zeros([1], &device).into_data();

@@ -167,6 +167,10 @@ pub enum Call {
     Assign(usize),
     To(Layout, usize),
     Embed(usize),
+    /// Unit vectors along an axis.
+    Unit(usize),
+    /// A layer whose weight is the product of two thin matrices.
+    Thin(usize),
 }
 
 impl Node {
@@ -182,6 +186,7 @@ impl Node {
             Call::To(layout, _) => format!("{:?} to {layout:?}", self.layout),
             Call::Conv(_) | Call::Transposed(_) => format!("{short} of {:?}", self.layout),
             Call::Softmax(axis)
+            | Call::Unit(axis)
             | Call::Cat(axis)
             | Call::Chunk { axis, .. }
             | Call::Slice { axis, .. }

@@ -4,9 +4,12 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, DeformConv2d};
 use burn::nn::{BatchNorm, Embedding, GroupNorm, InstanceNorm, LayerNorm, Linear, PRelu, RmsNorm};
 use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn_sfp_nn::Shrink;
 
 use super::heads::{Attention, Joint, Shuffle};
+use super::value::{Value, each};
 
 #[derive(Module, Debug, Shrink, Default)]
 pub struct Layers {
@@ -28,10 +31,34 @@ pub struct Layers {
     pub attention: Vec<Attention>,
     pub joint: Vec<Joint>,
     pub shuffle: Vec<Shuffle>,
+    pub thin: Vec<Thin>,
     /// One number a channel.
     pub bare: Vec<Param<Tensor<1>>>,
     /// `[1, channels, 1, 1]`.
     pub wide: Vec<Param<Tensor<4>>>,
     /// `[in, out]`, or `[out, in]` where it stands on the left.
     pub matrix: Vec<Param<Tensor<2>>>,
+}
+
+/// A layer whose weight is the product of two thin matrices: a 3x3 convolution of a map, a linear layer of anything else, whose last axis
+/// is that of its channels.
+#[derive(Module, Debug, Shrink)]
+pub struct Thin {
+    /// `[out, rank]`.
+    pub a: Param<Tensor<2>>,
+    /// `[rank, in * 9]`, or `[rank, in]`.
+    pub b: Param<Tensor<2>>,
+}
+
+impl Thin {
+    pub fn forward(&self, x: Value) -> Value {
+        let weight = self.a.val().matmul(self.b.val());
+        match x {
+            Value::Four(x) => {
+                let kernel = weight.reshape([-1, x.dims()[1] as i32, 3, 3]);
+                Value::Four(conv2d(x, kernel, None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1)))
+            }
+            x => each!(x, x => x.matmul(weight.transpose().unsqueeze())),
+        }
+    }
 }

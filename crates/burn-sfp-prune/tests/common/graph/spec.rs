@@ -84,6 +84,8 @@ steps!(
     ToVector,
     ToVolume,
     Embed,
+    Unit,
+    Thin,
 );
 
 /// A step: what to do, with which earlier values (counted back from the latest, modulo how many there are), how wide, and

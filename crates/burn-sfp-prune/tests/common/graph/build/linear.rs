@@ -5,11 +5,28 @@ use burn::nn::{EmbeddingConfig, LinearConfig};
 use burn::tensor::Tensor;
 
 use super::super::call::{Activation, Binary, Call};
+use super::super::layers::Thin;
 use super::super::spec::Step;
 use super::super::value::Layout::{Map, Signal, Tokens, Vector};
 use super::{Builder, ENTRIES};
 
 impl Builder {
+    /// A layer of a map, of tokens or of a vector whose weight is the product of two thin matrices.
+    pub(super) fn thin(&mut self, at: usize, step: &Step) -> usize {
+        let at = self.one_of(at, &[Map, Tokens, Vector], step.variant);
+        let taps = if self.layout(at) == Map { 9 } else { 1 };
+        let (rank, inputs) = (1 + step.variant % 3, self.channels(at));
+        let matrix = |rows, columns| Param::from_tensor(Tensor::<2>::ones([rows, columns], &self.device));
+        let layer = Thin { a: matrix(step.width, rank), b: matrix(rank, inputs * taps) };
+        let layer = self.drawn(layer);
+        self.layers.thin.push(layer);
+        self.settle_map(Call::Thin(self.layers.thin.len() - 1), at)
+    }
+
+    fn settle_map(&mut self, call: Call, at: usize) -> usize {
+        if self.layout(at) == Map { self.settle(call, &[at]) } else { self.keep(call, at) }
+    }
+
     /// A linear layer over the last axis, whatever that is.
     pub(super) fn linear(&mut self, at: usize, width: usize, bias: bool) -> usize {
         let from = *self.dims(at).last().expect("no value has rank 0");

@@ -156,6 +156,8 @@ impl Builder {
             Kind::PixelUnshuffle => self.pixel_unshuffle(at, step),
             Kind::Maxout => self.maxout(at, step),
             Kind::Transpose => self.transpose(at, step),
+            Kind::Unit => self.keep(Call::Unit(axis), at),
+            Kind::Thin => self.thin(at, step),
             Kind::ToTokens => self.to(at, Layout::Tokens, variant),
             Kind::ToSignal => self.to(at, Layout::Signal, variant),
             Kind::ToMap => self.to(at, Layout::Map, variant),

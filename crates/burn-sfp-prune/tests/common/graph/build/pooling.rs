@@ -1,6 +1,6 @@
 //! Pooling, reductions and other windows over positions.
 
-use super::super::call::{Binary, Call, Reduce};
+use super::super::call::{Activation, Binary, Call, Reduce};
 use super::super::spec::{Kind, Step};
 use super::super::value::Layout::{Map, Signal, Volume};
 use super::Builder;
@@ -41,7 +41,10 @@ impl Builder {
 
     pub(super) fn reduce_channels(&mut self, at: usize, step: &Step) -> usize {
         let layout = self.layout(at);
-        let squeezed = self.keep(Call::Reduce(REDUCTIONS[step.variant % 4], vec![layout.channels()]), at);
+        let how = REDUCTIONS[step.variant % 4];
+        // Nothing leaves under a maximum of values that may be negative.
+        let at = if how == Reduce::Max { self.keep(Call::Activation(Activation::Relu), at) } else { at };
+        let squeezed = self.keep(Call::Reduce(how, vec![layout.channels()]), at);
         self.emit(Call::Binary(Binary::Mul), &[at, squeezed], layout)
     }
 

@@ -76,6 +76,8 @@ impl Layers {
             Call::Roll(axis) => each!(x, x => x.roll_dim(1, *axis)),
             Call::Assign(axis) => indexing::assign(x, other(), *axis),
             Call::To(to, how) => reshaping::convert(x, layout, *to, *how),
+            Call::Unit(axis) => each!(x, x => x.clone() / (x.square().sum_dim(*axis) + 0.05).sqrt()),
+            Call::Thin(at) => self.thin[*at].forward(x),
             Call::Embed(_) => unreachable!("done above"),
         }
     }

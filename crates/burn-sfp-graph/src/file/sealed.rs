@@ -1,0 +1,219 @@
+//! Files with a head: format, version, length and checksum.
+//!
+//! The checksum is CRC-32, which finds every change of up to 32 bits in a row for certain, over all bytes of the file. It guards against
+//! damage and accidental edits, not against forgery.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use crc32fast::Hasher;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::FileError;
+use super::head::{Format, Head, UNKNOWN};
+use super::replace::{not_regular, replace};
+
+/// What follows the content of a JSON file.
+const JSON_END: &[u8] = b"}\n";
+
+/// Writes a file with a head. `head` returns it for the digits of a checksum; `body` writes what follows.
+///
+/// # Errors
+/// Those of [`replace`].
+pub fn write_sealed(
+    path: &Path,
+    head: impl Fn(&str) -> Vec<u8>,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FileError> {
+    replace(path, |file| {
+        let unsealed = head(UNKNOWN);
+        file.write_all(&unsealed)?;
+        let mut checked = Checked { file: &mut *file, hasher: Hasher::new() };
+        let mut writer = BufWriter::with_capacity(1 << 20, &mut checked);
+        body(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        let behind = checked.hasher;
+        let mut hasher = Hasher::new();
+        hasher.update(&unsealed);
+        hasher.combine(&behind);
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&head(&digits(hasher.finalize())))
+    })
+}
+
+/// Writes a value as JSON with a head in front.
+///
+/// # Errors
+/// Those of [`replace`].
+pub fn save_json<T: Serialize>(path: &Path, format: &Format, value: &T) -> Result<(), FileError> {
+    let content = to_json(path, value)?;
+    let bytes = (content.len() + JSON_END.len()) as u64;
+    let head = |checksum: &str| format.json_head(checksum, bytes).into_bytes();
+    write_sealed(path, head, |body| {
+        body.write_all(&content)?;
+        body.write_all(JSON_END)
+    })
+}
+
+/// Reads a value that [`save_json`] wrote.
+///
+/// # Errors
+/// [`FileError`] where the file is missing, truncated, damaged, foreign or of another version.
+pub fn load_json<T: DeserializeOwned>(path: &Path, format: &Format) -> Result<T, FileError> {
+    open(path, &[format])?.json()
+}
+
+/// Writes a value as plain JSON, for reports that nobody reads back.
+///
+/// # Errors
+/// Those of [`replace`].
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let bytes = to_json(path, value)?;
+    replace(path, |file| file.write_all(&bytes))
+}
+
+/// The checksum of a value as JSON, for values that carry one themselves.
+pub fn digest<T: Serialize>(value: &T) -> u32 {
+    let mut sink = Checked { file: io::sink(), hasher: Hasher::new() };
+    // Nothing can fail but the serialisation of a map with keys that are no strings, which these values do not have.
+    let _ = serde_json::to_writer(BufWriter::new(&mut sink), value);
+    sink.hasher.finalize()
+}
+
+/// A file whose head was understood and whose checksum is right.
+#[derive(Debug)]
+pub struct Opened {
+    path: std::path::PathBuf,
+    /// Index of its format among those asked for.
+    pub format: usize,
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Opened {
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The content of a JSON file.
+    ///
+    /// # Errors
+    /// [`FileError::Content`] where it is not of this type.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, FileError> {
+        let content = self.bytes[self.start..].strip_suffix(JSON_END).unwrap_or_default();
+        serde_json::from_slice(content).map_err(|error| self.invalid(error))
+    }
+
+    /// The error of contents that contradict themselves.
+    pub fn invalid(&self, message: impl ToString) -> FileError {
+        FileError::Content { path: self.path.clone(), message: message.to_string() }
+    }
+}
+
+/// Reads a file of one of these formats. No more memory is allocated than the file has bytes, and none for a file of another format.
+///
+/// # Errors
+/// [`FileError`] where the file is missing, truncated, damaged, foreign or of another version.
+pub fn open(path: &Path, formats: &[&Format]) -> Result<Opened, FileError> {
+    let fail = FileError::read(path);
+    let mut file = open_regular(path)?;
+    let length = file.metadata().map_err(&fail)?.len();
+    let mut first = Vec::new();
+    (&mut file).take(Head::LONGEST as u64).read_to_end(&mut first).map_err(&fail)?;
+    let (head, format) = recognized(path, &first, formats)?;
+    let expected = head.start.saturating_add(head.bytes);
+    if length != expected {
+        return Err(FileError::Length { path: path.to_path_buf(), found: length, expected });
+    }
+    let bytes = read_all(file, length, first).map_err(&fail)?;
+    let digits_found = &bytes[head.checksum.clone()];
+    let mut hasher = Hasher::new();
+    hasher.update(&bytes[..head.checksum.start]);
+    hasher.update(UNKNOWN.as_bytes());
+    hasher.update(&bytes[head.checksum.end..]);
+    if digits(hasher.finalize()).as_bytes() != digits_found {
+        return Err(FileError::Checksum { path: path.to_path_buf() });
+    }
+    Ok(Opened { path: path.to_path_buf(), format, start: head.start as usize, bytes })
+}
+
+/// Opens a regular file: reading a pipe or a device might never end.
+fn open_regular(path: &Path) -> Result<File, FileError> {
+    let fail = FileError::read(path);
+    let refuse = |found| FileError::NotRegular { path: path.to_path_buf(), found };
+    let kind = |found: std::fs::Metadata| not_regular(found.file_type());
+    if let Some(found) = std::fs::metadata(path).map(kind).map_err(&fail)? {
+        return Err(refuse(found));
+    }
+    let file = File::open(path).map_err(&fail)?;
+    match file.metadata().map(kind).map_err(&fail)? {
+        None => Ok(file),
+        Some(found) => Err(refuse(found)),
+    }
+}
+
+/// The head of a file and the index of its format.
+fn recognized(path: &Path, first: &[u8], formats: &[&Format]) -> Result<(Head, usize), FileError> {
+    let path = path.to_path_buf();
+    let asked = formats.first().copied();
+    let expected = asked.map_or("a file", |format| format.what);
+    let other_version = |format: &Format, found| {
+        let &Format { what, version: expected, advice, .. } = format;
+        FileError::Version { path: path.clone(), what, found, expected, advice }
+    };
+    let Some(head) = Head::parse(first) else {
+        return Err(match (Head::old_version(first), asked) {
+            (Some(found), Some(format)) if found < u64::from(format.version) => other_version(format, found),
+            _ => FileError::Foreign { path, expected, found: "it does not begin as such a file does".into() },
+        });
+    };
+    let Some(index) = formats.iter().position(|format| format.name == head.format) else {
+        return Err(FileError::Foreign { path, expected, found: format!("it says that it is a `{}`", head.format) });
+    };
+    if head.version != u64::from(formats[index].version) {
+        return Err(other_version(formats[index], head.version));
+    }
+    Ok((head, index))
+}
+
+/// Reads the rest of a file of this length, whose first bytes are there already.
+fn read_all(file: File, length: u64, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    let rest = usize::try_from(length).ok().map(|length| length.saturating_sub(bytes.len()));
+    let rest = rest.filter(|rest| bytes.try_reserve_exact(*rest).is_ok()).ok_or(io::ErrorKind::OutOfMemory)?;
+    file.take(rest as u64).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
+
+fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
+    let invalid = |error: serde_json::Error| FileError::Content { path: path.into(), message: error.to_string() };
+    serde_json::to_vec(value).map_err(invalid)
+}
+
+fn digits(checksum: u32) -> String {
+    format!("{checksum:08x}")
+}
+
+/// Passes everything on and takes its checksum.
+struct Checked<W> {
+    file: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Checked<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
