@@ -88,8 +88,12 @@ impl PassCounts {
 
 /// Works on a batch; what Burn panics with becomes [`SfpError::Batch`].
 pub(crate) fn on_batch<T>(index: usize, work: impl FnOnce() -> Result<T, SfpError>) -> Result<T, SfpError> {
-    attempt(work)
-        .unwrap_or_else(|message| Err(SfpError::Batch { batch: index, out_of_memory: lacks_memory(&message), message }))
+    attempt(work).unwrap_or_else(|message| Err(panicked(index, message)))
+}
+
+/// The error of a batch on which Burn panicked with this message.
+pub fn panicked(index: usize, message: String) -> SfpError {
+    SfpError::Batch { batch: index, out_of_memory: lacks_memory(&message), message }
 }
 
 /// Does a part of the analysis that is not about one batch; what Burn panics with becomes [`GraphError::Replay`].

@@ -5,8 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr, TensorId};
-use burn_sfp_nn::NnLayer;
+use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr};
 
 use crate::GraphError;
 use crate::channels::ids::ChannelId;
@@ -262,24 +261,12 @@ fn mismatch(ours: &OperationIr, theirs: &OperationIr, made: &OperationIr, left: 
 /// not, by their widths; a reshape that goes wrong shows in the shape of what comes next. Masks are there or not, by whether the
 /// plan has any and whether they are materialised.
 fn essential<'a>(graph: &'a Graph, norms: &'a [WrittenOut]) -> Vec<Entry<'a>> {
-    let mut masks = connection_masks(graph);
-    let mut matters = |op: &OperationIr| match op {
-        OperationIr::BaseFloat(B::Reshape(op)) => {
-            if masks.contains(&op.input.id) {
-                masks.insert(op.out.id);
-            }
-            false
-        }
-        OperationIr::NumericFloat(_, N::Mul(op)) => !masks.contains(&op.rhs.id),
+    let matters = |op: &OperationIr| match op {
+        OperationIr::BaseFloat(B::Reshape(_)) => false,
+        OperationIr::NumericFloat(_, N::Mul(op)) => !graph.is_connection_mask(op.rhs.id),
         _ => true,
     };
     put_together(graph, norms).filter(|(_, op)| matters(op)).collect()
-}
-
-/// The masks over removed connections.
-fn connection_masks(graph: &Graph) -> HashSet<TensorId> {
-    let masks = graph.parameters.iter().filter(|parameter| parameter.layer == Some(NnLayer::ConnectionMask));
-    masks.map(|parameter| parameter.tensor).collect()
 }
 
 /// Burn turns the product of one row a batch with one matrix for all batches round: `[.., b, 1, k]` becomes `[.., 1, b, k]`

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use burn::backend::ir::{OperationIr, TensorId};
+use burn::backend::ir::{BaseOperationIr as B, OperationIr, TensorId};
 use burn::tensor::TensorData;
 use burn_sfp_nn::NnLayer;
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,15 @@ impl Graph {
     /// Index of the parameter that a tensor is, where it is one.
     pub fn parameter(&self, tensor: TensorId) -> Option<usize> {
         self.edges.parameters.get(&tensor).copied()
+    }
+
+    /// Whether a tensor is a mask over removed connections, perhaps under another shape.
+    pub fn is_connection_mask(&self, tensor: TensorId) -> bool {
+        let mut at = tensor;
+        while let Some(OperationIr::BaseFloat(B::Reshape(op))) = self.made_by(at) {
+            at = op.input.id;
+        }
+        self.parameter(at).is_some_and(|index| self.parameters[index].layer == Some(NnLayer::ConnectionMask))
     }
 
     /// Index of each parameter by its tensor.

@@ -61,11 +61,10 @@ impl Network {
     /// # Ok::<(), burn_sfp_graph::GraphError>(())
     /// ```
     pub fn batch_norms(&self) -> Vec<BatchNormalization> {
-        let parameters = self.graph.parameter_index();
         let mut seen = HashSet::new();
         let found = self.graph.operations.iter().filter_map(|op| {
             let op = batch_norm(op)?;
-            let parameter = |tensor: TensorId| parameters.get(&tensor).copied();
+            let parameter = |tensor: TensorId| self.graph.parameter(tensor);
             let gamma = parameter(op.gamma.id).filter(|gamma| seen.insert(*gamma))?;
             let path = &self.graph.parameters[gamma].path;
             Some(BatchNormalization {

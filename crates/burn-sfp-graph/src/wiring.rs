@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId, TensorIr};
-use burn_sfp_nn::NnLayer;
+use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId};
 
 use crate::graph::Graph;
 use crate::op::name::name;
@@ -13,8 +12,6 @@ use crate::op::name::name;
 pub(crate) struct Wiring<'a> {
     ours: &'a Graph,
     theirs: &'a Graph,
-    /// Index of each parameter by its tensor, in both.
-    parameters: [HashMap<TensorId, usize>; 2],
     pairs: HashMap<TensorId, TensorId>,
 }
 
@@ -27,7 +24,7 @@ impl<'a> Wiring<'a> {
             theirs.parameters.iter().map(|parameter| (parameter.path.as_str(), parameter.tensor)).collect();
         let of = |path: &str| by_path.get(path).copied();
         pairs.extend(ours.parameters.iter().filter_map(|parameter| Some((parameter.tensor, of(&parameter.path)?))));
-        Self { ours, theirs, parameters: [ours.parameter_index(), theirs.parameter_index()], pairs }
+        Self { ours, theirs, pairs }
     }
 
     /// Says what `theirs` reads other than `ours` does, and pairs their results; `made` is the operation that makes that of `theirs`.
@@ -54,37 +51,16 @@ impl<'a> Wiring<'a> {
 
     /// What a tensor is other than the one that stands for ours.
     fn other(&self, own: TensorId, other: TensorId) -> Option<String> {
-        let (own, other) = (self.root(self.ours, 0, own), self.root(self.theirs, 1, other));
+        let (own, other) = (root(self.ours, own), root(self.theirs, other));
         if let Some(&expected) = self.pairs.get(&own) {
             return (expected != other).then(|| {
-                let (found, expected) = (self.what(self.theirs, 1, other), self.what(self.ours, 0, own));
+                let (found, expected) = (what(self.theirs, other), what(self.ours, own));
                 format!("it reads {found} where the original reads {expected}")
             });
         }
         let (own, other) = (self.ours.values.get(&own)?, self.theirs.values.get(&other)?);
         let same = own.shape() != other.shape() || own.as_bytes() == other.as_bytes();
         (!same).then(|| "a constant that it reads has other values than in the original".to_string())
-    }
-
-    /// A tensor before changes of its shape and masks over connections, which are compared in other ways.
-    fn root(&self, graph: &Graph, side: usize, tensor: TensorId) -> TensorId {
-        let mut at = tensor;
-        loop {
-            at = match graph.made_by(at) {
-                Some(OperationIr::BaseFloat(B::Reshape(op))) => op.input.id,
-                Some(OperationIr::NumericFloat(_, N::Mul(op))) if self.is_mask(graph, side, &op.rhs) => op.lhs.id,
-                _ => return at,
-            };
-        }
-    }
-
-    fn is_mask(&self, graph: &Graph, side: usize, tensor: &TensorIr) -> bool {
-        let mut at = tensor.id;
-        while let Some(OperationIr::BaseFloat(B::Reshape(op))) = graph.made_by(at) {
-            at = op.input.id;
-        }
-        let parameter = self.parameters[side].get(&at).map(|&index| &graph.parameters[index]);
-        parameter.is_some_and(|parameter| parameter.layer == Some(NnLayer::ConnectionMask))
     }
 
     /// A tensor before its axes were swapped.
@@ -94,15 +70,27 @@ impl<'a> Wiring<'a> {
             _ => tensor,
         }
     }
+}
 
-    /// A tensor for a message.
-    fn what(&self, graph: &Graph, side: usize, tensor: TensorId) -> String {
-        if let Some(&parameter) = self.parameters[side].get(&tensor) {
-            return format!("`{}`", graph.parameters[parameter].path);
-        }
-        match graph.producer(tensor) {
-            Some(operation) => format!("the result of operation {operation} ({})", name(&graph.operations[operation])),
-            None => "an input of the network or a constant".into(),
-        }
+/// A tensor before changes of its shape and masks over connections, which are compared in other ways.
+fn root(graph: &Graph, tensor: TensorId) -> TensorId {
+    let mut at = tensor;
+    loop {
+        at = match graph.made_by(at) {
+            Some(OperationIr::BaseFloat(B::Reshape(op))) => op.input.id,
+            Some(OperationIr::NumericFloat(_, N::Mul(op))) if graph.is_connection_mask(op.rhs.id) => op.lhs.id,
+            _ => return at,
+        };
+    }
+}
+
+/// A tensor for a message.
+fn what(graph: &Graph, tensor: TensorId) -> String {
+    if let Some(parameter) = graph.parameter(tensor) {
+        return format!("`{}`", graph.parameters[parameter].path);
+    }
+    match graph.producer(tensor) {
+        Some(operation) => format!("the result of operation {operation} ({})", name(&graph.operations[operation])),
+        None => "an input of the network or a constant".into(),
     }
 }

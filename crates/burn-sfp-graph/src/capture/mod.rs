@@ -146,8 +146,7 @@ fn all<'a, M>(main: &'a dyn Pass<M>, also: &'a [ForwardPass<M>]) -> Vec<&'a dyn 
 
 /// Path of the layer (or bare parameter) that the last operation to read a parameter belongs to.
 fn last_layer(graph: &Graph) -> Option<String> {
-    let parameters = graph.parameter_index();
-    let read = |op: &burn::backend::ir::OperationIr| op.inputs().find_map(|input| parameters.get(&input.id).copied());
+    let read = |op: &burn::backend::ir::OperationIr| op.inputs().find_map(|input| graph.parameter(input.id));
     let path = &graph.parameters[graph.operations.iter().rev().find_map(read)?].path;
     Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
 }

@@ -2,42 +2,63 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use burn::backend::ir::TensorId;
+
 use super::context::Context;
 use super::flow::{Flow, ParamAxis};
 use super::ids::ChannelId;
 use crate::graph::Graph;
 use crate::layers::burn::{fixed_layers, normalizations};
-use crate::layers::mean_factor::mean_factors;
-use crate::layers::rescale::mean_squares;
-use crate::layers::stream::streams;
+use crate::layers::mean_factor::{MeanFactor, mean_factors};
+use crate::layers::mean_square::MeanSquare;
+use crate::layers::rescale::{Rescaling, mean_squares};
+use crate::layers::stream::{Streams, streams};
 use crate::op;
 
 /// Follows the channels through all operations.
 pub(crate) fn follow(graph: &Graph) -> Flow {
+    let known = Known::of(graph);
     let mut unzeroed = BTreeSet::new();
     loop {
-        let (flow, poles) = attempt(graph, unzeroed.clone());
+        let (flow, poles) = attempt(graph, &known, &unzeroed);
         // What is divided by something that is zero where a channel is removed has no value there: its parameters keep theirs.
         let before = unzeroed.len();
         unzeroed.extend(poles);
         if unzeroed.len() == before {
-            return flow;
+            let Known { means, rescalings, mean_factors, streams, .. } = known;
+            return Flow { means, rescalings, mean_factors, unzeroed, centered: streams.centered, ..flow };
         }
+    }
+}
+
+/// What the operations say by themselves, before channels are followed.
+struct Known {
+    means: Vec<MeanSquare>,
+    rescalings: Vec<Rescaling>,
+    mean_factors: Vec<MeanFactor>,
+    /// Results of other means, and the operation behind each that cannot take its factor.
+    fixed_means: HashMap<TensorId, String>,
+    streams: Streams,
+}
+
+impl Known {
+    fn of(graph: &Graph) -> Self {
+        let (means, rescalings) = mean_squares(graph);
+        let (mean_factors, fixed_means) = mean_factors(graph, &means);
+        Self { means, rescalings, mean_factors, fixed_means, streams: streams(graph) }
     }
 }
 
 /// Follows the channels where some axes of parameters do not become zero with the channels that leave, and returns the parameters and axes
 /// that must not either.
-fn attempt(graph: &Graph, unzeroed: BTreeSet<(usize, usize)>) -> (Flow, BTreeSet<(usize, usize)>) {
+fn attempt(graph: &Graph, known: &Known, unzeroed: &BTreeSet<(usize, usize)>) -> (Flow, BTreeSet<(usize, usize)>) {
     let mut context = Context::new(graph);
-    context.unzeroed.clone_from(&unzeroed);
+    context.unzeroed.clone_from(unzeroed);
     fixed_layers(graph, &mut context);
-    let (means, rescalings) = mean_squares(graph);
-    let (mean_factors, fixed_means) = mean_factors(graph, &means);
-    context.divisible = means.iter().map(|norm| norm.mean).chain(mean_factors.iter().map(|mean| mean.mean)).collect();
-    context.fixed_means = fixed_means;
-    let streams = streams(graph);
-    context.fixed_norms = streams.fixed;
+    let (norms, means) = (known.means.iter().map(|norm| norm.mean), known.mean_factors.iter().map(|mean| mean.mean));
+    context.divisible = norms.chain(means).collect();
+    context.fixed_means.clone_from(&known.fixed_means);
+    context.fixed_norms.clone_from(&known.streams.fixed);
     for (index, operation) in graph.operations.iter().enumerate() {
         context.sets.place = Some(index);
         op::flow(operation, index, &mut context);
@@ -49,15 +70,14 @@ fn attempt(graph: &Graph, unzeroed: BTreeSet<(usize, usize)>) -> (Flow, BTreeSet
     }
     normalizations(graph, &mut context);
     // Last, because it is advice: what must stay for another reason would not leave by following it.
-    for (norm, advice) in streams.replaceable {
-        if let Some(Some(channels)) = context.tensors.get(&norm).and_then(|axes| axes.last()).cloned() {
+    for (norm, advice) in &known.streams.replaceable {
+        if let Some(Some(channels)) = context.tensors.get(norm).and_then(|axes| axes.last()).cloned() {
             context.sets.place = None;
-            context.sets.pin(&channels, &advice);
+            context.sets.pin(&channels, advice);
         }
     }
     let poles = sources_of_poles(graph, &mut context);
-    let flow = finish(context, graph);
-    (Flow { means, rescalings, mean_factors, unzeroed, centered: streams.centered, ..flow }, poles)
+    (finish(context, graph), poles)
 }
 
 /// The axes of parameters from which the zeros come that something is divided by.
@@ -67,7 +87,7 @@ fn sources_of_poles(graph: &Graph, context: &mut Context) -> BTreeSet<(usize, us
     if poles.is_empty() {
         return found;
     }
-    let (parameters, fixed) = (graph.parameter_index(), graph.fixed());
+    let fixed = graph.fixed();
     for (pole, axis) in poles {
         let ids = context.tensors.get(&pole).and_then(|axes| axes[axis].clone()).unwrap_or_default();
         let atoms: HashSet<ChannelId> = ids.iter().flat_map(|&id| context.sets.atoms(id)).collect();
@@ -76,7 +96,7 @@ fn sources_of_poles(graph: &Graph, context: &mut Context) -> BTreeSet<(usize, us
             if !seen.insert(tensor) {
                 continue;
             }
-            if let Some(&parameter) = parameters.get(&tensor) {
+            if let Some(parameter) = graph.parameter(tensor) {
                 let axes = context.tensors.get(&tensor).cloned().unwrap_or_default();
                 for (own, ids) in axes.iter().enumerate() {
                     let carries = |&id: &ChannelId| context.sets.atoms(id).iter().any(|atom| atoms.contains(atom));
@@ -90,8 +110,8 @@ fn sources_of_poles(graph: &Graph, context: &mut Context) -> BTreeSet<(usize, us
             match op::describe(op).and_then(|described| described.layer()) {
                 // What a layer reads is zero at other channels of its weight.
                 Some(call) if !fixed.contains(&tensor) => {
-                    let weight = parameters.get(&call.weight.id).map(|&weight| (weight, call.kind.output_axis()));
-                    let bias = call.bias.and_then(|bias| Some((*parameters.get(&bias.id)?, 0)));
+                    let weight = graph.parameter(call.weight.id).map(|weight| (weight, call.kind.output_axis()));
+                    let bias = call.bias.and_then(|bias| Some((graph.parameter(bias.id)?, 0)));
                     found.extend(weight.into_iter().chain(bias));
                 }
                 _ => open.extend(op.inputs().map(|input| input.id)),

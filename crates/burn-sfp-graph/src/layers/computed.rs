@@ -35,9 +35,8 @@ pub(super) fn path_of(graph: &Graph, made_of: &[usize]) -> String {
 /// The products, by position, whose result goes into a weight: they make it and are no layers of their own. What an activation stands behind
 /// is one, and so is what a linear layer of Burn's computes.
 pub(super) fn kernel_products(graph: &Graph, made: &HashMap<TensorId, Rc<[usize]>>) -> HashSet<usize> {
-    let parameters = graph.parameter_index();
     let of_linear = |tensor: TensorId| {
-        let parameter = parameters.get(&tensor).map(|&index| &graph.parameters[index]);
+        let parameter = graph.parameter(tensor).map(|index| &graph.parameters[index]);
         parameter.is_some_and(|parameter: &Parameter| {
             parameter.container.ends_with("Linear") && parameter.path.ends_with("weight")
         })
@@ -112,13 +111,12 @@ pub(super) fn modulated<'g>(
 /// Tells tensors that are computed in the same way from the same parameters.
 pub(super) struct Expressions<'g> {
     graph: &'g Graph,
-    parameters: HashMap<TensorId, usize>,
     known: HashMap<TensorId, u64>,
 }
 
 impl<'g> Expressions<'g> {
     pub fn new(graph: &'g Graph) -> Self {
-        Self { graph, parameters: graph.parameter_index(), known: HashMap::new() }
+        Self { graph, known: HashMap::new() }
     }
 
     /// A number that stands for how a tensor is computed.
@@ -133,7 +131,7 @@ impl<'g> Expressions<'g> {
                 // Which of several results it is.
                 op.outputs().position(|output| output.id == tensor).hash(&mut hasher);
             }
-            None => match self.parameters.get(&tensor) {
+            None => match self.graph.parameter(tensor) {
                 Some(parameter) => parameter.hash(&mut hasher),
                 None => self.graph.values.get(&tensor).map(|data| data.as_bytes()).hash(&mut hasher),
             },

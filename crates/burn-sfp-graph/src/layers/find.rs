@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId, TensorIr};
-use burn_sfp_nn::NnLayer;
 
 use super::computed::{Expressions, kernel_products, modulated, path_of};
 use super::layer::{Form, Layer, OutputTap};
@@ -20,13 +19,12 @@ use crate::op::normalization::batch_norm;
 pub(crate) fn find_layers(graph: &Graph, flow: &Flow) -> (Vec<Layer>, HashMap<TensorId, usize>) {
     let made = graph.made_of();
     let factors = kernel_products(graph, &made);
-    Finder { graph, flow, parameters: graph.parameter_index(), made, factors }.layers()
+    Finder { graph, flow, made, factors }.layers()
 }
 
 struct Finder<'a> {
     graph: &'a Graph,
     flow: &'a Flow,
-    parameters: HashMap<TensorId, usize>,
     /// Tensors computed from parameters alone, and these parameters.
     made: HashMap<TensorId, Rc<[usize]>>,
     /// Products of parameters that make a weight: they belong to its layer.
@@ -143,21 +141,11 @@ impl<'a> Finder<'a> {
                         None => return Form::Computed,
                     }
                 }
-                OperationIr::NumericFloat(_, N::Mul(op)) if self.is_mask(&op.rhs) => &op.lhs,
+                OperationIr::NumericFloat(_, N::Mul(op)) if self.graph.is_connection_mask(op.rhs.id) => &op.lhs,
                 _ => return Form::Computed,
             };
         }
         form
-    }
-
-    /// Whether a tensor is a mask over connections, in whatever shape.
-    fn is_mask(&self, tensor: &TensorIr) -> bool {
-        let mut at = tensor.id;
-        while let Some(OperationIr::BaseFloat(B::Reshape(op))) = self.graph.made_by(at) {
-            at = op.input.id;
-        }
-        let parameter = self.parameters.get(&at).map(|&index| &self.graph.parameters[index]);
-        parameter.is_some_and(|parameter| parameter.layer == Some(NnLayer::ConnectionMask))
     }
 
     /// The layer of a weight that is computed from these parameters, as its first call shows it.
@@ -267,7 +255,7 @@ impl<'a> Finder<'a> {
     fn running_mean(&self, out: &TensorIr) -> Option<usize> {
         let &[only] = self.graph.consumers(out.id) else { return None };
         let norm = batch_norm(&self.graph.operations[only])?;
-        self.parameters.get(&norm.mean.id).copied()
+        self.graph.parameter(norm.mean.id)
     }
 
     /// Whether `to` is `from`, or `from` under another shape with the samples still first.

@@ -62,14 +62,13 @@ pub(crate) const NEGLIGIBLE: f64 = 1e-6;
 /// The means over an axis whose factor something behind them can undo, and for each other one the operation that cannot take it.
 pub(crate) fn mean_factors(graph: &Graph, norms: &[MeanSquare]) -> (Vec<MeanFactor>, HashMap<TensorId, String>) {
     let (mut found, mut fixed) = (Vec::new(), HashMap::new());
-    let parameters = graph.parameter_index();
     let normalised: HashSet<TensorId> = norms.iter().map(|norm| norm.mean).collect();
     for op in &graph.operations {
         let OperationIr::NumericFloat(_, N::MeanDim(mean)) = op else { continue };
         if mean.input.shape[mean.axis] < 2 || normalised.contains(&mean.out.id) {
             continue;
         }
-        let walk = Walk { graph, parameters: &parameters, exponents: HashMap::new(), parts: HashMap::new() };
+        let walk = Walk { graph, exponents: HashMap::new(), parts: HashMap::new() };
         match walk.follow(mean.out.id) {
             Ok((scales, epsilon)) => {
                 let (input, axis, mean) = (mean.input.id, mean.axis, mean.out.id);
@@ -83,7 +82,6 @@ pub(crate) fn mean_factors(graph: &Graph, norms: &[MeanSquare]) -> (Vec<MeanFact
 
 struct Walk<'g> {
     graph: &'g Graph,
-    parameters: &'g HashMap<TensorId, usize>,
     /// Tensors with a factor.
     exponents: HashMap<TensorId, i32>,
     /// Tensors put together from parts with different factors: the axis, and length and exponent of each part.
@@ -239,7 +237,7 @@ impl<'g> Walk<'g> {
             only &= self.graph.consumers(at).len() == 1;
         }
         let times = reader.inputs().filter(|input| input.id == operand.id).count();
-        self.parameters.get(&at).copied().filter(|_| only && times == 1)
+        self.graph.parameter(at).filter(|_| only && times == 1)
     }
 }
 

@@ -51,12 +51,7 @@ pub(crate) struct Streams {
 
 /// Finds the streams that layer normalisations read.
 pub(crate) fn streams(graph: &Graph) -> Streams {
-    let finder = Finder {
-        graph,
-        parameters: graph.parameter_index(),
-        origins: graph.origins(),
-        causes: RefCell::new(HashMap::new()),
-    };
+    let finder = Finder { graph, origins: graph.origins(), causes: RefCell::new(HashMap::new()) };
     let norms = graph.operations.iter().enumerate().filter_map(|(index, op)| Some((index, layer_norm(op)?)));
     let norms: Vec<(usize, &LayerNormOpIr)> = norms.collect();
     let mut found = Streams::default();
@@ -87,7 +82,6 @@ pub(crate) fn streams(graph: &Graph) -> Streams {
 
 struct Finder<'a> {
     graph: &'a Graph,
-    parameters: HashMap<TensorId, usize>,
     /// Tensors computed from one parameter alone, and that parameter.
     origins: HashMap<TensorId, usize>,
     /// Why channels cannot leave, for the tensors of streams that were looked at.
@@ -143,7 +137,7 @@ impl<'a> Finder<'a> {
         while let Some(OperationIr::BaseFloat(B::Cast(op))) = self.graph.made_by(at) {
             at = op.input.id;
         }
-        self.parameters.get(&at).copied()
+        self.graph.parameter(at)
     }
 
     /// Whether layer normalisations scale by a tensor and nothing else reads it.
@@ -247,7 +241,7 @@ impl<'a> Walk<'_, 'a> {
     /// What a tensor without a mean is computed from.
     fn sources(&mut self, tensor: &'a TensorIr, axis: usize, open: &mut Open<'a>) -> Result<(), String> {
         let finder = self.finder;
-        if let Some(&parameter) = finder.parameters.get(&tensor.id) {
+        if let Some(parameter) = finder.graph.parameter(tensor.id) {
             if !tensor.dtype.is_float() {
                 return Err(format!(
                     "`{}`, which writes to them, is quantised",

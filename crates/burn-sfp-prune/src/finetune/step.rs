@@ -4,6 +4,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Int, Tensor};
+use burn_sfp_core::checks::panicked;
 use burn_sfp_core::labels::{check_range, label_tensor};
 use burn_sfp_core::{Batch, SfpError, SfpModule};
 use burn_sfp_graph::{GraphError, ModuleInput, attempt, lacks_memory};
@@ -63,7 +64,7 @@ impl Stepper {
             self.masks.apply(&mut gradients, &model);
             Ok((self.optimizer.step(rate, model, gradients), unreached))
         };
-        attempt(work).unwrap_or_else(|message| Err(refused(position.batch, message)))
+        attempt(work).unwrap_or_else(|message| Err(panicked(position.batch, message).into()))
     }
 }
 
@@ -71,15 +72,11 @@ impl Stepper {
 pub(super) fn run<I: ModuleInput, O>(input: &I, batch: usize, forward: impl FnOnce(I) -> O) -> Result<O, PruneError> {
     attempt(|| forward(input.clone())).map_err(|message| {
         if lacks_memory(&message) {
-            return refused(batch, message);
+            return panicked(batch, message).into();
         }
         let shape = input.shapes().into_iter().next().unwrap_or_default();
         GraphError::Forward { shape, after: None, message }.into()
     })
-}
-
-fn refused(batch: usize, message: String) -> PruneError {
-    SfpError::Batch { batch, out_of_memory: lacks_memory(&message), message }.into()
 }
 
 /// The mean cross-entropy `-(1 - a) log p[label] - a mean_c log p[c]` with label smoothing `a`, in single precision, or in double where

@@ -69,8 +69,10 @@ fn with_free_splits<M: GraphModule>(
             Err(_) if !free.is_empty() => return Ok(Fitted::Tied(free.clone())),
             made => made?,
         };
-        made.free_splits = free.iter().copied().collect();
-        made.seal();
+        if !free.is_empty() {
+            made.free_splits = free.iter().copied().collect();
+            made.seal();
+        }
         let channels = made.channels.clone();
         let failure = match carry_out(target, made) {
             Ok(pruned) => return Ok(Fitted::Done(Box::new(pruned))),

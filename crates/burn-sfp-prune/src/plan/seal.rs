@@ -47,20 +47,17 @@ impl PrunePlan {
 
     /// Renews the checksum after a change.
     pub(crate) fn seal(&mut self) {
-        self.digest = self.content_digest();
+        self.digest = 0;
+        self.digest = digest(self);
     }
 
     /// Checks that nothing changed since the plan was sealed.
     pub(super) fn check_seal(&self) -> Result<(), PruneError> {
-        if self.digest == self.content_digest() {
+        if self.digest == digest(&Self { digest: 0, ..self.clone() }) {
             return Ok(());
         }
         let what = "its checksum does not fit its contents, so that it was changed after it was made (call `sealed()` on it if that \
                     was on purpose)";
         Err(PruneError::InvalidPlan(what.into()))
-    }
-
-    fn content_digest(&self) -> u32 {
-        digest(&Self { digest: 0, ..self.clone() })
     }
 }

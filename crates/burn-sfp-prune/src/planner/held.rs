@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_graph::{ChannelId, Network};
+use burn_sfp_nn::listed;
 
 use super::exclude::Excluded;
 use crate::budget::{RemovalOrder, StopRule};
 use crate::group::{Group, GroupCut, Groups};
 use crate::kept::Kept;
 use crate::plan::{GroupPlan, Held};
+
+/// How many operations a reason names.
+const NAMED: usize = 3;
 
 /// What a report is written from.
 pub(super) struct Report<'a> {
@@ -38,18 +42,10 @@ pub(super) fn groups(report: &Report<'_>) -> Vec<GroupPlan> {
     for (group, plan) in &mut found {
         let Some(places) = group.channels.first().and_then(|channel| meetings.get(channel)) else { continue };
         let others = plan.layers[1..].iter().map(|layer| format!("`{layer}`")).collect::<Vec<_>>().join(", ");
-        let tied = format!("; tied to {others} by {}", shorten(places));
+        let tied = format!("; tied to {others} by {}", listed(places, NAMED));
         plan.held.iter_mut().for_each(|held| held.reason.push_str(&tied));
     }
     found.into_iter().map(|(_, plan)| plan).collect()
-}
-
-/// The first places of a list, and how many more there are.
-fn shorten(places: &[String]) -> String {
-    const FIRST: usize = 3;
-    let more = places.len().saturating_sub(FIRST);
-    let first = places[..places.len() - more].join(", ");
-    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 impl Report<'_> {
@@ -128,7 +124,7 @@ impl Report<'_> {
         }
         if filters > 1 {
             let places = self.network.tied_at(atom);
-            let tied = if places.is_empty() { String::new() } else { format!(", tied by {}", shorten(&places)) };
+            let tied = if places.is_empty() { String::new() } else { format!(", tied by {}", listed(&places, NAMED)) };
             return Some(format!("they leave in sets of {filters}{tied}"));
         }
         Some("every layer, group and parameter keeps at least one".to_string())

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn_sfp_graph::Fingerprint;
+use burn_sfp_nn::listed;
 
 use crate::{PruneError, PrunePlan};
 
@@ -63,13 +64,10 @@ impl<M> Applied<M> {
 
 /// Says that the corrections of these layers were left out; `None` if there are none.
 pub(super) fn warning(dropped: &[String]) -> Option<String> {
-    /// Layers that are named.
-    const NAMED: usize = 10;
-    let names = dropped.iter().take(NAMED).map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-    let more = if dropped.len() > NAMED { format!(" and {} more", dropped.len() - NAMED) } else { String::new() };
+    let names = listed(&dropped.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>(), 10);
     (!dropped.is_empty()).then(|| {
         format!(
-            "the bias corrections of layers {names}{more} were measured on other weights than those of this model and left out: \
+            "the bias corrections of layers {names} were measured on other weights than those of this model and left out: \
              plan again with an analysis of this model to have them"
         )
     })

@@ -63,24 +63,11 @@ fn sum() -> (Sum, Tensor<2>) {
     (random(Sum { stem: linear(4, 8), keep: linear(8, 8), fc: linear(8, 3) }), input([5, 4]))
 }
 
-struct Without(&'static str);
-
-impl RankingPolicy for Without {
-    fn name(&self) -> String {
-        format!("without {}", self.0)
-    }
-    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
-        let mut ranking = Magnitude::l2().rank(context)?;
-        ranking.filters.remove(self.0);
-        Ok(ranking)
-    }
-}
-
 #[test]
 fn a_layer_without_scores_keeps_the_whole_group() {
     let (net, x) = sum();
     for (left_out, scored) in [("keep", "stem"), ("stem", "keep")] {
-        let plan = prune_with(&net, &x, &Planner::new(), &Without(left_out)).unwrap().plan;
+        let plan = prune_with(&net, &x, &Planner::new(), &AllBut(left_out)).unwrap().plan;
         for path in ["stem", "keep"] {
             assert_eq!(plan.layer(path).unwrap().filters_after, 8, "{scored} has scores");
         }

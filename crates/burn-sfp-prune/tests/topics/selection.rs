@@ -107,20 +107,6 @@ fn exclusions_that_match_nothing() {
     holds(error, &["exclude_where", "stem, blocks.0, blocks.1, inner, fc"]);
 }
 
-/// Scores of all layers but one.
-struct AllBut(&'static str);
-
-impl RankingPolicy for AllBut {
-    fn name(&self) -> String {
-        format!("all but {}", self.0)
-    }
-    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
-        let mut ranking = Magnitude::l2().rank(context)?;
-        ranking.filters.remove(self.0);
-        Ok(ranking)
-    }
-}
-
 #[test]
 fn layers_without_scores_keep_their_filters() {
     let (net, x) = residual();

@@ -127,6 +127,20 @@ pub fn difference<O: ModuleInput>(a: O, b: O) -> f64 {
     crate::inspect::difference(a, b, 1e-6)
 }
 
+/// Scores of all layers but one.
+pub struct AllBut(pub &'static str);
+
+impl RankingPolicy for AllBut {
+    fn name(&self) -> String {
+        format!("all but {}", self.0)
+    }
+    fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+        let mut ranking = Magnitude::l2().rank(context)?;
+        ranking.filters.remove(self.0);
+        Ok(ranking)
+    }
+}
+
 /// Scores that have nothing to do with the weights.
 pub struct RandomScores(pub u64);
 

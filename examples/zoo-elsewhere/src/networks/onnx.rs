@@ -8,63 +8,30 @@ use burn_sfp::prelude::GraphModule;
 
 use super::{Entry, Make, Visit};
 
-/// Includes the generated file of a network as a module.
+/// Includes the generated file of a network as a module and makes it a `GraphModule`, whose forward pass reads one input.
 macro_rules! generated {
-    ($name:ident) => {
+    ($name:ident: $inputs:ty) => {
         #[allow(missing_docs, dead_code, unused_imports, unused_qualifications, clippy::all)]
         mod $name {
             include!(concat!(env!("OUT_DIR"), "/onnx/", stringify!($name), ".rs"));
         }
+
+        impl GraphModule for $name::Model {
+            type Inputs = $inputs;
+            type Outputs = Tensor<2>;
+            fn run(&self, input: Self::Inputs) -> Tensor<2> {
+                self.forward(input)
+            }
+            fn rebuild(&self, device: &Device) -> Option<Self> {
+                Some(Self::new(device))
+            }
+        }
     };
 }
-generated!(residual);
-generated!(shuffle);
-generated!(vit);
-generated!(encoder);
-
-impl GraphModule for residual::Model {
-    type Inputs = Tensor<4>;
-    type Outputs = Tensor<2>;
-    fn run(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward(images)
-    }
-    fn rebuild(&self, device: &Device) -> Option<Self> {
-        Some(Self::new(device))
-    }
-}
-
-impl GraphModule for shuffle::Model {
-    type Inputs = Tensor<4>;
-    type Outputs = Tensor<2>;
-    fn run(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward(images)
-    }
-    fn rebuild(&self, device: &Device) -> Option<Self> {
-        Some(Self::new(device))
-    }
-}
-
-impl GraphModule for vit::Model {
-    type Inputs = Tensor<4>;
-    type Outputs = Tensor<2>;
-    fn run(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward(images)
-    }
-    fn rebuild(&self, device: &Device) -> Option<Self> {
-        Some(Self::new(device))
-    }
-}
-
-impl GraphModule for encoder::Model {
-    type Inputs = Tensor<2, Int>;
-    type Outputs = Tensor<2>;
-    fn run(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        self.forward(tokens)
-    }
-    fn rebuild(&self, device: &Device) -> Option<Self> {
-        Some(Self::new(device))
-    }
-}
+generated!(residual: Tensor<4>);
+generated!(shuffle: Tensor<4>);
+generated!(vit: Tensor<4>);
+generated!(encoder: Tensor<2, Int>);
 
 const fn onnx(name: &'static str, about: &'static str) -> Entry {
     Entry { name, source: "burn-onnx 0.22.0", about }
