@@ -76,6 +76,7 @@ impl Network {
         let (inputs, outputs) = (self.input_shapes.clone(), self.output_shapes.clone());
         let mut network = Self::assemble(graph, inputs, outputs, self.skipped, self.device.clone());
         network.flow.rescaled.clone_from(&self.flow.rescaled);
+        network.flow.mean_factors.clone_from(&self.flow.mean_factors);
         network.fingerprint.clone_from(&self.fingerprint);
         let name = |edit: &FieldEdit| (edit.path.clone(), edit.field.clone());
         let fixed: BTreeSet<(String, String)> = self.fixed.iter().map(|field| name(&field.field)).collect();
