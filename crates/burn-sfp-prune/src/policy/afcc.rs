@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use burn_sfp_core::LayerAnalysis;
 use burn_sfp_graph::{Gathered, Layer, Network};
 use burn_sfp_nn::ConfigError;
 use fixedbitset::FixedBitSet;
@@ -63,10 +62,8 @@ impl RankingPolicy for Afcc {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         let analysis = context.require_analysis(&self.name())?;
-        let known: HashMap<&str, &LayerAnalysis> =
-            analysis.layers.iter().rev().map(|layer| (layer.path.as_str(), layer)).collect();
         let labels_of = |path: &str| -> Option<Vec<Vec<usize>>> {
-            Some(known.get(path)?.performance.iter().map(|filter| filter.labels()).collect())
+            Some(analysis.layer(path)?.performance.iter().map(|filter| filter.labels()).collect())
         };
         let rule =
             ClusterRule { policy: &self.name(), classes: analysis.classes, shared: self.shared, labels_of: &labels_of };
