@@ -7,8 +7,8 @@ use crate::config::AnalyzeConfig;
 use crate::data::Calibration;
 use crate::error::SfpError;
 use crate::module::SfpModule;
-use crate::progress::{NoProgress, Progress};
 use crate::sweep::sweep;
+use crate::{NoProgress, Progress};
 
 /// Analyzes a trained model on labelled calibration data; one forward pass per batch feeds all layers.
 ///
@@ -51,6 +51,10 @@ pub fn analyze<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 /// Analyzes a model as [`analyze`] does, reports progress, and also returns the captured network of the logits, from which a
 /// pruning plan is made.
 ///
+/// If `progress` cancels, the analysis is that of the samples seen by then ([`Analysis::samples`] counts them), without accuracies
+/// of readouts that would have been measured afterwards. With its state it can be merged later with one of the other samples
+/// ([`SkipSamples`](crate::SkipSamples)).
+///
 /// ```
 /// # use burn::prelude::*;
 /// # use burn::nn::{Linear, LinearConfig};
@@ -73,7 +77,7 @@ pub fn analyze<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 /// ```
 ///
 /// # Errors
-/// As [`analyze`].
+/// As [`analyze`], and [`SfpError::Cancelled`] if `progress` cancels before every class had a sample.
 pub fn analyze_network<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     calibration: &C,

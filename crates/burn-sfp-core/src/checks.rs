@@ -80,6 +80,15 @@ impl PassCounts {
         })
     }
 
+    /// Ends a pass before its end. The first pass counts as far as it went.
+    pub fn stop(&mut self) {
+        let current = std::mem::replace(&mut self.current, vec![0; self.first.len()]);
+        if self.passes == 0 {
+            self.first = current;
+        }
+        self.passes += 1;
+    }
+
     /// Samples of each label in the first pass.
     pub fn of_first_pass(&self) -> &[u64] {
         &self.first

@@ -1,6 +1,7 @@
 //! Labelled calibration batches, one at a time in memory: from tensors, from a Burn `DataLoader`, from a function.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use burn::data::dataloader::DataLoader;
@@ -117,6 +118,57 @@ impl<I: ModuleInput> Calibration<I> for TensorCalibration<I> {
     }
 }
 
+/// Calibration data without its first samples, for example those that a cancelled analysis has seen.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_sfp_core::{Calibration, SkipSamples, TensorCalibration};
+///
+/// let data = TensorCalibration::new(Tensor::<2>::zeros([10, 3], &Device::flex()), (0..10).collect(), 4);
+/// let labels: Vec<Vec<usize>> = SkipSamples::new(&data, 5).batches().map(|batch| batch.unwrap().labels).collect();
+/// assert_eq!(labels, [vec![5, 6, 7], vec![8, 9]]);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SkipSamples<'a, C: ?Sized> {
+    data: &'a C,
+    samples: usize,
+}
+
+impl<'a, C: ?Sized> SkipSamples<'a, C> {
+    /// Leaves out the first samples of every pass.
+    pub fn new(data: &'a C, samples: usize) -> Self {
+        Self { data, samples }
+    }
+}
+
+impl<I: ModuleInput + 'static, C: Calibration<I> + ?Sized> Calibration<I> for SkipSamples<'_, C> {
+    fn batches(&self) -> BatchIter<'_, I> {
+        let mut skip = self.samples;
+        Box::new(self.data.batches().filter_map(move |batch| {
+            let Ok(batch) = batch else { return Some(batch) };
+            let samples = batch.labels.len();
+            let from = skip.min(samples);
+            skip -= from;
+            // What does not hold together is reported as it is.
+            match from {
+                0 => Some(Ok(batch)),
+                from if from == samples => None,
+                from if batch.input.samples() != samples => {
+                    Some(Ok(Batch { labels: batch.labels[from..].to_vec(), ..batch }))
+                }
+                from => {
+                    let (input, labels) = (batch.input.slice_samples(from, samples), batch.labels[from..].to_vec());
+                    Some(Ok(Batch { input, labels }))
+                }
+            }
+        }))
+    }
+
+    fn samples(&self) -> Option<usize> {
+        self.data.samples().map(|samples| samples.saturating_sub(self.samples))
+    }
+}
+
 /// Calibration data from a Burn [`DataLoader`] and a function that converts its batches into [`Batch`]es.
 ///
 /// A loader that shuffles changes the order of the samples between passes, and with it the last bits of the result.
@@ -137,6 +189,12 @@ impl<I: ModuleInput> Calibration<I> for TensorCalibration<I> {
 pub struct LoaderCalibration<B, F> {
     loader: Arc<dyn DataLoader<B>>,
     convert: F,
+}
+
+impl<B, F> fmt::Debug for LoaderCalibration<B, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoaderCalibration").finish_non_exhaustive()
+    }
 }
 
 impl<B, F> LoaderCalibration<B, F> {
@@ -167,7 +225,14 @@ impl<B, I, F: Fn(B) -> Batch<I>> Calibration<I> for LoaderCalibration<B, F> {
 /// });
 /// assert_eq!(data.batches().count(), 3);
 /// ```
+#[derive(Clone)]
 pub struct FnCalibration<F>(F);
+
+impl<F> fmt::Debug for FnCalibration<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnCalibration").finish_non_exhaustive()
+    }
+}
 
 impl<F> FnCalibration<F> {
     /// Takes a function that starts a pass over the batches. Errors are of type [`DataError`]; `Err("..".into())` makes one from

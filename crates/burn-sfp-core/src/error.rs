@@ -61,6 +61,14 @@ pub enum SfpError {
         /// Number of classes of the model.
         classes: usize,
     },
+    /// The work was cancelled by its [`Progress`](crate::Progress) before every class had a sample.
+    #[error(
+        "the analysis was cancelled after {samples} samples, too few for a result: not every class had one; start it again"
+    )]
+    Cancelled {
+        /// Samples that were seen.
+        samples: u64,
+    },
     /// Some classes have no calibration sample, and therefore no row in the performance matrices.
     #[error(
         "no calibration sample has one of the labels [{}]: their rows of the performance matrices are undefined; add \

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | the trait over Burn modules | [`SfpModule`], [`Analyze`] |
 //! | labelled batches | [`Calibration`] and its sources [`TensorCalibration`], [`LoaderCalibration`], [`FnCalibration`] |
+//! | progress of long work, and its cancellation | [`Progress`], `Bars` (feature `bars`) |
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
@@ -45,6 +46,8 @@
 
 mod analysis;
 mod analyze;
+#[cfg(feature = "bars")]
+mod bars;
 #[doc(hidden)]
 pub mod checks;
 mod config;
@@ -57,16 +60,19 @@ mod gpu;
 pub mod labels;
 mod module;
 pub mod performance;
-mod progress;
 mod readout;
 mod sums;
 mod sweep;
 
 pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ReadoutInfo, Seconds, UnitKind};
 pub use analyze::{Analyze, analyze, analyze_network};
+#[cfg(feature = "bars")]
+pub use bars::Bars;
+pub use burn_sfp_graph::{NoProgress, Progress};
 pub use config::{AnalyzeConfig, Grid, Readout};
-pub use data::{Batch, BatchIter, Calibration, DataError, FnCalibration, LoaderCalibration, TensorCalibration};
+pub use data::{
+    Batch, BatchIter, Calibration, DataError, FnCalibration, LoaderCalibration, SkipSamples, TensorCalibration,
+};
 pub use error::SfpError;
 pub use module::SfpModule;
-pub use progress::{NoProgress, Progress};
 pub use readout::GradientConfig;

@@ -9,6 +9,26 @@ use crate::network::Network;
 use crate::op::name::name;
 
 impl Network {
+    /// The recorded operations, in the order in which they run.
+    #[doc(hidden)]
+    pub fn operations(&self) -> &[OperationIr] {
+        &self.graph.operations
+    }
+
+    /// Name of an operation, for example `Conv2d`.
+    #[doc(hidden)]
+    pub fn operation_name(&self, operation: usize) -> Option<String> {
+        self.graph.operations.get(operation).map(name)
+    }
+
+    /// Path of the layer whose parameter an operation reads, `None` where it reads none, or a bare one.
+    #[doc(hidden)]
+    pub fn layer_of(&self, operation: usize) -> Option<&str> {
+        let mut inputs = self.graph.operations.get(operation)?.inputs();
+        let parameter = inputs.find_map(|input| self.graph.parameter(input.id))?;
+        Some(self.graph.parameters[parameter].module()).filter(|path| !path.is_empty())
+    }
+
     /// Returns why a channel (atom, see [`Flow`](crate::Flow)) must stay, with the operation that says so; `None` if it may be removed.
     ///
     /// ```

@@ -6,6 +6,7 @@
 //! | the trait over Burn modules and their inputs | [`GraphModule`], [`ModuleInput`] |
 //! | forward passes, recorded without running them | [`Network::capture`], [`ForwardPass`] |
 //! | convolution and linear layers, attention heads, batch normalisations | [`Layer`], [`LayerKind`], [`Heads`], [`BatchNormalization`] |
+//! | the forward pass as a small graph, to draw | [`Network::outline`], [`OutlineNode`] |
 //! | which indices of which tensors carry the same channel | [`Flow`] |
 //! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`UncountedOperation`] |
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
@@ -64,8 +65,10 @@ mod neighbours;
 mod network;
 mod norms;
 mod op;
+mod outline;
 mod panics;
 mod plain_field;
+mod progress;
 mod replay;
 mod sources;
 mod splits;
@@ -94,8 +97,10 @@ pub use layers::layer::{Layer, OutputTap};
 pub use module::GraphModule;
 pub use network::Network;
 pub use norms::BatchNormalization;
+pub use outline::{OutlineKind, OutlineNode};
 #[doc(hidden)]
 pub use panics::attempt;
 pub use plain_field::PlainField;
+pub use progress::{NoProgress, Progress};
 pub use replay::Replay;
 pub use sources::Sources;

@@ -7,6 +7,7 @@
 #![allow(deprecated)]
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
 use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
@@ -189,6 +190,13 @@ pub struct Replay {
     tap_list: Vec<TensorIr>,
     /// For each tap the order of its axes that puts the filters second, and its shape `[samples, filters, positions]`.
     views: Vec<(Option<Vec<usize>>, [usize; 3])>,
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (operations, taps) = (self.operations.len(), self.tap_list.len());
+        f.debug_struct("Replay").field("operations", &operations).field("taps", &taps).finish_non_exhaustive()
+    }
 }
 
 impl Replay {

@@ -63,6 +63,34 @@ pub enum NnError {
         /// Inputs per filter that the format says.
         inputs: usize,
     },
+    /// No value is stored for a parameter.
+    #[error(
+        "no value is stored for parameter `{path}`: the values are those of another model, or of another version of it"
+    )]
+    MissingValue {
+        /// Module path of the parameter.
+        path: String,
+    },
+    /// A value is stored for a parameter that the module does not have.
+    #[error(
+        "a value is stored for `{path}`, which the model does not have: the values are those of another model, or of another version of it"
+    )]
+    UnusedValue {
+        /// Path of the value.
+        path: String,
+    },
+    /// A stored value does not fit its parameter.
+    #[error(
+        "parameter `{path}` is {expected}, and the stored value {found}: build the model as the one that was saved"
+    )]
+    ValueMismatch {
+        /// Module path of the parameter.
+        path: String,
+        /// Element type and shape of the parameter.
+        expected: String,
+        /// Element type and shape of the value.
+        found: String,
+    },
     /// A tensor's values could not be read from its device.
     #[error("a tensor could not be read from its device: {message}")]
     Read {

@@ -52,6 +52,7 @@ pub mod sparse;
 mod sparse_conv2d;
 mod sparse_linear;
 pub mod tensor;
+mod values;
 pub mod walk;
 
 pub use attention::{HeadAttention, HeadAttentionConfig, MhaCache, MhaInput, MhaOutput};
@@ -67,3 +68,4 @@ pub use shrink::derive;
 pub use shrink::{AxisChange, FieldEdit, Scope, Shrink};
 pub use sparse_conv2d::{SparseConv2d, SparseConv2dConfig};
 pub use sparse_linear::{SparseLinear, SparseLinearConfig};
+pub use values::set_values;

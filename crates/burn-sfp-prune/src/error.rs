@@ -1,6 +1,6 @@
 //! [`PruneError`]: everything that can go wrong in planning, rewriting and fine-tuning.
 
-use burn_sfp_core::{DataError, SfpError};
+use burn_sfp_core::{Analysis, DataError, SfpError};
 use burn_sfp_graph::{GraphError, place};
 use burn_sfp_nn::{ConfigError, NnError, listed};
 
@@ -161,6 +161,20 @@ pub enum PruneError {
         /// What does not fit.
         what: String,
     },
+    /// A parameter cannot be saved.
+    #[error("parameter `{path}` cannot be saved: {what}")]
+    NotSaved {
+        /// Module path of the parameter.
+        path: String,
+        /// Why, and what to do.
+        what: String,
+    },
+    /// The work was cancelled by its [`Progress`](burn_sfp_core::Progress) before the model was planned.
+    #[error("pruning was cancelled; `analysis` is that of the {} samples seen by then", analysis.samples)]
+    Cancelled {
+        /// The analysis of the samples that were seen.
+        analysis: Box<Analysis>,
+    },
     /// The training data could not be read.
     #[error("training batch {batch} could not be read: {source}")]
     Data {
@@ -226,6 +240,10 @@ pub enum PruneError {
         /// The learning rate of that step.
         learning_rate: f64,
     },
+    /// The model could not be exported to ONNX.
+    #[cfg(feature = "onnx")]
+    #[error(transparent)]
+    Onnx(#[from] crate::OnnxError),
 }
 
 impl PruneError {

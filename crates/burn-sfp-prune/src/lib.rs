@@ -10,7 +10,9 @@
 //! | layers that skip removed connections | [`sparsify`], [`densify`] |
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
 //! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
+//! | one file for a pruned model, and the model from it | [`save_pruned`], [`load_pruned`] |
 //! | everything in one call | [`Pruner`] |
+//! | as an .onnx file, with the feature `onnx` | `export_onnx` |
 //!
 //! # Example
 //! ```
@@ -55,6 +57,8 @@ mod fold_norms;
 pub mod group;
 mod kept;
 mod mask;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod plan;
 mod planner;
 mod policy;
@@ -63,6 +67,7 @@ mod remaining;
 mod rewrite;
 mod score;
 mod select;
+mod ship;
 mod sparse;
 mod summary;
 mod target;
@@ -73,9 +78,11 @@ pub use finetune::{FineTuneConfig, OptimizerConfig, Schedule, SplitModule, fine_
 pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::GroupCut;
 pub use mask::ConnectionMask;
+#[cfg(feature = "onnx")]
+pub use onnx::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};
 pub use plan::{
-    AxisCut, Centered, CorrectedBias, CorrectionTarget, GroupPlan, Held, LayerPlan, Mask, PLAN_VERSION, ParameterCut,
-    PrunePlan, Scale, ScaledPart, Totals, Uncounted, Unpruned, Unzeroed,
+    AxisCut, Centered, CorrectedBias, CorrectionTarget, EarlierPruning, GroupPlan, Held, LayerPlan, Mask, PLAN_VERSION,
+    ParameterCut, PrunePlan, Scale, ScaledPart, Totals, Uncounted, Unpruned, Unzeroed,
 };
 pub use planner::{BiasCorrection, Planner};
 pub use policy::{
@@ -84,5 +91,6 @@ pub use policy::{
 };
 pub use pruner::{Pruned, Pruner};
 pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule};
+pub use ship::{MODEL_VERSION, Precision, SaveConfig, load_pruned, save_pruned};
 pub use sparse::{ChosenFormat, CostModel, Sparse, SparseConfig, SparseFormat, SparseLayer, densify, sparsify};
 pub use summary::PlanSummary;

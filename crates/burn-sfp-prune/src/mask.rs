@@ -88,19 +88,22 @@ impl KeepMask {
 /// Keep masks by the path of the weight.
 pub(crate) type KeepMasks = HashMap<String, KeepMask>;
 
+/// The path of the weight that the mask with this path belongs to; `None` of the path of anything else.
+pub(crate) fn masked_weight(path: &str) -> Option<&str> {
+    path.strip_suffix(".mask")?.strip_suffix(ConnectionMask::NAME)?.strip_suffix('.')
+}
+
 /// Returns the keep masks that a model carries.
 pub(crate) fn masks_of<M: Module>(model: &M) -> KeepMasks {
     struct Read(KeepMasks);
     impl ParamVisitor for Read {
         fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
-            let path = path.join();
-            let weight = path.strip_suffix(".mask").and_then(|path| path.strip_suffix(ConnectionMask::NAME));
-            if let Some(weight) = weight
+            if let Some(weight) = masked_weight(&path.join())
                 && let [first, second] = param.lazy_shape().to_vec()[..]
             {
                 let keep = param.val().into_data().convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect();
                 let mask = KeepMask { shape: [first, second], keep };
-                self.0.insert(weight.trim_end_matches('.').to_string(), mask);
+                self.0.insert(weight.to_string(), mask);
             }
         }
     }

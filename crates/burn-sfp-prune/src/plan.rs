@@ -1,8 +1,11 @@
 //! [`PrunePlan`]: which channels and connections stay, as plain data that can be saved, loaded and applied.
 
 mod check;
+mod earlier;
 mod file;
 mod seal;
+
+pub(crate) use earlier::check_earlier;
 
 use burn_sfp_graph::{ChannelId, Fingerprint, LayerKind, ParameterShape};
 use burn_sfp_nn::FieldEdit;
@@ -225,6 +228,18 @@ pub struct Uncounted {
     pub after: Option<String>,
 }
 
+/// What an earlier pruning did to shapes and plain fields, so that a pruned model can be made from a freshly built original.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EarlierPruning {
+    /// Paths and shapes of the parameters before it.
+    pub model: Vec<ParameterShape>,
+    /// The parameters that it shrank.
+    pub cuts: Vec<ParameterCut>,
+    /// The plain fields that it changed.
+    pub fields: Vec<FieldEdit>,
+}
+
 /// A pruning plan: what is removed from a model, closed under the network's dependencies.
 ///
 /// [`Planner::plan`](crate::Planner::plan) makes it, [`apply`](PrunePlan::apply) carries it out. It holds the paths and shapes of
@@ -239,6 +254,9 @@ pub struct PrunePlan {
     pub policy: String,
     /// Paths and shapes of the model's parameters.
     pub model: Vec<ParameterShape>,
+    /// The prunings that the model has been through before, the first one first; see [`Planner::after`](crate::Planner::after).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierPruning>,
     /// The channel sets that are removed, by their ids in the captured network.
     pub channels: Vec<ChannelId>,
     /// The slices, by position of the operation in the captured network, whose parts shrink each by itself; see
@@ -294,6 +312,12 @@ impl PrunePlan {
     /// Returns the entry of a layer by its module path.
     pub fn layer(&self, path: &str) -> Option<&LayerPlan> {
         self.layers.iter().find(|layer| layer.path == path)
+    }
+
+    /// The prunings that a model has been through once this plan is applied.
+    pub(crate) fn with_earlier(&self) -> Vec<EarlierPruning> {
+        let Self { model, cuts, fields, .. } = self.clone();
+        self.earlier.iter().cloned().chain([EarlierPruning { model, cuts, fields }]).collect()
     }
 
     /// Returns the sizes of the whole model.

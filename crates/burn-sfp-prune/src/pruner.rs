@@ -1,5 +1,6 @@
 //! [`Pruner`]: analysis, plan and rewriting in one call.
 
+use std::fmt;
 use std::time::Instant;
 
 use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, NoProgress, Progress, SfpError, SfpModule, analyze_network};
@@ -22,6 +23,16 @@ pub struct Pruner<'a, C: ?Sized> {
     planner: Planner,
     sparse: Option<SparseConfig>,
     progress: &'a dyn Progress,
+}
+
+impl<C: ?Sized> fmt::Debug for Pruner<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, config, planner, sparse, .. } = self;
+        let name = policy.name();
+        let mut shown = f.debug_struct("Pruner");
+        shown.field("policy", &name).field("config", config).field("planner", planner).field("sparse", sparse);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A pruned model, and the analysis and the plan that it was made from.
@@ -130,6 +141,12 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Says that the model has been pruned before, by this plan; see [`Planner::after`].
+    pub fn after(mut self, plan: &PrunePlan) -> Self {
+        self.planner = self.planner.after(plan);
+        self
+    }
+
     /// Makes layers skip removed connections, as [`sparsify`] does with the first calibration batch as example. Applies to the
     /// sparse layers of [`burn_sfp_nn`].
     pub fn sparse(mut self, sparse: SparseConfig) -> Self {
@@ -155,7 +172,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::prune`] and [`sparsify`].
+    /// Those of [`analyze_network`], [`Planner::prune`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
+    /// model is planned, with the analysis of the samples seen by then.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
         C: Calibration<M::Inputs>,
@@ -166,7 +184,11 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             None => return Err(SfpError::NoSamples.into()),
             Some(batch) => batch.map_err(|source| SfpError::Data { batch: 0, source })?,
         };
+        if self.progress.is_cancelled() {
+            return Err(PruneError::Cancelled { analysis: Box::new(analysis) });
+        }
         let started = Instant::now();
+        self.progress.start("planning and rewriting", None);
         self.planner.check()?;
         let ranking = rank(&*self.policy, &network, Some(&analysis))?;
         let also = self.planner.passes::<M>()?;
@@ -184,6 +206,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             Some(config) => sparsify(&model, &first.input, config)?,
             None => Sparse { model, layers: Vec::new() },
         };
+        self.progress.finish();
         Ok(Pruned { model, plan, sparse: layers, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
     }
 }

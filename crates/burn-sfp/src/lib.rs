@@ -9,6 +9,7 @@
 //! | [`core`] | the analysis: calibration data, readouts, performance matrices |
 //! | [`prune`] | policies, plans, rewriting, fine-tuning |
 //! | [`graph`] | the captured network: layers, channels, multiply-adds, latency |
+//! | `report` | reports as HTML, Markdown, JSON and PNG, with the feature of this name |
 //! | [`nn`] | layers that can lose heads or connections; all that a deployed model needs |
 //!
 //! # Example
@@ -50,18 +51,28 @@
 //! | `wgpu` | GPUs, through wgpu |
 //! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
 //! | `cuda` | NVIDIA's GPUs, through CUDA |
+//!
+//! | feature | what |
+//! | --- | --- |
+//! | `bars` | [`prelude::Bars`], progress bars in a terminal |
+//! | `report` | [`report`], reports of a pruned model, and `pruned.report()` in the prelude |
+//! | `onnx` | [`prelude::export_onnx`] and `pruned.export_onnx(..)`, which write .onnx files |
 
 pub use burn_sfp_core as core;
 pub use burn_sfp_graph as graph;
 pub use burn_sfp_nn as nn;
 pub use burn_sfp_prune as prune;
+#[cfg(feature = "report")]
+pub use burn_sfp_report as report;
 
 /// The types and functions that most users need, for `use burn_sfp::prelude::*`.
 pub mod prelude {
+    #[cfg(feature = "bars")]
+    pub use burn_sfp_core::Bars;
     pub use burn_sfp_core::{
         Analysis, Analyze, AnalyzeConfig, Batch, BatchIter, Calibration, DataError, FnCalibration, GradientConfig,
-        Grid, LoaderCalibration, NoProgress, Progress, Readout, SfpError, SfpModule, TensorCalibration, analyze,
-        analyze_network,
+        Grid, LoaderCalibration, NoProgress, Progress, Readout, SfpError, SfpModule, SkipSamples, TensorCalibration,
+        analyze, analyze_network,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
     pub use burn_sfp_graph::{FileError, GraphError, GraphModule, InputMapper, ModuleInput, Network};
@@ -72,9 +83,13 @@ pub mod prelude {
     };
     pub use burn_sfp_prune::{
         Afcc, Applied, ApplyConfig, BiasCorrection, Budget, Connections, FineTuneConfig, GroupCut, Magnitude,
-        MagnitudeConnections, OptimizerConfig, OtherWeights, Planner, PolicyContext, PruneError, PrunePlan, Pruned,
-        PrunedModule, Pruner, RandomAfcc, Ranking, RankingPolicy, RemovalState, Schedule, SfpRanking, Sparse,
-        SparseConfig, SparseFormat, SplitModule, StopRule, densify, fine_tune, fine_tune_split, fold_batch_norms,
-        sparsify,
+        MagnitudeConnections, OptimizerConfig, OtherWeights, Planner, PolicyContext, Precision, PruneError, PrunePlan,
+        Pruned, PrunedModule, Pruner, RandomAfcc, Ranking, RankingPolicy, RemovalState, SaveConfig, Schedule,
+        SfpRanking, Sparse, SparseConfig, SparseFormat, SplitModule, StopRule, densify, fine_tune, fine_tune_split,
+        fold_batch_norms, load_pruned, save_pruned, sparsify,
     };
+    #[cfg(feature = "onnx")]
+    pub use burn_sfp_prune::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};
+    #[cfg(feature = "report")]
+    pub use burn_sfp_report::{Report, ReportError, ReportExt};
 }

@@ -1,6 +1,7 @@
 //! What many of the networks are made of.
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::AdaptiveAvgPool2dConfig;
 use burn::nn::{BatchNormConfig, LayerNorm, LayerNormConfig, PaddingConfig2d};
 use burn::prelude::*;
 use burn_sfp::nn::{CenteredLayerNorm, FoldBatchNorm};
@@ -69,9 +70,15 @@ pub fn centered_norm(width: usize, device: &Device) -> CenteredLayerNorm {
     layer_norm(width, device).into()
 }
 
+/// Mean over all positions: `[samples, channels, height, width]` to `[samples, channels, 1, 1]`, by an operation that can be exported to
+/// ONNX.
+pub fn position_mean(x: Tensor<4>) -> Tensor<4> {
+    AdaptiveAvgPool2dConfig::new([1, 1]).init().forward(x)
+}
+
 /// Mean over all positions: `[samples, channels, height, width]` to `[samples, channels]`.
 pub fn global_mean(x: Tensor<4>) -> Tensor<2> {
-    x.mean_dim(2).mean_dim(3).flatten(1, 3)
+    position_mean(x).flatten(1, 3)
 }
 
 /// A multiplied width, rounded to a multiple of `divisor` but never down by more than a tenth.

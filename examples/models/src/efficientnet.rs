@@ -7,7 +7,7 @@ use burn::prelude::*;
 use burn::tensor::activation::{sigmoid, silu};
 use burn_sfp::prelude::{GraphModule, Shrink};
 
-use crate::blocks::{ConvNorm, global_mean, scale};
+use crate::blocks::{ConvNorm, global_mean, position_mean, scale};
 
 /// Widths are rounded to multiples of this.
 const DIVISOR: usize = 8;
@@ -163,7 +163,7 @@ impl SqueezeExcitation {
 
     /// Keeps the shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let means = x.clone().mean_dim(2).mean_dim(3);
+        let means = position_mean(x.clone());
         let weights = sigmoid(self.restore.forward(silu(self.reduce.forward(means))));
         x * weights
     }

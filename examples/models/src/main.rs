@@ -1,9 +1,12 @@
 //! Lists the networks with their sizes, or prunes each of them.
 
+use std::path::PathBuf;
+
 use burn::tensor::Device;
 use burn_sfp::prelude::GroupCut;
 use clap::{CommandFactory, Parser};
-use models::report::{listed, pruned};
+use models::report::{listed, load_all, pruned, save_all, shipped};
+use models::zoo::Size;
 
 /// Well-known networks for Burn, to prune and to test with.
 #[derive(Parser, Debug)]
@@ -15,6 +18,12 @@ struct Args {
     /// no plan can touch.
     #[arg(long, value_name = "RATIO")]
     prune: Option<f64>,
+    /// Prunes each network to half of its multiply-adds, saves it into this folder and prints the bytes before and after.
+    #[arg(long, value_name = "FOLDER")]
+    save: Option<PathBuf>,
+    /// Loads what --save wrote into freshly made networks and compares the outputs bit by bit.
+    #[arg(long, value_name = "FOLDER")]
+    load: Option<PathBuf>,
     /// With --prune: whole groups and heads instead of the same members of each.
     #[arg(long)]
     whole: bool,
@@ -25,6 +34,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex();
     if let Some(ratio) = args.prune {
         print!("{}", pruned(ratio, if args.whole { GroupCut::WholeGroups } else { GroupCut::WithinGroups }, &device)?);
+    } else if let Some(folder) = &args.save {
+        std::fs::create_dir_all(folder)?;
+        println!("{}", shipped(&save_all(Size::Standard, folder, &device)?));
+    } else if let Some(folder) = &args.load {
+        let (same, other) = load_all(Size::Standard, folder, &device)?;
+        println!("{} networks with the same outputs bit by bit, {} with others {other:?}", same.len(), other.len());
     } else if args.list {
         println!("{}", listed(&device));
     } else {

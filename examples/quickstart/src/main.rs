@@ -10,7 +10,7 @@ use quickstart::glyphs::GlyphSet;
 use quickstart::model::{Pixels, Vgg, VggConfig};
 use quickstart::table::{Row, table};
 use quickstart::train::{TrainConfig, top1, train};
-use support::{Bars, DeviceName};
+use support::DeviceName;
 
 /// Images to measure top-1 on: 100 of each letter.
 const TEST_SAMPLES: usize = 2400;
@@ -122,7 +122,8 @@ fn main() -> Result<(), DataError> {
     ];
     let batches = [1, 64].map(|samples| set.batch(0..samples, &device).input);
     let models = [("trained", &vgg), ("pruned", &untuned), ("pruned, fine-tuned", &tuned)];
-    let latencies = LatencyTable::measure(&models, &batches, &LatencyConfig::new().with_runs(RUNS))?;
+    let latencies =
+        LatencyTable::measure_with(&models, &batches, &LatencyConfig::new().with_runs(RUNS), &Bars::default())?;
     println!("{}\n\n{latencies}\n{:.0} s in all", table(&rows), started.elapsed().as_secs_f64());
     Ok(())
 }

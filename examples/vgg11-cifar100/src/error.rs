@@ -101,6 +101,9 @@ pub enum ExampleError {
     /// The plan, the rewriting or the fine-tuning failed.
     #[error(transparent)]
     Pruning(#[from] PruneError),
+    /// The page could not be written.
+    #[error(transparent)]
+    Page(#[from] burn_sfp::report::ReportError),
     /// A setting cannot be used.
     #[error("{name} is {found}: {expected}")]
     Setting {

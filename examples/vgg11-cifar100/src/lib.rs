@@ -8,12 +8,14 @@
 //! | the command line | [`options`] |
 //! | the run from the weights to the report | [`run`] |
 //! | what the run writes and prints | [`report`] |
+//! | the run as a page to look at | [`page`] |
 //! | everything that can go wrong | [`error`] |
 
 pub mod cifar;
 pub mod error;
 pub mod model;
 pub mod options;
+pub mod page;
 pub mod report;
 pub mod run;
 pub mod weights;

@@ -78,6 +78,9 @@ pub struct Options {
     /// Folder for analysis.json, plan.json, report.json and pruned.bpk; it is created.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
+    /// Also writes the run as a page to look at, with the performance matrices of single filters: one HTML file.
+    #[arg(long, value_name = "PATH")]
+    pub report: Option<PathBuf>,
 }
 
 /// A policy by name.

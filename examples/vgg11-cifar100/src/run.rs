@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sfp::core::{Analysis, AnalyzeConfig, Batch, Calibration, DataError, SfpError, SfpModule, analyze_network};
+use burn_sfp::core::{
+    Analysis, AnalyzeConfig, Bars, Batch, Calibration, DataError, SfpError, SfpModule, analyze_network,
+};
 use burn_sfp::graph::Network;
 use burn_sfp::graph::file::write_json;
 use burn_sfp::graph::latency::{LatencyConfig, LatencyTable};
@@ -13,12 +15,12 @@ use burn_sfp::prune::{
     Afcc, Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PrunePlan, RandomAfcc, SfpRanking,
     SparseConfig, fine_tune, sparsify,
 };
-use support::Bars;
 
 use crate::cifar::{Cifar, CifarCalibration, SIDE, top1};
 use crate::error::ExampleError;
 use crate::model::Vgg11;
 use crate::options::{Options, PolicyName};
+use crate::page::{self, Parts};
 use crate::report::{LayerReport, Report, StageSeconds};
 use crate::weights;
 
@@ -57,7 +59,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
         top1_after = Some(top1(&pruned, &test, options.batch_size, &device));
     }
     let pruned = pruned.valid().materialize();
-    let latency = latency(&model, &pruned, &device)?;
+    let latency = latency(&model, &pruned, &device, &bars)?;
     save(pruned, &options.out.join("pruned.bpk"))?;
 
     let layers = LayerReport::of_plan(&plan);
@@ -79,6 +81,9 @@ pub fn run(options: &Options, data: &Path) -> Result<Report, ExampleError> {
         settings: options.clone(),
     };
     write_json(&options.out.join("report.json"), &report).map_err(SfpError::from)?;
+    if let Some(path) = &options.report {
+        page::write(path, data, &Parts { network: &network, analysis: &analysis, plan: &plan, report: &report })?;
+    }
     Ok(report)
 }
 
@@ -126,6 +131,7 @@ fn analyze_config(options: &Options) -> AnalyzeConfig {
         .with_readout(options.readout.readout())
         .with_grid(options.chosen_grid())
         .with_accuracy(options.accuracy)
+        .with_state(options.report.is_some())
         .with_seed(options.seed);
     match options.analysed_paths() {
         Some(paths) => config.with_layers(paths),
@@ -178,13 +184,13 @@ fn tune(
 
 /// The networks in turn on single images and on batches of 64: as trained, with zeros for what was pruned, and with that left
 /// out.
-fn latency(trained: &Vgg11, pruned: &Vgg11, device: &Device) -> Result<LatencyTable, ExampleError> {
+fn latency(trained: &Vgg11, pruned: &Vgg11, device: &Device, bars: &Bars) -> Result<LatencyTable, ExampleError> {
     let noise = |samples| Tensor::random([samples, 3, SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), device);
     let inputs = [1, 64].map(noise);
     let sparse = sparsify(pruned, &inputs[1], &SparseConfig::new())?;
     let models = [("trained", &trained.valid()), ("pruned", pruned), ("pruned, sparse", &sparse.model)];
     let models = if sparse.layers.is_empty() { &models[..2] } else { &models };
-    Ok(LatencyTable::measure(models, &inputs, &LatencyConfig::new())?)
+    Ok(LatencyTable::measure_with(models, &inputs, &LatencyConfig::new(), bars)?)
 }
 
 /// Burn writes to a temporary name and renames.

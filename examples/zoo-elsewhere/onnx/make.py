@@ -160,6 +160,21 @@ def residual():
     return g
 
 
+def classifier():
+    """A residual classifier of convolutions, normalisations and ReLU, whose batches may have any size."""
+    g = Graph("classifier", 5)
+    x = g.input("input", ["batch", 3, 32, 32])
+    x = g.node("Relu", g.conv_norm(x, 3, 16, kernel=3))
+    x = g.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    for inputs, outputs, stride in [(16, 32, 2), (32, 32, 1), (32, 64, 2)]:
+        y = g.node("Relu", g.conv_norm(x, inputs, outputs, kernel=3, stride=stride))
+        y = g.conv_norm(y, outputs, outputs, kernel=3)
+        shortcut = x if stride == 1 else g.conv_norm(x, inputs, outputs, stride=stride)
+        x = g.node("Relu", g.node("Add", y, shortcut))
+    g.output(g.classify(x, 64, 10), ["batch", 10])
+    return g
+
+
 def shuffle():
     """Units of ShuffleNet (grouped 1x1 convolutions) and of ShuffleNetV2 (halves), shapes written out as constants."""
     g = Graph("shuffle", 2)
@@ -252,5 +267,5 @@ def encoder():
 
 if __name__ == "__main__":
     here = Path(__file__).parent
-    for make in [residual, shuffle, vit, encoder]:
+    for make in [residual, classifier, shuffle, vit, encoder]:
         make().save(here)

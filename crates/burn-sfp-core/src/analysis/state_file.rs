@@ -1,10 +1,10 @@
 //! An analysis with its state in one safetensors file.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use burn_sfp_graph::FileError;
-use burn_sfp_graph::file::{Format, Opened, write_sealed};
+use burn_sfp_graph::file::{Format, Opened, TensorEntry, save_tensors};
 use ndarray::{Array2, Array3};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -15,93 +15,43 @@ use crate::SfpError;
 
 /// The tensor that holds the analysis as JSON.
 const ANALYSIS: &str = "analysis";
-/// Longest header that the safetensors format allows.
-const LONGEST_HEADER: usize = 100_000_000;
-
-/// A tensor to be written.
-struct Entry<'a> {
-    name: String,
-    shape: Vec<usize>,
-    values: Values<'a>,
-}
-
-enum Values<'a> {
-    F64(Box<dyn Iterator<Item = &'a f64> + 'a>),
-    F32(Box<dyn Iterator<Item = &'a f32> + 'a>),
-    Bytes(&'a [u8]),
-}
-
-impl Entry<'_> {
-    /// The element type by its name in the format, and its bytes.
-    fn dtype(&self) -> (&'static str, usize) {
-        match self.values {
-            Values::F64(_) => ("F64", 8),
-            Values::F32(_) => ("F32", 4),
-            Values::Bytes(_) => ("U8", 1),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.shape.iter().map(|&length| length as u64).product::<u64>() * self.dtype().1 as u64
-    }
-}
-
 /// Writes the file.
 pub(super) fn save(analysis: &Analysis, path: &Path, format: &Format) -> Result<(), SfpError> {
-    let invalid = |error: &dyn ToString| FileError::Content { path: path.into(), message: error.to_string() };
-    let json = serde_json::to_vec(analysis).map_err(|error| invalid(&error))?;
-    let entries = entries(analysis, &json)?;
-    let (mut header, mut at) = (String::new(), 0);
-    for entry in &entries {
-        let name = serde_json::to_string(&entry.name).map_err(|error| invalid(&error))?;
-        let (dtype, end) = (entry.dtype().0, at + entry.bytes());
-        header +=
-            &format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{:?},\"data_offsets\":[{at},{end}]}}", entry.shape);
-        at = end;
-    }
-    let head = |checksum: &str| {
-        let mut text = format.tensors_head(checksum, at) + &header + "}";
-        // Tensors begin at a multiple of 8.
-        text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-        [(text.len() as u64).to_le_bytes().as_slice(), text.as_bytes()].concat()
-    };
-    if head("").len() > LONGEST_HEADER {
-        return Err(invalid(&"it has too many layers for the header of a safetensors file").into());
-    }
-    Ok(write_sealed(path, head, |body| entries.into_iter().try_for_each(|entry| write_entry(entry, body)))?)
+    let invalid = |error: serde_json::Error| FileError::Content { path: path.into(), message: error.to_string() };
+    let json = serde_json::to_vec(analysis).map_err(invalid)?;
+    Ok(save_tensors(path, format, entries(analysis, &json)?)?)
 }
 
-/// The tensors of the file, those of larger elements first, so that all are aligned.
-fn entries<'a>(analysis: &'a Analysis, json: &'a [u8]) -> Result<Vec<Entry<'a>>, SfpError> {
-    let (mut doubles, mut floats) = (Vec::new(), Vec::new());
+/// The tensors of the file.
+fn entries<'a>(analysis: &'a Analysis, json: &'a [u8]) -> Result<Vec<TensorEntry<'a>>, SfpError> {
+    let mut entries = Vec::new();
     for layer in &analysis.layers {
         let Some(state) = &layer.state else {
             let what = format!("layer `{}` kept no state; analyse with `with_state(true)`", layer.path);
             return Err(SfpError::Merge(what));
         };
         let name = |part: &str| format!("{}/{part}", layer.path);
-        let shape = state.sums.shape().to_vec();
-        doubles.push(Entry { name: name("sums"), shape, values: Values::F64(Box::new(state.sums.iter())) });
-        if let Some(gram) = &state.gram {
-            let shape = gram.shape().to_vec();
-            doubles.push(Entry { name: name("gram"), shape, values: Values::F64(Box::new(gram.iter())) });
-        }
-        if let Some(readout) = &state.readout {
-            let shape = readout.shape().to_vec();
-            floats.push(Entry { name: name("readout"), shape, values: Values::F32(Box::new(readout.iter())) });
-        }
+        let doubles = |part: &str, shape: &[usize], values: Box<dyn Iterator<Item = &'a f64> + 'a>| TensorEntry {
+            name: name(part),
+            dtype: "F64",
+            element_bytes: 8,
+            shape: shape.to_vec(),
+            write: Box::new(|body| values.into_iter().try_for_each(|value| body.write_all(&value.to_le_bytes()))),
+        };
+        entries.push(doubles("sums", state.sums.shape(), Box::new(state.sums.iter())));
+        entries.extend(state.gram.iter().map(|gram| doubles("gram", gram.shape(), Box::new(gram.iter()))));
+        entries.extend(state.readout.iter().map(|readout| TensorEntry {
+            name: name("readout"),
+            dtype: "F32",
+            element_bytes: 4,
+            shape: readout.shape().to_vec(),
+            write: Box::new(|body| readout.iter().try_for_each(|value| body.write_all(&value.to_le_bytes()))),
+        }));
     }
-    doubles.extend(floats);
-    doubles.push(Entry { name: ANALYSIS.into(), shape: vec![json.len()], values: Values::Bytes(json) });
-    Ok(doubles)
-}
-
-fn write_entry(entry: Entry<'_>, body: &mut dyn Write) -> io::Result<()> {
-    match entry.values {
-        Values::F64(mut values) => values.try_for_each(|value| body.write_all(&value.to_le_bytes())),
-        Values::F32(mut values) => values.try_for_each(|value| body.write_all(&value.to_le_bytes())),
-        Values::Bytes(bytes) => body.write_all(bytes),
-    }
+    let (name, shape) = (ANALYSIS.to_string(), vec![json.len()]);
+    let write = Box::new(|body: &mut dyn Write| body.write_all(json));
+    entries.push(TensorEntry { name, dtype: "U8", element_bytes: 1, shape, write });
+    Ok(entries)
 }
 
 /// Reads what [`save`] wrote.

@@ -24,6 +24,7 @@ pub(super) struct Fitted {
 }
 
 /// Measures the top-1 of fitted readouts by one more pass over the data, which has to hold what the passes counted in `counts` held.
+/// Returns `None` if the work was cancelled.
 pub(super) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     data: &C,
@@ -31,7 +32,8 @@ pub(super) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     fitted: &[Fitted],
     mut counts: PassCounts,
     progress: &dyn Progress,
-) -> Result<Vec<f64>, SfpError> {
+) -> Result<Option<Vec<f64>>, SfpError> {
+    let _span = tracing::info_span!("readout accuracy").entered();
     let (probes, receivers) = deduplicate(network, fitted.iter().enumerate().map(|(k, fitted)| (fitted.probe, k)));
     let mut runner = Runner::new(model, network.clone(), probes)?;
     let weight = |fitted: &Fitted| {
@@ -62,8 +64,12 @@ pub(super) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         on_batch(index, || runner.run(index, &batch, tapped))?;
         counts.add(&batch.labels);
         progress.advance(batch.labels.len());
+        if progress.is_cancelled() {
+            progress.finish();
+            return Ok(None);
+        }
     }
     counts.end_pass()?;
     progress.finish();
-    Ok(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect())
+    Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
 }

@@ -22,6 +22,8 @@ pub(super) struct Finish<'a> {
     pub counts: &'a [u64],
     /// Top-1 of the network.
     pub top1: f64,
+    /// Whether the last pass saw all samples.
+    pub is_whole: bool,
 }
 
 impl Finish<'_> {
@@ -77,7 +79,7 @@ impl Finish<'_> {
             Fit::Ridge(strength) => (None, ReadoutInfo::Ridge { strength, accuracy: None }),
             Fit::Given(readout, info) => (Some(readout), info),
             Fit::Gradient(config, readout) => {
-                let accuracy = Some(hits as f64 / self.counts.iter().sum::<u64>() as f64);
+                let accuracy = self.is_whole.then(|| hits as f64 / self.counts.iter().sum::<u64>() as f64);
                 let info = ReadoutInfo::Gradient { config, seed: self.config.seed, accuracy };
                 (Some(readout.into_readout(filters)?), info)
             }

@@ -21,7 +21,7 @@ pub(super) fn in_smaller_batches<T>(
         match attempt(parts) {
             Err(error) if error.is_out_of_memory() && !is_fixed && parts < MOST => {
                 parts *= 2;
-                log::warn!("{error}: starting over with every batch cut into {parts}");
+                tracing::warn!("{error}: starting over with every batch cut into {parts}");
             }
             done => return done,
         }

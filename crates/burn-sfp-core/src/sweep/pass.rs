@@ -29,6 +29,8 @@ pub(super) struct Sweep<'a, M: SfpModule> {
     pub hits: usize,
     /// The first logit that no top-1 can be taken of. A layer before it whose activations are not finite says more.
     pub undefined: Option<SfpError>,
+    /// Whether the work was cancelled before the last pass ended.
+    pub is_cancelled: bool,
     classes: usize,
     receivers: Vec<Vec<Receiver>>,
 }
@@ -47,7 +49,7 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         let (probes, receivers) = deduplicate(&network, of_targets.chain(of_inputs));
         let classes = network.classes();
         let (runner, counts) = (Runner::new(model, network, probes)?, PassCounts::new(classes));
-        Ok(Self { runner, targets, inputs, counts, hits: 0, undefined: None, classes, receivers })
+        Ok(Self { runner, targets, inputs, counts, hits: 0, undefined: None, is_cancelled: false, classes, receivers })
     }
 
     /// Passes over the data: once, or once per epoch where gradient readouts are fitted.
@@ -68,24 +70,41 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
                 learning_rate: rates.get(number).copied(),
             };
             self.run_pass(data, pass, progress)?;
+            if self.is_cancelled {
+                break;
+            }
         }
         let counts = self.counts.of_first_pass();
         let missing: Vec<usize> = (0..counts.len()).filter(|&label| counts[label] == 0).collect();
-        if missing.is_empty() { Ok(()) } else { Err(SfpError::ClassWithoutSamples { missing }) }
+        match missing.is_empty() {
+            true => Ok(()),
+            false if self.is_cancelled => Err(SfpError::Cancelled { samples: self.samples() }),
+            false => Err(SfpError::ClassWithoutSamples { missing }),
+        }
     }
 
     fn run_pass<C>(&mut self, data: &C, pass: Pass, progress: &dyn Progress) -> Result<(), SfpError>
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
-        progress.start(if pass.is_first { "sweep" } else { "readouts" }, data.samples());
+        let stage = if pass.is_first { "sweep" } else { "readouts" };
+        let _span = tracing::info_span!("pass", stage).entered();
+        progress.start(stage, data.samples());
         for (index, batch) in data.batches().enumerate() {
             let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
             on_batch(index, || self.run_batch(index, &batch, pass))?;
             progress.advance(batch.labels.len());
+            self.is_cancelled = progress.is_cancelled();
+            if self.is_cancelled {
+                break;
+            }
         }
-        self.counts.end_pass()?;
         progress.finish();
+        if self.is_cancelled {
+            self.counts.stop();
+        } else {
+            self.counts.end_pass()?;
+        }
         Ok(())
     }
 

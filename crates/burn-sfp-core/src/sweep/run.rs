@@ -21,6 +21,7 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<(Network, Analysis), SfpError> {
     config.check()?;
+    let _span = tracing::info_span!("analyze").entered();
     // The mini-batches of a gradient descent are part of the method.
     let is_fixed = matches!(config.readout, Readout::Gradient(_));
     in_smaller_batches(is_fixed, |parts| attempt(model, &Parts::new(data, parts), config, progress))
@@ -44,21 +45,24 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 
     progress.start("performance", Some(sweep.targets.len()));
     let (samples, top1) = (sweep.samples(), sweep.top1());
-    let Sweep { runner, targets, inputs, counts: passes, undefined, .. } = sweep;
+    let Sweep { runner, targets, inputs, counts: passes, undefined, is_cancelled, .. } = sweep;
     let counts = passes.of_first_pass().to_vec();
     let input_means = on_device("reading the sums", || inputs.finish(&runner.network, &targets, samples))?;
-    let finish = Finish { network: &runner.network, device: runner.device(), config, counts: &counts, top1 };
+    let (network, device) = (&runner.network, runner.device());
+    let finish = Finish { network, device, config, counts: &counts, top1, is_whole: !is_cancelled };
+    let performance = tracing::info_span!("performance").entered();
     let (mut layers, fitted) = on_device("finishing the readouts", || finish.targets(targets, progress, &mut seconds))?;
     check_means(&input_means)?;
     if let Some(error) = undefined {
         return Err(error);
     }
     progress.finish();
+    drop(performance);
 
-    if !fitted.is_empty() {
+    if !is_cancelled && !fitted.is_empty() {
         let started = Instant::now();
         let accuracies = measure(model, data, &runner.network, &fitted, passes, progress)?;
-        for (fitted, accuracy) in fitted.iter().zip(accuracies) {
+        for (fitted, accuracy) in fitted.iter().zip(accuracies.into_iter().flatten()) {
             layers[fitted.layer].readout.set_accuracy(accuracy);
         }
         seconds.accuracy = started.elapsed().as_secs_f64();

@@ -125,8 +125,9 @@ fn clear_leftovers(folder: &Path) {
         let is_ours = entry.file_name().to_str().is_some_and(is_temporary);
         if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let path = entry.path();
-            let is_left = File::open(&path).is_ok_and(|file| file.try_lock().is_ok() && is_at(&file, &path));
-            if is_left {
+            let Ok(file) = File::open(&path) else { continue };
+            // The lock is held until the file is gone: its writer, who waits for it, then sees that it has to start with another one.
+            if file.try_lock().is_ok() && is_at(&file, &path) {
                 let _ = fs::remove_file(&path);
             }
         }

@@ -120,8 +120,7 @@ impl Opened {
 /// [`FileError`] where the file is missing, truncated, damaged, foreign or of another version.
 pub fn open(path: &Path, formats: &[&Format]) -> Result<Opened, FileError> {
     let fail = FileError::read(path);
-    let mut file = open_regular(path)?;
-    let length = file.metadata().map_err(&fail)?.len();
+    let (mut file, length) = open_regular(path)?;
     let mut first = Vec::new();
     (&mut file).take(Head::LONGEST as u64).read_to_end(&mut first).map_err(&fail)?;
     let (head, format) = recognized(path, &first, formats)?;
@@ -141,8 +140,21 @@ pub fn open(path: &Path, formats: &[&Format]) -> Result<Opened, FileError> {
     Ok(Opened { path: path.to_path_buf(), format, start: head.start as usize, bytes })
 }
 
-/// Opens a regular file: reading a pipe or a device might never end.
-fn open_regular(path: &Path) -> Result<File, FileError> {
+/// Whether a file begins with these bytes.
+///
+/// # Errors
+/// [`FileError`] where the file is missing or no regular file.
+pub fn begins_with(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+    let mut first = Vec::new();
+    open_regular(path)?.0.take(bytes.len() as u64).read_to_end(&mut first).map_err(FileError::read(path))?;
+    Ok(first == bytes)
+}
+
+/// Opens a regular file, and returns it with its length: reading a pipe or a device might never end.
+///
+/// # Errors
+/// [`FileError::NotRegular`] where something else is at the path, [`FileError::Io`] where it cannot be read.
+pub fn open_regular(path: &Path) -> Result<(File, u64), FileError> {
     let fail = FileError::read(path);
     let refuse = |found| FileError::NotRegular { path: path.to_path_buf(), found };
     let kind = |found: std::fs::Metadata| not_regular(found.file_type());
@@ -150,8 +162,9 @@ fn open_regular(path: &Path) -> Result<File, FileError> {
         return Err(refuse(found));
     }
     let file = File::open(path).map_err(&fail)?;
-    match file.metadata().map(kind).map_err(&fail)? {
-        None => Ok(file),
+    let metadata = file.metadata().map_err(&fail)?;
+    match not_regular(metadata.file_type()) {
+        None => Ok((file, metadata.len())),
         Some(found) => Err(refuse(found)),
     }
 }

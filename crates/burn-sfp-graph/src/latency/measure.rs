@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::fetch;
 use crate::input::map_every_kind;
 use crate::panics::attempt;
-use crate::{GraphError, GraphModule, ModuleInput};
+use crate::{GraphError, GraphModule, ModuleInput, NoProgress, Progress};
 
 /// How often something is run to measure its latency.
 #[derive(Config, Debug)]
@@ -72,6 +72,15 @@ impl Latency {
 /// # Errors
 /// The first one of a run.
 pub fn compare<E>(config: &LatencyConfig, all: &[&dyn Fn() -> Result<(), E>]) -> Result<Vec<Latency>, E> {
+    compare_with(config, all, &NoProgress)
+}
+
+/// [`compare`] with progress, a step for each run.
+pub(super) fn compare_with<E>(
+    config: &LatencyConfig,
+    all: &[&dyn Fn() -> Result<(), E>],
+    progress: &dyn Progress,
+) -> Result<Vec<Latency>, E> {
     let mut seconds = vec![Vec::new(); all.len()];
     for turn in 0..config.warm_up + config.runs.max(1) {
         for (run, seconds) in all.iter().zip(&mut seconds) {
@@ -80,6 +89,7 @@ pub fn compare<E>(config: &LatencyConfig, all: &[&dyn Fn() -> Result<(), E>]) ->
             if turn >= config.warm_up {
                 seconds.push(started.elapsed().as_secs_f64());
             }
+            progress.advance(1);
         }
     }
     Ok(seconds.into_iter().map(Latency::of).collect())

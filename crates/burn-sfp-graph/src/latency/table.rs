@@ -6,8 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
-use super::measure::{Latency, LatencyConfig, compare, forward};
-use crate::{Cost, GraphError, GraphModule, ModuleInput};
+use super::measure::{Latency, LatencyConfig, compare_with, forward};
+use crate::{Cost, GraphError, GraphModule, ModuleInput, NoProgress, Progress};
 
 /// The latency of one model on batches of one size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,11 +72,30 @@ impl LatencyTable {
         inputs: &[M::Inputs],
         config: &LatencyConfig,
     ) -> Result<Self, GraphError> {
+        Self::measure_with(models, inputs, config, &NoProgress)
+    }
+
+    /// [`measure`](LatencyTable::measure) with progress. If it cancels, the batch sizes measured by then are returned.
+    ///
+    /// # Errors
+    /// As [`forward`].
+    pub fn measure_with<M: GraphModule>(
+        models: &[(&str, &M)],
+        inputs: &[M::Inputs],
+        config: &LatencyConfig,
+        progress: &dyn Progress,
+    ) -> Result<Self, GraphError> {
+        let _span = tracing::info_span!("latency", models = models.len()).entered();
+        let turns = config.warm_up + config.runs.max(1);
+        progress.start("latency", Some(turns * models.len() * inputs.len()));
         let mut rows = Vec::new();
         for inputs in inputs {
+            if progress.is_cancelled() {
+                break;
+            }
             let runs: Vec<_> = models.iter().map(|(_, model)| || forward(*model, inputs)).collect();
             let runs: Vec<&dyn Fn() -> Result<(), GraphError>> = runs.iter().map(|run| run as _).collect();
-            let latencies = compare(config, &runs)?;
+            let latencies = compare_with(config, &runs, progress)?;
             rows.extend(models.iter().zip(latencies).map(|((name, model), latency)| {
                 let cost = Cost::of(*model, inputs).ok();
                 LatencyRow {
@@ -89,6 +108,7 @@ impl LatencyTable {
                 }
             }));
         }
+        progress.finish();
         Ok(Self { rows })
     }
 

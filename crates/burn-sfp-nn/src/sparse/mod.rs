@@ -45,6 +45,7 @@ mod weight;
 
 pub use burn_sfp_ndarray::KernelPattern;
 pub use format::{Block, Blocks, WeightFormat};
+pub(crate) use model::formats_of_codes;
 pub use model::{formats, with_formats};
 pub use skipped_macs::skipped_macs;
 pub use sparsity::Sparsity;

@@ -62,6 +62,20 @@ pub fn with_formats<M: Module>(module: M, formats: &BTreeMap<String, WeightForma
     Ok(expose(|| map_params(module, &mut Convert { layers: &layers, to: formats, ids: ShapeIds::default() })))
 }
 
+/// Decodes the integers of sparse layers, by module path. Those of dense layers are left out.
+///
+/// # Errors
+/// [`NnError::Layer`] where the integers describe no format.
+pub(crate) fn formats_of_codes(codes: BTreeMap<String, Vec<i64>>) -> Result<BTreeMap<String, WeightFormat>, NnError> {
+    let mut formats = BTreeMap::new();
+    for (path, code) in codes {
+        if let Some(format) = Sparsity::decode(&code).map_err(|error| error.in_layer(&path))? {
+            formats.insert(path, format);
+        }
+    }
+    Ok(formats)
+}
+
 /// The layers of a module that can be sparse.
 struct Layers {
     /// Axis of the outputs in the dense weight, by the layer's path.

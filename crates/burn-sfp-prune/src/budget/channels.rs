@@ -7,6 +7,16 @@ use super::state::RemovalState;
 use crate::PruneError;
 
 /// Removes a share of the scored channels.
+///
+/// ```
+/// use burn_sfp_prune::{Budget, Planner, PruneError, StopRule};
+/// let planner = Planner::new().budget(Budget::Global(0.3));
+///
+/// match Budget::PerLayer(1.5).check() {
+///     Err(PruneError::Config(setting)) => assert_eq!(setting.to_string(), "ratio is 1.5, but must be at least 0 and below 1"),
+///     other => panic!("{other:?}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Budget {

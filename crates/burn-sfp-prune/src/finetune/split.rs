@@ -78,7 +78,7 @@ where
 {
     config.check()?;
     masks_to_enforce(plan, &model)?;
-    let batches = frozen_features(&model, data, progress)?;
+    let Some(batches) = frozen_features(&model, data, progress)? else { return Ok(model.valid()) };
     let samples = batches.iter().map(|batch| batch.labels.len()).sum();
     let epoch = |number: usize| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -93,7 +93,11 @@ where
 }
 
 /// Runs the first part over the data, in evaluation mode.
-fn frozen_features<M, C>(model: &M, data: &C, progress: &dyn Progress) -> Result<Vec<Batch<M::Features>>, PruneError>
+fn frozen_features<M, C>(
+    model: &M,
+    data: &C,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<Batch<M::Features>>>, PruneError>
 where
     M: SplitModule,
     C: Calibration<M::Inputs> + ?Sized,
@@ -108,9 +112,13 @@ where
         check_batch(index, &batch)?;
         check_shapes(index, &batch.input, shapes.get_or_insert_with(|| batch.input.shapes()))?;
         progress.advance(batch.labels.len());
+        if progress.is_cancelled() {
+            progress.finish();
+            return Ok(None);
+        }
         let features = run(&batch.input, index, |input| frozen.features(input.to_device(&device)))?;
         batches.push(Batch { input: features, labels: batch.labels });
     }
     progress.finish();
-    Ok(batches)
+    Ok(Some(batches))
 }

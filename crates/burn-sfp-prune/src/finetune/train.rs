@@ -32,6 +32,8 @@ use crate::{PruneError, PrunePlan};
 /// sample is left out, because batch normalisations have no variance for it. The loss is computed in single precision, or in double
 /// where the model is, and the gradients in the model's own type.
 ///
+/// If `progress` cancels, the model as it is by then is returned.
+///
 /// ```
 /// # use burn::prelude::*;
 /// # use burn::nn::{Linear, LinearConfig};
@@ -135,13 +137,19 @@ where
     let mut stepper = Stepper::new(config, GradientMasks::new(&masks, &masked), device);
     let mut position = Position::default();
     let mut pass = Pass::new(data.samples);
+    let _span = tracing::info_span!("fine-tune", epochs = config.epochs, samples = data.samples).entered();
     progress.start("fine-tuning", Some(total.ceil() as usize));
-    for number in 0..config.epochs.ceil() as usize {
+    let mut is_cancelled = false;
+    'training: for number in 0..config.epochs.ceil() as usize {
         position.epoch = number;
         pass.start();
         for batch in epoch(number) {
             if pass.ends_early(position, total) {
                 break;
+            }
+            is_cancelled = progress.is_cancelled();
+            if is_cancelled {
+                break 'training;
             }
             let batch = batch.map_err(|source| PruneError::Data { batch: position.batch, source })?;
             pass.check(position, &batch)?;
@@ -169,7 +177,7 @@ where
         pass.end(position, total)?;
     }
     progress.finish();
-    if position.step == 0 {
+    if position.step == 0 && !is_cancelled {
         let why = "every batch holds a single sample, for which batch normalisations have no variance: use batches of two or more";
         return Err(PruneError::NothingTrained { why: why.into() });
     }

@@ -20,6 +20,11 @@ pub struct Channel {
 
 /// Which of two coordinates is cut in layers whose filters have two: the group and the member of a grouped convolution, the head
 /// and the dimension of attention.
+///
+/// ```
+/// use burn_sfp_prune::{GroupCut, Planner};
+/// let whole_heads = Planner::new().group_cut(GroupCut::WholeGroups);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupCut {
     /// Removes the same members of every group. Grouped convolutions keep their groups, attention keeps its heads.

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{CorrectedBias, CorrectionTarget, LayerPlan, PLAN_VERSION, PrunePlan};
+use super::{CorrectedBias, CorrectionTarget, LayerPlan, PLAN_VERSION, ParameterCut, PrunePlan, check_earlier};
+use burn_sfp_graph::ParameterShape;
+
 use crate::PruneError;
 
 /// Shapes of the model's parameters by path.
-type Shapes<'a> = HashMap<&'a str, &'a [usize]>;
+pub(super) type Shapes<'a> = HashMap<&'a str, &'a [usize]>;
 
 /// What is wrong.
 type Found = Result<(), String>;
@@ -42,7 +44,8 @@ impl PrunePlan {
                 return Err(format!("it is of version {}, this build knows version {PLAN_VERSION}", self.version));
             }
             let shapes = shapes(self)?;
-            check_cuts(self, &shapes)?;
+            check_cut_list(&self.cuts, &shapes)?;
+            check_earlier(self)?;
             check_masks(self, &shapes)?;
             check_centered(self, &shapes)?;
             check_pieces(self, &shapes)?;
@@ -56,8 +59,17 @@ impl PrunePlan {
 }
 
 fn shapes(plan: &PrunePlan) -> Result<Shapes<'_>, String> {
+    let shapes = shapes_of(&plan.model)?;
+    match plan.measured_on.paths().find(|path| !shapes.contains_key(path)) {
+        None => Ok(shapes),
+        Some(path) => Err(format!("it was measured on `{path}`, which its model does not have")),
+    }
+}
+
+/// The shapes of parameters by their paths, of which none is there twice.
+pub(super) fn shapes_of(model: &[ParameterShape]) -> Result<Shapes<'_>, String> {
     let mut shapes = Shapes::new();
-    for parameter in &plan.model {
+    for parameter in model {
         if parameter.shape.iter().try_fold(1_usize, |all, length| all.checked_mul(*length)).is_none() {
             return Err(format!("its parameter `{}` is too large: {:?}", parameter.path, parameter.shape));
         }
@@ -65,19 +77,16 @@ fn shapes(plan: &PrunePlan) -> Result<Shapes<'_>, String> {
             return Err(format!("its model has `{}` twice", parameter.path));
         }
     }
-    match plan.measured_on.paths().find(|path| !shapes.contains_key(path)) {
-        None => Ok(shapes),
-        Some(path) => Err(format!("it was measured on `{path}`, which its model does not have")),
-    }
+    Ok(shapes)
 }
 
 fn ascends<T: PartialOrd>(list: &[T]) -> bool {
     list.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-fn check_cuts(plan: &PrunePlan, shapes: &Shapes<'_>) -> Found {
+pub(super) fn check_cut_list(cuts: &[ParameterCut], shapes: &Shapes<'_>) -> Found {
     let mut seen = HashSet::new();
-    for cut in &plan.cuts {
+    for cut in cuts {
         if !seen.insert(cut.path.as_str()) {
             return Err(format!("it cuts `{}` twice", cut.path));
         }
@@ -206,7 +215,8 @@ fn check_numbers(plan: &PrunePlan, shapes: &Shapes<'_>) -> Found {
             return Err(format!("it multiplies `{}` by {}", scale.path, scale.factor));
         }
     }
-    match plan.fields.iter().find(|edit| !(edit.before.is_finite() && edit.after.is_finite())) {
+    let fields = plan.earlier.iter().flat_map(|earlier| &earlier.fields).chain(&plan.fields);
+    match fields.into_iter().find(|edit| !(edit.before.is_finite() && edit.after.is_finite())) {
         None => Ok(()),
         Some(edit) => Err(format!("it sets `{}` of `{}` to {}", edit.field, edit.path, edit.after)),
     }

@@ -13,12 +13,17 @@ use crate::plan::{CorrectedBias, CorrectionTarget};
 /// The correction by means is exact (the smaller model equals the original with each removed channel held at its mean) for linear
 /// layers and for convolutions without padding. If zero padding cuts kernels off at the border, each element of the kernel counts
 /// by the share of positions at which it lies inside the input, which is the mean of the exact correction.
+///
+/// ```
+/// use burn_sfp_prune::{BiasCorrection, Planner};
+/// let without_samples = Planner::new().bias_correction(BiasCorrection::Constants);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BiasCorrection {
     /// Adds nothing: a removed channel counts as zero.
     Off,
-    /// Adds the mean contribution of removed channels over the calibration samples (docs/method.md, section 4).
+    /// Adds the mean contribution of removed channels over the calibration samples (docs/method.md, section 5).
     #[default]
     Channels,
     /// Adds the mean contribution of every removed connection too. Not from the paper.

@@ -5,7 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use burn_sfp_core::Analysis;
 use burn_sfp_graph::{GraphError, Layer, Network};
 
-use crate::{PruneError, Ranking};
+use crate::{PruneError, PrunePlan, Ranking, plan};
+
+/// Checks that the prunings before a new plan led to its model.
+pub(super) fn check_earlier(plan: &PrunePlan) -> Result<(), PruneError> {
+    let mismatch =
+        |what| PruneError::ModelMismatch { what: format!("{what} (`after` was given the plan of another model)") };
+    plan::check_earlier(plan).map_err(mismatch)
+}
 
 /// Checks that an analysis agrees with itself and is of this model. The network may have more parameters: those of outputs beside the logits.
 pub(super) fn check_analysis(network: &Network, analysis: &Analysis) -> Result<(), PruneError> {

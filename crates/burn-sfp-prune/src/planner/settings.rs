@@ -8,7 +8,7 @@ use burn_sfp_graph::{ChannelId, ForwardPass, GraphModule, ModuleInput, Network};
 
 use super::also::Also;
 use super::bias::{BiasCorrection, constant_corrections};
-use super::check::{check_analysis, check_ranking};
+use super::check::{check_analysis, check_earlier, check_ranking};
 use super::close::close;
 use super::exclude::Exclude;
 use super::held::{self, Report};
@@ -17,6 +17,7 @@ use crate::budget::{Budget, StopRule};
 use crate::fit::fit;
 use crate::group::{GroupCut, Groups};
 use crate::kept::Kept;
+use crate::plan::EarlierPruning;
 use crate::rewrite::PrunedModule;
 use crate::score::channel_scores;
 use crate::select::{Eligible, select};
@@ -39,6 +40,7 @@ pub struct Planner {
     also: Also,
     strict: bool,
     center_layer_norms: bool,
+    earlier: Vec<EarlierPruning>,
 }
 
 impl Default for Planner {
@@ -52,6 +54,7 @@ impl Default for Planner {
             also: Also::default(),
             strict: false,
             center_layer_norms: true,
+            earlier: Vec::new(),
         }
     }
 }
@@ -202,6 +205,38 @@ impl Planner {
         self
     }
 
+    /// Says that the model has been pruned before, by this plan. The new plan then knows how the model came to its shapes, and
+    /// [`load_pruned`](crate::load_pruned) can make the model from a freshly built original. It changes nothing else.
+    ///
+    /// A model with other shapes than the plan leaves makes [`plan`](Planner::plan) return [`PruneError::ModelMismatch`].
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_prune::{Magnitude, Planner};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(self.a.forward(x)) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// # let x = Tensor::<2>::ones([1, 4], &device);
+    /// let first = Planner::new().prune(&mlp, &x, &Magnitude::l2())?;
+    /// // Train `first.model`, then prune it once more:
+    /// let second = Planner::new().after(&first.plan).prune(&first.model, &x, &Magnitude::l2())?;
+    /// assert_eq!(second.model.a.weight.dims(), [4, 2]);
+    /// assert_eq!(second.plan.earlier.len(), 1);
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    pub fn after(mut self, plan: &PrunePlan) -> Self {
+        self.earlier = plan.with_earlier();
+        self
+    }
+
     /// Makes the plan. Policies that rank by weights alone need no analysis and accept `None`.
     ///
     /// A layer whose filters have to stay is no error: it is listed in [`PrunePlan::unpruned`] with the reason. If all layers have
@@ -245,6 +280,7 @@ impl Planner {
         &Ranked { policy, ranking }: &Ranked<'_>,
         kept: &Kept,
     ) -> Result<PrunePlan, PruneError> {
+        let _span = tracing::info_span!("plan", policy).entered();
         self.budget.check()?;
         check_ranking(network, policy, ranking)?;
         let mut excluded = self.exclude.resolve(network)?;
@@ -291,6 +327,8 @@ impl Planner {
             }
             _ => network.fingerprint().clone(),
         };
+        plan.earlier = self.earlier.clone();
+        check_earlier(&plan)?;
         plan.seal();
         Ok(plan)
     }
@@ -371,6 +409,7 @@ pub(crate) fn rank(
     network: &Network,
     analysis: Option<&Analysis>,
 ) -> Result<Ranking, PruneError> {
+    let _span = tracing::info_span!("rank", policy = policy.name()).entered();
     let uneven = network.uneven_splits();
     let own = (!uneven.is_empty()).then(|| network.with_free_splits(&uneven));
     policy.rank(&PolicyContext { network: own.as_ref().unwrap_or(network), analysis })

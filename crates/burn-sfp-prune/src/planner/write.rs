@@ -37,6 +37,7 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         version: PLAN_VERSION,
         policy: decided.policy.to_string(),
         model: network.model_shapes(),
+        earlier: Vec::new(),
         channels: Vec::new(),
         free_splits: Vec::new(),
         cuts: cuts(network, removed),

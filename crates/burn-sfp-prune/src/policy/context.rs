@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use burn_sfp_core::{Analysis, LayerAnalysis};
 use burn_sfp_graph::{GraphError, Heads, Layer, Network};
@@ -19,6 +20,13 @@ pub struct PolicyContext<'a> {
     pub network: &'a Network,
     /// What the filters recognise; `None` if no analysis was made.
     pub analysis: Option<&'a Analysis>,
+}
+
+impl fmt::Debug for PolicyContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (layers, analyzed) = (self.network.layers().len(), self.analysis.map(|analysis| analysis.layers.len()));
+        f.debug_struct("PolicyContext").field("layers", &layers).field("analyzed", &analyzed).finish_non_exhaustive()
+    }
 }
 
 impl<'a> PolicyContext<'a> {

@@ -19,6 +19,11 @@ use crate::PruneError;
 /// of queries, keys and values.
 ///
 /// This score is the library's own; the quantities in it are the paper's.
+///
+/// ```
+/// use burn_sfp_prune::{RankingPolicy, SfpRanking};
+/// assert_eq!(SfpRanking::new().name(), "sfp-ranking");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SfpRanking;
 

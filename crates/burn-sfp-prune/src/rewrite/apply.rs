@@ -66,7 +66,7 @@ impl PrunePlan {
     pub fn apply<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         let applied = self.apply_with(model, &ApplyConfig::new())?;
         if let Some(warning) = applied.warning() {
-            log::warn!("{warning}");
+            tracing::warn!("{warning}");
         }
         Ok(applied.model)
     }
@@ -108,6 +108,7 @@ impl PrunePlan {
     /// # Errors
     /// Those of [`apply`](PrunePlan::apply), and [`PruneError::OtherWeights`] if the settings ask for it.
     pub fn apply_with<M: GraphModule>(&self, model: &M, config: &ApplyConfig) -> Result<Applied<M>, PruneError> {
+        let _span = tracing::info_span!("apply").entered();
         check(self, model)?;
         let (corrections, dropped) = corrections_for(self, model, config)?;
         let model = on_copy(model, |copy| {

@@ -28,7 +28,7 @@ fn in_training<M: Module>(model: &M) -> bool {
 }
 
 /// Does a part of the rewriting; what Burn panics with becomes a typed error.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, PruneError>) -> Result<T, PruneError> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, PruneError>) -> Result<T, PruneError> {
     attempt(work).unwrap_or_else(|message| {
         Err(GraphError::Replay { operation: None, name: "rewriting the parameters".into(), message }.into())
     })

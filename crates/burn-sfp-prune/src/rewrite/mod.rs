@@ -11,6 +11,7 @@
 //! | means taken out of what writes to a stream | `center` |
 //! | parameters made smaller: indices selected, values added, factors multiplied | `resize` |
 //! | parameters set to zero where they are removed | `zero` |
+//! | whether a model is the one that a plan made | `made_by` |
 //! | a plan's masks as keep masks | `keep` |
 //! | bias corrections, as values to add | `bias` |
 //! | bias corrections that were measured on other weights | `other_weights` |
@@ -29,6 +30,7 @@ mod copy;
 mod derived;
 mod fields;
 mod keep;
+mod made_by;
 mod other_weights;
 mod resize;
 mod sketch;
@@ -38,8 +40,9 @@ mod zeroed;
 pub use carry_out::PrunedModule;
 pub(crate) use carry_out::{carry_out, unsettled};
 pub(crate) use check::shapes_of;
-pub(crate) use copy::on_copy;
+pub(crate) use copy::{guarded, on_copy};
 pub(crate) use keep::masks_after_cuts;
+pub(crate) use made_by::{in_format, made_by};
 pub use other_weights::{Applied, ApplyConfig, OtherWeights};
 pub(crate) use sketch::sketch;
 pub(crate) use zero::zero;

@@ -64,9 +64,9 @@ fn symbolic_links_are_followed() {
     let (links, files) = (folder.path().join("links"), folder.path().join("files"));
     fs::create_dir(&links).unwrap();
     fs::create_dir(&files).unwrap();
-    for (kind, exists) in KINDS.iter().zip([true, false, true, false, true]) {
+    for (index, kind) in KINDS.iter().enumerate() {
         let target = files.join(kind.name);
-        if exists {
+        if index % 2 == 0 {
             fs::write(&target, "old").unwrap();
         }
         // A link to a link, the second one relative.

@@ -10,7 +10,10 @@ use burn_sfp_core::{Analysis, AnalyzeConfig, NoProgress, TensorCalibration, anal
 use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
 use burn_sfp_graph::{GraphModule, Network};
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, map_params};
-use burn_sfp_prune::{Budget, Connections, Planner, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
+use burn_sfp_prune::{
+    Budget, Connections, Planner, PolicyContext, PruneError, PrunePlan, PrunedModule, Ranking, RankingPolicy,
+    load_pruned,
+};
 use burn_sfp_prune::{Magnitude, MagnitudeConnections};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -112,7 +115,12 @@ fn text<T, E: ToString>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-pub const KINDS: [Kind; 5] = [
+/// A pruned model with masks; the ending of the path decides the container.
+fn pruned(seed: u64) -> PrunedModule<Mlp> {
+    Planner::new().budget(Budget::PerLayer(0.3)).prune(&Mlp::new(seed), &inputs(2), &Both).unwrap()
+}
+
+pub const KINDS: [Kind; 7] = [
     Kind {
         name: "analysis.json",
         save: |path, seed| text(analysis(seed).save(path)),
@@ -137,5 +145,19 @@ pub const KINDS: [Kind; 5] = [
         name: "latency.json",
         save: |path, _| text(table().save(path)),
         reload: |from, to| text(LatencyTable::load(from)).and_then(|found| text(found.save(to))),
+    },
+    Kind {
+        name: "pruned.safetensors",
+        save: |path, seed| text(pruned(seed).save(path)),
+        reload: |from, to| text(load_pruned(Mlp::new(7), from)).and_then(|found| text(found.save(to))),
+    },
+    Kind {
+        name: "pruned.bpk",
+        save: |path, seed| text(pruned(seed).save(path)),
+        reload: |from, to| {
+            let packed = to.with_extension("bpk");
+            text(load_pruned(Mlp::new(7), from)).and_then(|found| text(found.save(&packed)))?;
+            text(std::fs::rename(packed, to))
+        },
     },
 ];

@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod atomic;
 mod damage;
+mod fuzz;
 mod identity;
 mod kinds;
 #[path = "../common/small.rs"]

@@ -2,11 +2,26 @@
 
 mod list;
 mod prune;
+mod ship;
 
 pub use list::listed;
 pub use prune::pruned;
+pub use ship::{Compared, Shipped, load_all, save_all};
 
+use crate::figure::grouped;
 use comfy_table::{CellAlignment, Table, presets};
+
+/// A row for each saved network: parameters, multiply-adds and bytes before and after.
+pub fn shipped(rows: &[Shipped]) -> String {
+    let header = ["network", "parameters", "after", "multiply-adds", "after", "bytes", "after", "bytes / parameters"];
+    let mut table = empty(&header, 7);
+    for row in rows {
+        let counts = [row.parameters.0, row.parameters.1, row.macs.0, row.macs.1, row.bytes.0, row.bytes.1];
+        let numbers = counts.map(grouped).into_iter().chain([format!("{:.4}", row.excess())]);
+        table.add_row(std::iter::once(row.name.to_string()).chain(numbers));
+    }
+    table.to_string()
+}
 
 /// An empty table whose columns behind the first are numeric, `numeric` of them.
 fn empty(header: &[&str], numeric: usize) -> Table {

@@ -1,0 +1,6 @@
+//! Export to ONNX: the files compute what the models compute, in rten and, where Python has it, in onnxruntime.
+
+mod models;
+mod operations;
+mod refused;
+mod run;

@@ -1,0 +1,33 @@
+//! Compiles and runs the Rust blocks of `README.md` and of the pages in `docs/` as doc tests.
+//!
+//! `cargo test --release --workspace --doc` runs each block. Lines that start with `# ` are hidden by mdBook; those of the pages use what
+//! this crate exports: a small network with a residual block, and data for it. `tests/pages.rs` checks what doc tests cannot see.
+
+mod network;
+
+pub use network::{Conv, Net, samples};
+
+/// One module a page, so that a failing block is reported under the name of its page.
+macro_rules! pages {
+    ($($name:ident = $path:literal,)*) => {
+        $(
+            #[doc = include_str!(concat!("../../", $path))]
+            pub mod $name {}
+        )*
+    };
+}
+
+pages! {
+    readme = "../README.md",
+    getting_started = "getting-started.md",
+    policies = "policies.md",
+    budgets = "budgets.md",
+    networks = "networks.md",
+    saving = "saving.md",
+    deployment = "deployment.md",
+    backends = "backends.md",
+    report = "report.md",
+    long_work = "long-work.md",
+    troubleshooting = "troubleshooting.md",
+    torch_pruning = "torch-pruning.md",
+}
