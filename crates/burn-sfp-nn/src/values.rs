@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, Parameter};
 use burn::tensor::kind::Basic;
 use burn::tensor::{Bool, DType, Device, Int, Shape, Tensor, TensorData};
 
@@ -122,39 +122,40 @@ impl Set<'_> {
     }
 }
 
-impl ParamMapper for Set<'_> {
-    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+impl Set<'_> {
+    /// The parameter with its stored value, or as it is after a problem.
+    fn replace<const D: usize, K: Basic>(
+        &mut self,
+        path: ParamPath<'_>,
+        kind: Kind,
+        param: Param<Tensor<D, K>>,
+    ) -> Param<Tensor<D, K>>
+    where
+        Tensor<D, K>: Parameter,
+    {
         // In the form in which it is stored: some layers keep a weight transposed.
         let stored = param.transform_for_save().val();
-        match self.tensor(path, Kind::Float, stored.shape(), (&param.lazy_device(), stored.dtype())) {
+        match self.tensor(path, kind, stored.shape(), (&param.lazy_device(), stored.dtype())) {
             Some(tensor) => {
                 let id = param.id;
                 param.transform_for_load(tensor, id)
             }
             None => param,
         }
+    }
+}
+
+impl ParamMapper for Set<'_> {
+    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.replace(path, Kind::Float, param)
     }
 
     fn int<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        let stored = param.transform_for_save().val();
-        match self.tensor(path, Kind::Int, stored.shape(), (&param.lazy_device(), stored.dtype())) {
-            Some(tensor) => {
-                let id = param.id;
-                param.transform_for_load(tensor, id)
-            }
-            None => param,
-        }
+        self.replace(path, Kind::Int, param)
     }
 
     fn bool<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D, Bool>>) -> Param<Tensor<D, Bool>> {
-        let stored = param.transform_for_save().val();
-        match self.tensor(path, Kind::Bool, stored.shape(), (&param.lazy_device(), stored.dtype())) {
-            Some(tensor) => {
-                let id = param.id;
-                param.transform_for_load(tensor, id)
-            }
-            None => param,
-        }
+        self.replace(path, Kind::Bool, param)
     }
 }
 

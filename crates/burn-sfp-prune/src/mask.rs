@@ -78,6 +78,11 @@ pub(crate) struct KeepMask {
 }
 
 impl KeepMask {
+    /// Reads a mask from its values: what is not zero stays.
+    pub fn of_values(shape: [usize; 2], values: TensorData) -> Self {
+        Self { shape, keep: values.convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect() }
+    }
+
     /// Returns the mask as a module, with the device and the float type of a weight.
     pub fn like<const D: usize>(&self, weight: &Tensor<D>) -> ConnectionMask {
         let dtype = if weight.dtype().is_float() { weight.dtype() } else { DType::F32 };
@@ -101,8 +106,7 @@ pub(crate) fn masks_of<M: Module>(model: &M) -> KeepMasks {
             if let Some(weight) = masked_weight(&path.join())
                 && let [first, second] = param.lazy_shape().to_vec()[..]
             {
-                let keep = param.val().into_data().convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect();
-                let mask = KeepMask { shape: [first, second], keep };
+                let mask = KeepMask::of_values([first, second], param.val().into_data());
                 self.0.insert(weight.to_string(), mask);
             }
         }

@@ -36,6 +36,13 @@ pub struct ParameterCut {
     pub axes: Vec<AxisCut>,
 }
 
+impl ParameterCut {
+    /// Shortens the axes of a shape that the cut shortens.
+    pub(crate) fn shorten(&self, shape: &mut [usize]) {
+        self.axes.iter().for_each(|axis| shape[axis.axis] = axis.keep.len());
+    }
+}
+
 /// The removed connections of a layer between filters and inputs that stay. Indices are those before the cuts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -1,6 +1,9 @@
 //! [`Format`] and the head of a file: format, version, checksum and length.
 
 use std::ops::Range;
+use std::path::Path;
+
+use super::FileError;
 
 /// What a file holds, and the version of its format.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,12 @@ pub struct Format {
 pub(super) const UNKNOWN: &str = "00000000";
 
 impl Format {
+    /// The error of a file of another version.
+    pub fn other_version(&self, path: &Path, found: u64) -> FileError {
+        let &Self { what, version: expected, advice, .. } = self;
+        FileError::Version { path: path.into(), what, found, expected, advice }
+    }
+
     /// The head of a JSON file, up to its content.
     pub(super) fn json_head(&self, checksum: &str, bytes: u64) -> String {
         let (name, version) = (self.name, self.version);

@@ -17,5 +17,7 @@ mod tensors;
 pub use error::FileError;
 pub use head::Format;
 pub use replace::replace;
-pub use sealed::{Opened, begins_with, digest, load_json, open, open_regular, save_json, write_json, write_sealed};
+pub use sealed::{
+    Opened, begins_with, checksum_around, digest, load_json, open, open_regular, save_json, write_json, write_sealed,
+};
 pub use tensors::{TensorEntry, WriteElements, save_tensors};

@@ -129,15 +129,19 @@ pub fn open(path: &Path, formats: &[&Format]) -> Result<Opened, FileError> {
         return Err(FileError::Length { path: path.to_path_buf(), found: length, expected });
     }
     let bytes = read_all(file, length, first).map_err(&fail)?;
-    let digits_found = &bytes[head.checksum.clone()];
-    let mut hasher = Hasher::new();
-    hasher.update(&bytes[..head.checksum.start]);
-    hasher.update(UNKNOWN.as_bytes());
-    hasher.update(&bytes[head.checksum.end..]);
-    if digits(hasher.finalize()).as_bytes() != digits_found {
+    if checksum_around(&bytes, head.checksum.start).as_bytes() != &bytes[head.checksum.clone()] {
         return Err(FileError::Checksum { path: path.to_path_buf() });
     }
     Ok(Opened { path: path.to_path_buf(), format, start: head.start as usize, bytes })
+}
+
+/// The checksum of a whole file, as eight digits, with zeros in place of the digits that begin at `at`.
+pub fn checksum_around(bytes: &[u8], at: usize) -> String {
+    let mut hasher = Hasher::new();
+    hasher.update(&bytes[..at]);
+    hasher.update(UNKNOWN.as_bytes());
+    hasher.update(&bytes[at + UNKNOWN.len()..]);
+    digits(hasher.finalize())
 }
 
 /// Whether a file begins with these bytes.
@@ -174,13 +178,9 @@ fn recognized(path: &Path, first: &[u8], formats: &[&Format]) -> Result<(Head, u
     let path = path.to_path_buf();
     let asked = formats.first().copied();
     let expected = asked.map_or("a file", |format| format.what);
-    let other_version = |format: &Format, found| {
-        let &Format { what, version: expected, advice, .. } = format;
-        FileError::Version { path: path.clone(), what, found, expected, advice }
-    };
     let Some(head) = Head::parse(first) else {
         return Err(match (Head::old_version(first), asked) {
-            (Some(found), Some(format)) if found < u64::from(format.version) => other_version(format, found),
+            (Some(found), Some(format)) if found < u64::from(format.version) => format.other_version(&path, found),
             _ => FileError::Foreign { path, expected, found: "it does not begin as such a file does".into() },
         });
     };
@@ -188,7 +188,7 @@ fn recognized(path: &Path, first: &[u8], formats: &[&Format]) -> Result<(Head, u
         return Err(FileError::Foreign { path, expected, found: format!("it says that it is a `{}`", head.format) });
     };
     if head.version != u64::from(formats[index].version) {
-        return Err(other_version(formats[index], head.version));
+        return Err(formats[index].other_version(&path, head.version));
     }
     Ok((head, index))
 }

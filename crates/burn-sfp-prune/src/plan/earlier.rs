@@ -22,8 +22,8 @@ fn check_next(earlier: &EarlierPruning, next: &Shapes<'_>) -> Result<(), String>
     let cuts: HashMap<&str, &ParameterCut> = earlier.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
     for ParameterShape { path, shape, .. } in &earlier.model {
         let mut left = shape.clone();
-        for axis in cuts.get(path.as_str()).into_iter().flat_map(|cut| &cut.axes) {
-            left[axis.axis] = axis.keep.len();
+        if let Some(cut) = cuts.get(path.as_str()) {
+            cut.shorten(&mut left);
         }
         // In between, a mask may have been folded in, a batch normalisation too, and a layer may have been made sparse.
         let found = next.get(path.as_str()).copied();

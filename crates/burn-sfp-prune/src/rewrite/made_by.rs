@@ -28,8 +28,8 @@ pub(crate) fn made_by<M: Module>(plan: &PrunePlan, model: &M) -> Result<BTreeMap
             continue;
         }
         let mut expected = parameter.shape.clone();
-        for axis in cuts.get(path).into_iter().flat_map(|cut| &cut.axes) {
-            expected[axis.axis] = axis.keep.len();
+        if let Some(cut) = cuts.get(path) {
+            cut.shorten(&mut expected);
         }
         let what = match found.get(path) {
             Some(shape) if *shape == expected => continue,

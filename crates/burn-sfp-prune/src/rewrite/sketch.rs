@@ -28,7 +28,7 @@ impl ParamMapper for Shapes<'_> {
         let Some(cut) = self.0.get(path.join().as_str()) else { return param };
         param.map(|tensor| {
             let mut shape = tensor.dims();
-            cut.axes.iter().for_each(|axis| shape[axis.axis] = axis.keep.len());
+            cut.shorten(&mut shape);
             shared_zeros(shape, tensor.dtype(), &tensor.device())
         })
     }

@@ -11,7 +11,7 @@ use burn::store::bridge::into_data;
 use burn::store::burn_pack::{HEADER_SIZE, Header, MAGIC_NUMBER, Reader, Tensor, Writer};
 use burn::tensor::{Bytes, DType, TensorData};
 use burn_sfp_core::SfpError;
-use burn_sfp_graph::file::{open_regular, replace};
+use burn_sfp_graph::file::{checksum_around, open_regular, replace};
 use burn_sfp_graph::{FileError, attempt};
 
 use super::precision::{not_saved, quantised};
@@ -50,9 +50,9 @@ pub(super) fn write(path: &Path, tensors: Vec<Tensor>, plan: &[u8]) -> Result<()
     let invalid = |message: String| SfpError::from(FileError::Content { path: path.into(), message });
     let length = pack(0, UNKNOWN).size().map_err(|error| invalid(format!("{error:?}")))?;
     let mut bytes = pack(length, UNKNOWN).into_bytes().map_err(|error| invalid(format!("{error:?}")))?.to_vec();
-    let digits = format!("{:08x}", crc32fast::hash(&bytes));
     let at =
         value_at(&bytes, "checksum", UNKNOWN.len()).ok_or_else(|| invalid("it has no room for a checksum".into()))?;
+    let digits = checksum_around(&bytes, at);
     bytes[at..][..digits.len()].copy_from_slice(digits.as_bytes());
     Ok(replace(path, |file| file.write_all(&bytes)).map_err(SfpError::from)?)
 }
@@ -95,8 +95,7 @@ fn read_checked(path: &Path) -> Result<Vec<u8>, FileError> {
         return Err(FileError::Length { path: path.into(), found, expected });
     }
     file.take(found).read_to_end(&mut bytes).map_err(fail)?;
-    bytes[at..][..UNKNOWN.len()].copy_from_slice(UNKNOWN.as_bytes());
-    if bytes.len() as u64 != found || format!("{:08x}", crc32fast::hash(&bytes)) != checksum {
+    if bytes.len() as u64 != found || checksum_around(&bytes, at) != checksum {
         return Err(FileError::Checksum { path: path.into() });
     }
     Ok(bytes)
@@ -111,10 +110,7 @@ fn parse(path: &Path, bytes: Vec<u8>) -> Result<BTreeMap<String, TensorData>, Fi
     }
     match value("version").parse::<u64>() {
         Ok(version) if version == u64::from(FORMAT.version) => {}
-        Ok(found) => {
-            let (what, expected, advice) = (FORMAT.what, FORMAT.version, FORMAT.advice);
-            return Err(FileError::Version { path: path.into(), what, found, expected, advice });
-        }
+        Ok(found) => return Err(FORMAT.other_version(path, found)),
         Err(_) => return Err(foreign(path, format!("it says that it is of version `{}`", value("version")))),
     }
     let tensors = reader.into_tensors().map_err(strange)?;

@@ -88,8 +88,7 @@ fn check_fresh<M: Module>(plan: &PrunePlan, fresh: &M) -> Result<(), PruneError>
 fn masks_in(values: &BTreeMap<String, TensorData>) -> KeepMasks {
     let mask = |(path, data): (&String, &TensorData)| {
         let (weight, &[first, second]) = (masked_weight(path)?, &**data.shape()) else { return None };
-        let keep = data.clone().convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect();
-        Some((weight.to_string(), KeepMask { shape: [first, second], keep }))
+        Some((weight.to_string(), KeepMask::of_values([first, second], data.clone())))
     };
     values.iter().filter_map(mask).collect()
 }
