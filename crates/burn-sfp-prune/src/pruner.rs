@@ -199,9 +199,9 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         };
         let planning = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let target = Target { network: &network, model, inputs: &first.input, also: &also };
+        let target = Target::new(model, &first.input, &also);
         let ranked = Ranked { policy: &self.policy.name(), ranking: &ranking };
-        let PrunedModule { model, plan } = self.planner.prune_ranked(&target, Some(&analysis), &ranked)?;
+        let PrunedModule { model, plan } = self.planner.prune_ranked(&network, target, Some(&analysis), &ranked)?;
         let Sparse { model, layers } = match &self.sparse {
             Some(config) => sparsify(&model, &first.input, config)?,
             None => Sparse { model, layers: Vec::new() },

@@ -1,6 +1,6 @@
 //! Compiles and runs the Rust blocks of `README.md` and of the pages in `docs/` as doc tests.
 //!
-//! `cargo test --release --workspace --doc` runs each block. Lines that start with `# ` are hidden by mdBook; those of the pages use what
+//! `cargo test --profile gate --workspace --doc` runs each block. Lines that start with `# ` are hidden by mdBook; those of the pages use what
 //! this crate exports: a small network with a residual block, and data for it. `tests/pages.rs` checks what doc tests cannot see.
 
 mod network;

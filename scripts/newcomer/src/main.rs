@@ -1,5 +1,5 @@
 //! `newcomer train FOLDER` trains, prunes, saves and exports; `newcomer load FOLDER` loads what another process saved and compares;
-//! `newcomer onnx FOLDER` runs the .onnx file.
+//! `newcomer onnx FOLDER` runs the .onnx file (feature `rten`).
 
 mod data;
 mod network;
@@ -30,8 +30,9 @@ fn main() -> Outcome {
     match command.as_str() {
         "train" => train_and_prune(folder),
         "load" => load(folder),
+        #[cfg(feature = "rten")]
         "onnx" => onnx(folder),
-        other => Err(format!("`{other}` is none of train, load, onnx").into()),
+        other => Err(format!("`{other}` is none of train, load and, with the feature rten, onnx").into()),
     }
 }
 
@@ -107,6 +108,7 @@ fn load(folder: &Path) -> Outcome {
     Ok(())
 }
 
+#[cfg(feature = "rten")]
 fn onnx(folder: &Path) -> Outcome {
     let images = read(&folder.join("images.f32"))?;
     let expected = read(&folder.join("logits.f32"))?;

@@ -20,6 +20,8 @@ use plain::described;
 use record::{Recording, record};
 use std::collections::BTreeSet;
 
+use burn::tensor::Device;
+
 impl Network {
     /// Captures `model.run(input)`. The input's values are not used, only its shapes.
     ///
@@ -115,6 +117,13 @@ impl Network {
 
     /// The network of a recording, unless the forward pass panicked.
     fn whole<M: GraphModule>(model: &M, recording: Recording) -> Result<Self, GraphError> {
+        let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff();
+        let network = Self::of_recording(recording, device, &|| format!("{model:?}"))?;
+        Ok(network.with_access(model.valid().shrinkable()))
+    }
+
+    /// `printed` prints the module for debugging, where its tensors are named that are no parameters.
+    fn of_recording(recording: Recording, device: Device, printed: &dyn Fn() -> String) -> Result<Self, GraphError> {
         let Recording { mut graph, input_shapes, output_shapes, skipped, panicked, plain, .. } = recording;
         if let Some(message) = panicked {
             let shape = input_shapes.into_iter().next().unwrap_or_default();
@@ -128,11 +137,9 @@ impl Network {
             return Err(GraphError::Capture("the forward pass returns no tensor".into()));
         }
         if !plain.is_empty() {
-            graph.constants = described(&graph, &plain, model);
+            graph.constants = described(&graph, &plain, &printed());
         }
-        let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff();
-        let network = Self::assemble(graph, input_shapes, output_shapes, skipped, device);
-        Ok(network.with_access(model.valid().shrinkable()))
+        Ok(Self::assemble(graph, input_shapes, output_shapes, skipped, device))
     }
 
     fn with_layers(network: Self) -> Result<Self, GraphError> {

@@ -4,16 +4,15 @@
 //! the order in which Burn moves them to a device.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
 use burn::backend::ir::TensorId;
 
 use crate::graph::Graph;
 
 /// What to call each of these tensors of a module, which are in the order in which it holds them: its path, or its shape where the module
-/// does not print as many tensors.
-pub(super) fn described(graph: &Graph, plain: &[TensorId], model: &impl Debug) -> BTreeMap<TensorId, String> {
-    let paths = tensor_paths(&format!("{model:?}"));
+/// does not print as many tensors. `printed` is the module as `{:?}` prints it.
+pub(super) fn described(graph: &Graph, plain: &[TensorId], printed: &str) -> BTreeMap<TensorId, String> {
+    let paths = tensor_paths(printed);
     let shape = |id: &TensorId| graph.values.get(id).map(|data| data.shape().to_vec()).unwrap_or_default();
     let describe = |(index, id): (usize, &TensorId)| match paths.get(index).filter(|_| paths.len() == plain.len()) {
         Some(path) => (*id, format!("`{path}`, a tensor")),

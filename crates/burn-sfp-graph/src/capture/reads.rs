@@ -8,8 +8,7 @@
 use std::collections::HashSet;
 
 use burn::backend::ir::{OperationIr, TensorId};
-use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_capture::CaptureBackend;
 use burn_router::RouterClient;
 
@@ -45,7 +44,7 @@ impl Reads {
     }
 
     /// Computes the value whose reading ended the recording, and returns whether the passes have to be recorded again.
-    pub fn learn<M: Module>(&mut self, model: &M, recording: &Recording) -> Result<bool, GraphError> {
+    pub fn learn(&mut self, device: &dyn Fn() -> Device, recording: &Recording) -> Result<bool, GraphError> {
         let Some(id) = recording.panicked.as_deref().and_then(tensor_read) else { return Ok(false) };
         if !std::mem::replace(&mut self.alone, true) {
             return Ok(true);
@@ -58,8 +57,7 @@ impl Reads {
         if self.known.len() >= LIMIT || !follows_from_constants(graph, id) {
             return Err(GraphError::ReadsValues { operation: index, name: made, after: super::last_layer(graph) });
         }
-        let device = model.devices().into_iter().next().unwrap_or_default();
-        let value = evaluate(graph, index, tensor, &device)?;
+        let value = evaluate(graph, index, tensor, &device())?;
         self.known.push(Known { distance: number(id) - number(recording.start), operation: made, value });
         Ok(true)
     }

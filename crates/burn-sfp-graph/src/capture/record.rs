@@ -40,17 +40,28 @@ pub(super) struct Recording {
 pub(super) fn record<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>]) -> Result<Recording, GraphError> {
     let mut reads = Reads::default();
     loop {
-        let recording = quietly(|| attempt(model, passes, &reads))?;
-        if !reads.learn(model, &recording)? {
+        let mut run = |seen: &mut Seen, known: &[Known], device: &Device| seen.run(model, passes, known, device);
+        let input_shapes = passes.iter().flat_map(|pass| pass.input_shapes()).collect();
+        let samples = passes.first().map_or(0, |pass| pass.samples());
+        let recording = quietly(|| attempt(&mut run, input_shapes, samples, &reads))?;
+        if !reads.learn(&|| model.devices().into_iter().next().unwrap_or_default(), &recording)? {
             return Ok(recording);
         }
     }
 }
 
+/// Records the passes of a module on the device that it is given.
+type Run<'a> = &'a mut dyn FnMut(&mut Seen, &[Known], &Device) -> Result<CapturedGraph, String>;
+
 /// Burn numbers the tensors of all captures in one sequence. A recording that foresees numbers must run alone.
 static NUMBERING: RwLock<()> = RwLock::new(());
 
-fn attempt<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>], reads: &Reads) -> Result<Recording, GraphError> {
+fn attempt(
+    run: Run<'_>,
+    input_shapes: Vec<Vec<usize>>,
+    samples: usize,
+    reads: &Reads,
+) -> Result<Recording, GraphError> {
     let (_shared, _alone);
     if reads.alone {
         _alone = NUMBERING.write().unwrap_or_else(PoisonError::into_inner);
@@ -59,16 +70,14 @@ fn attempt<M: GraphModule>(model: &M, passes: &[&dyn Pass<M>], reads: &Reads) ->
     }
     let known = reads.known();
     let lent = Lent::take()?;
-    let input_shapes: Vec<Vec<usize>> = passes.iter().flat_map(|pass| pass.input_shapes()).collect();
     let mut seen = Seen::default();
-    let recorded = catch_unwind(AssertUnwindSafe(|| seen.run(model, passes, known, lent.device())));
+    let recorded = catch_unwind(AssertUnwindSafe(|| run(&mut seen, known, lent.device())));
     let failed = |message| {
         let shape = input_shapes.first().cloned().unwrap_or_default();
         GraphError::Forward { shape, after: None, message }
     };
     let captured =
         recorded.map_err(|payload| failed(one_line(&panic_message(payload))))?.map_err(GraphError::Capture)?;
-    let samples = passes.first().map_or(0, |pass| pass.samples());
     let disturbed = || GraphError::Capture("another capture ran meanwhile: capture again".into());
     let stands = |(known, &value): (&Known, &TensorId)| known.stands(value, &captured.graph.operations);
     let start = seen.start.filter(|_| known.iter().zip(&seen.values).all(stands)).ok_or_else(disturbed)?;
@@ -151,29 +160,42 @@ impl Seen {
             let copy = on_device(model, copy, device);
             let mut names = Names { layers: recognize(&copy), parameters: Vec::new(), others: Vec::new() };
             visit_params(&copy, &mut names);
-            (self.parameters, self.others) = (names.parameters, names.others);
-            let anchor = marker(device);
-            self.anchor = id_of(&anchor);
-            self.values = known.iter().filter_map(|known| known.put(&anchor)).collect();
-            let start = marker(device);
-            self.start = id_of(&start);
-            known.iter().zip(&self.values).for_each(|(known, value)| known.stand_in(*value, &start));
+            self.begin(names, known, device);
             for (index, pass) in passes.iter().enumerate() {
-                let boundary = &mut self.boundary;
-                match catch_unwind(AssertUnwindSafe(|| skipped_macs(|| pass.run(&copy, device, boundary)))) {
-                    Ok(((), macs)) if index == 0 => self.skipped = macs,
-                    Ok(_) => {}
-                    Err(payload) => {
-                        self.panicked = Some(one_line(&panic_message(payload)));
-                        return scope.complete(self.boundary.inputs.clone(), []);
-                    }
+                if !self.pass(index, &mut |boundary| pass.run(&copy, device, boundary), device) {
+                    return scope.complete(self.boundary.inputs.clone(), []);
                 }
-                self.ends.extend(id_of(&marker(device)));
             }
             // The tensors still alive belong to the scope: nothing may run on them once it is closed.
             scope.complete(self.boundary.inputs.clone(), once(&self.boundary.outputs))
         });
         captured.map_err(|error| error.to_string())
+    }
+
+    /// Takes the parameters down and puts the known values in place.
+    fn begin(&mut self, names: Names, known: &[Known], device: &Device) {
+        (self.parameters, self.others) = (names.parameters, names.others);
+        let anchor = marker(device);
+        self.anchor = id_of(&anchor);
+        self.values = known.iter().filter_map(|known| known.put(&anchor)).collect();
+        let start = marker(device);
+        self.start = id_of(&start);
+        known.iter().zip(&self.values).for_each(|(known, value)| known.stand_in(*value, &start));
+    }
+
+    /// Runs a pass, and returns whether it came to its end.
+    fn pass(&mut self, index: usize, run: &mut dyn FnMut(&mut Boundary), device: &Device) -> bool {
+        let boundary = &mut self.boundary;
+        match catch_unwind(AssertUnwindSafe(|| skipped_macs(|| run(boundary)))) {
+            Ok(((), macs)) if index == 0 => self.skipped = macs,
+            Ok(_) => {}
+            Err(payload) => {
+                self.panicked = Some(one_line(&panic_message(payload)));
+                return false;
+            }
+        }
+        self.ends.extend(id_of(&marker(device)));
+        true
     }
 }
 

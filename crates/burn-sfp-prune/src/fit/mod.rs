@@ -14,33 +14,36 @@ mod trial;
 
 use std::collections::BTreeSet;
 
-use burn_sfp_graph::{GraphModule, Network};
+use burn_sfp_graph::Network;
 
 use crate::kept::Kept;
-use crate::rewrite::{PrunedModule, carry_out};
-use crate::target::Target;
+use crate::rewrite::carry_out;
+use crate::target::Rewritten;
 use crate::{PruneError, PrunePlan};
 use advice::advised;
 use search::Search;
 use trial::Failure;
 
-/// Plans and rewrites, and leaves alone what the module does not follow, unless `strict`. `plan` makes the plan for a network without the
-/// channels that have to stay.
-pub(crate) fn fit<M: GraphModule>(
-    target: &Target<'_, M>,
+/// Makes the plan for a network without the channels that have to stay.
+type MakePlan<'a> = &'a dyn Fn(&Network, &Kept) -> Result<PrunePlan, PruneError>;
+
+/// Plans and rewrites, and leaves alone what the module does not follow, unless `strict`. The smaller module is that of the plan that is
+/// returned.
+pub(crate) fn fit(
+    network: &Network,
+    module: &mut dyn Rewritten,
     strict: bool,
-    plan: impl Fn(&Network, &Kept) -> Result<PrunePlan, PruneError>,
-) -> Result<PrunedModule<M>, PruneError> {
-    let mut free = target.network.uneven_splits();
+    plan: MakePlan<'_>,
+) -> Result<PrunePlan, PruneError> {
+    let mut free = network.uneven_splits();
     let mut tied: BTreeSet<usize> = BTreeSet::new();
     loop {
-        let own = (!free.is_empty()).then(|| target.network.with_free_splits(&free));
-        let target = Target { network: own.as_ref().unwrap_or(target.network), ..*target };
-        match with_free_splits(&target, strict, &free, &plan)? {
-            Fitted::Done(pruned) => return Ok(*pruned),
+        let own = (!free.is_empty()).then(|| network.with_free_splits(&free));
+        match with_free_splits(own.as_ref().unwrap_or(network), module, strict, &free, plan)? {
+            Fitted::Done(plan) => return Ok(*plan),
             Fitted::Tied(splits) => {
                 // Where a second split into the same parts is not followed, none of other blocks will be.
-                let alike = target.network.slices_like(&splits);
+                let alike = network.slices_like(&splits);
                 let again = !alike.is_disjoint(&tied);
                 tied.extend(if again { &alike } else { &splits });
                 free = &free - &tied;
@@ -50,19 +53,19 @@ pub(crate) fn fit<M: GraphModule>(
 }
 
 /// What came of a plan with splits whose parts shrink each by itself.
-enum Fitted<M> {
-    Done(Box<PrunedModule<M>>),
+enum Fitted {
+    Done(Box<PrunePlan>),
     /// The module does not follow the plan there: the parts of these splits have to shrink alike.
     Tied(BTreeSet<usize>),
 }
 
-fn with_free_splits<M: GraphModule>(
-    target: &Target<'_, M>,
+fn with_free_splits(
+    network: &Network,
+    module: &mut dyn Rewritten,
     strict: bool,
     free: &BTreeSet<usize>,
-    plan: impl Fn(&Network, &Kept) -> Result<PrunePlan, PruneError>,
-) -> Result<Fitted<M>, PruneError> {
-    let network = target.network;
+    plan: MakePlan<'_>,
+) -> Result<Fitted, PruneError> {
     let mut kept = if strict { Kept::default() } else { Kept::of(network) };
     loop {
         let mut made = match plan(network, &kept) {
@@ -74,8 +77,8 @@ fn with_free_splits<M: GraphModule>(
             made.seal();
         }
         let channels = made.channels.clone();
-        let failure = match carry_out(target, made) {
-            Ok(pruned) => return Ok(Fitted::Done(Box::new(pruned))),
+        let failure = match carry_out(network, module, made) {
+            Ok(plan) => return Ok(Fitted::Done(Box::new(plan))),
             Err(error) => Failure::of(error)?,
         };
         let tied = network.free_splits_at(failure.operation);
@@ -85,7 +88,7 @@ fn with_free_splits<M: GraphModule>(
         if strict {
             return Err(advised(network, &channels, failure));
         }
-        let found = Search::new(target, &kept, &channels).run(failure)?;
+        let found = Search::new(network, module, &kept, &channels).run(failure)?;
         // What would stay may leave where the parts shrink alike.
         let tied = network.free_splits_of(&found.channels());
         if !tied.is_empty() {

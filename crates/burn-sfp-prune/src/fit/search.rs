@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use burn_sfp_graph::{ChannelId, GraphModule};
+use burn_sfp_graph::{ChannelId, Network};
 
 use super::trial::{Failure, attempt};
 use crate::PruneError;
 use crate::group::{GroupCut, Groups};
 use crate::kept::Kept;
-use crate::target::Target;
+use crate::target::Rewritten;
 
 /// A group of tied layers that loses channels.
 struct Unit {
@@ -25,8 +25,9 @@ struct Unit {
 }
 
 /// The state of a search: which groups lose their channels so far, and why others do not.
-pub(super) struct Search<'a, 't, M: GraphModule> {
-    target: &'t Target<'a, M>,
+pub(super) struct Search<'a> {
+    network: &'a Network,
+    module: &'a dyn Rewritten,
     units: Vec<Unit>,
     active: BTreeSet<usize>,
     /// Why a group that is left out is.
@@ -39,11 +40,10 @@ pub(super) struct Search<'a, 't, M: GraphModule> {
 /// What an attempt shows.
 type Outcome = Option<Failure>;
 
-impl<'a, 't, M: GraphModule> Search<'a, 't, M> {
+impl<'a> Search<'a> {
     /// Starts from a plan that removes these channels.
-    pub fn new(target: &'t Target<'a, M>, kept: &Kept, channels: &[ChannelId]) -> Self {
+    pub fn new(network: &'a Network, module: &'a dyn Rewritten, kept: &Kept, channels: &[ChannelId]) -> Self {
         let all: BTreeSet<ChannelId> = channels.iter().copied().collect();
-        let network = target.network;
         let units = Groups::of_kept(network, kept).groups.into_iter().filter_map(|group| {
             let removed: BTreeSet<ChannelId> = group.channels.iter().copied().filter(|id| all.contains(id)).collect();
             let paths: Vec<&str> = group.layers.iter().map(|&layer| network.layers()[layer].path.as_str()).collect();
@@ -53,7 +53,7 @@ impl<'a, 't, M: GraphModule> Search<'a, 't, M> {
         });
         let units: Vec<Unit> = units.collect();
         let active = (0..units.len()).collect();
-        Self { target, units, active, reasons: BTreeMap::new(), held: BTreeMap::new(), attempts: 0 }
+        Self { network, module, units, active, reasons: BTreeMap::new(), held: BTreeMap::new(), attempts: 0 }
     }
 
     /// Returns the channels that stay so that the rest runs, given how the plan failed.
@@ -84,7 +84,7 @@ impl<'a, 't, M: GraphModule> Search<'a, 't, M> {
     fn attempt(&mut self, units: &BTreeSet<usize>) -> Result<Outcome, PruneError> {
         self.attempts += 1;
         let channels = units.iter().flat_map(|&unit| &self.units[unit].removed).copied().collect();
-        attempt(self.target, &channels)
+        attempt(self.network, self.module, &channels)
     }
 
     fn without(&mut self, units: &BTreeSet<usize>) -> Result<Outcome, PruneError> {
@@ -105,7 +105,7 @@ impl<'a, 't, M: GraphModule> Search<'a, 't, M> {
         for &unit in &self.active {
             self.units[unit].removed.iter().for_each(|&channel| of_channel.entry(channel).or_default().push(unit));
         }
-        let lists = self.target.network.channels_before(failure.position());
+        let lists = self.network.channels_before(failure.position());
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for list in &lists {
             let here: BTreeSet<usize> = list.iter().filter_map(|id| of_channel.get(id)).flatten().copied().collect();

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use burn_sfp_graph::{ChannelId, GraphError, GraphModule, mismatch_advice, place};
+use burn_sfp_graph::{ChannelId, GraphError, Network, mismatch_advice, place};
 
 use crate::PruneError;
-use crate::cuts::cuts;
-use crate::rewrite::{sketch, unsettled};
-use crate::target::Target;
+use crate::rewrite::unsettled;
+use crate::target::Rewritten;
 
 /// Why a smaller module does not run as planned, and where.
 #[derive(Debug)]
@@ -48,17 +47,13 @@ impl Failure {
 }
 
 /// Checks that the module without these channels would run the planned graph.
-pub(super) fn attempt<M: GraphModule>(
-    target: &Target<'_, M>,
+pub(super) fn attempt(
+    network: &Network,
+    module: &dyn Rewritten,
     channels: &BTreeSet<ChannelId>,
 ) -> Result<Option<Failure>, PruneError> {
-    let network = target.network;
     let removed = network.flow().closed(channels);
-    let smaller = match sketch(target.model, &cuts(network, &removed), &network.field_edits(&removed)) {
-        Ok(smaller) => smaller,
-        Err(error) => return Failure::of(error).map(Some),
-    };
-    let checked = network.check_smaller(&removed, &smaller, target.inputs, target.also).map_err(PruneError::from);
+    let checked = module.check_sketch(network, &removed);
     let checked = checked.and_then(|changes| match changes.iter().find(|change| change.undone_by.is_none()) {
         Some(change) => Err(unsettled(network, change)),
         None => Ok(()),

@@ -21,7 +21,7 @@ use crate::plan::EarlierPruning;
 use crate::rewrite::PrunedModule;
 use crate::score::channel_scores;
 use crate::select::{Eligible, select};
-use crate::target::Target;
+use crate::target::{Rewritten, Target};
 use crate::{PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
 /// Makes pruning plans.
@@ -346,11 +346,24 @@ impl Planner {
     /// Plans from a ranking and rewrites. What the module does not follow is left alone, unless the planner is strict.
     pub(crate) fn prune_ranked<M: GraphModule>(
         &self,
-        target: &Target<'_, M>,
+        network: &Network,
+        mut target: Target<'_, M>,
         analysis: Option<&Analysis>,
         ranked: &Ranked<'_>,
     ) -> Result<PrunedModule<M>, PruneError> {
-        fit(target, self.strict, |network, kept| self.plan_ranked(network, analysis, ranked, kept))
+        let plan = self.fitting_plan(network, &mut target, analysis, ranked)?;
+        Ok(PrunedModule { model: target.into_smaller()?, plan })
+    }
+
+    /// Returns a plan that the module follows, with the smaller module made.
+    fn fitting_plan(
+        &self,
+        network: &Network,
+        module: &mut dyn Rewritten,
+        analysis: Option<&Analysis>,
+        ranked: &Ranked<'_>,
+    ) -> Result<PrunePlan, PruneError> {
+        fit(network, module, self.strict, &|network, kept| self.plan_ranked(network, analysis, ranked, kept))
     }
 
     /// Captures a module, plans without an analysis and rewrites: one call for policies that rank by weights alone, and for
@@ -398,8 +411,8 @@ impl Planner {
         let also = self.passes()?;
         let network = Network::capture_passes(model, inputs, &also)?;
         let ranking = rank(policy, &network, None)?;
-        let target = Target { network: &network, model, inputs, also: &also };
-        self.prune_ranked(&target, None, &Ranked { policy: &policy.name(), ranking: &ranking })
+        let ranked = Ranked { policy: &policy.name(), ranking: &ranking };
+        self.prune_ranked(&network, Target::new(model, inputs, &also), None, &ranked)
     }
 }
 

@@ -15,11 +15,20 @@ pub(super) fn additions<M: Module>(
     corrections: &[CorrectedBias],
     model: &M,
 ) -> Result<HashMap<String, Vec<f64>>, PruneError> {
-    let wanted = corrections.iter().map(|corrected| corrected.weight.as_str()).collect();
-    let mut weights = Weights { wanted, found: HashMap::new() };
-    if !corrections.is_empty() {
-        visit_params(model, &mut weights);
+    if corrections.is_empty() {
+        return Ok(HashMap::new());
     }
+    let mut weights = Weights::wanted(corrections);
+    visit_params(model, &mut weights);
+    additions_by(plan, corrections, &weights)
+}
+
+/// [`additions`] from the weights that they need.
+fn additions_by(
+    plan: &PrunePlan,
+    corrections: &[CorrectedBias],
+    weights: &Weights<'_>,
+) -> Result<HashMap<String, Vec<f64>>, PruneError> {
     let shapes: HashMap<&str, &[usize]> = plan.model.iter().map(|p| (p.path.as_str(), p.shape.as_slice())).collect();
     let masks: HashMap<&str, &Mask> = plan.masks.iter().rev().map(|mask| (mask.layer.as_str(), mask)).collect();
     let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().rev().map(|cut| (cut.path.as_str(), cut)).collect();
@@ -96,6 +105,13 @@ fn correction(
 struct Weights<'a> {
     wanted: HashSet<&'a str>,
     found: HashMap<String, Vec<f64>>,
+}
+
+impl<'a> Weights<'a> {
+    fn wanted(corrections: &'a [CorrectedBias]) -> Self {
+        let wanted = corrections.iter().map(|corrected| corrected.weight.as_str()).collect();
+        Self { wanted, found: HashMap::new() }
+    }
 }
 
 impl ParamVisitor for Weights<'_> {

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use burn_sfp_graph::{ChannelId, GraphModule, Network, ScalarChange};
+use burn_sfp_graph::{ChannelId, Network, ScalarChange};
 
 use crate::plan::Scale;
-use crate::target::Target;
+use crate::target::Rewritten;
 use crate::{PruneError, PrunePlan};
 
 /// A smaller module and the plan that made it.
@@ -96,15 +96,15 @@ pub(crate) fn unsettled(network: &Network, change: &ScalarChange) -> PruneError 
 /// Applies a plan, captures the smaller module and compares it with the plan. Where the smaller module divides or multiplies by
 /// another scalar than the original (the root of a head's width, say), the ratio goes into the parameters of a layer before it and
 /// into the scales of the plan that is returned.
-pub(crate) fn carry_out<M: GraphModule>(
-    target: &Target<'_, M>,
+pub(crate) fn carry_out(
+    network: &Network,
+    module: &mut dyn Rewritten,
     mut plan: PrunePlan,
-) -> Result<PrunedModule<M>, PruneError> {
-    let &Target { network, model, inputs, also } = target;
-    let mut smaller = plan.apply(model)?;
+) -> Result<PrunePlan, PruneError> {
+    module.apply(&plan)?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
     let known = plan.scales.len();
-    let changes = network.check_smaller(&removed, &smaller, inputs, also)?;
+    let changes = module.check(network, &removed)?;
     for change in &changes {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];
@@ -115,7 +115,7 @@ pub(crate) fn carry_out<M: GraphModule>(
     plan.check_scales(network, &removed, &changes)?;
     if plan.scales.len() > known {
         plan.seal();
-        smaller = plan.apply(model)?;
+        module.apply(&plan)?;
     }
-    Ok(PrunedModule { model: smaller, plan })
+    Ok(plan)
 }

@@ -6,14 +6,17 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
-use crate::mask::masks_of;
+use crate::mask::{KeepMasks, masks_of};
 use crate::{PruneError, PrunePlan};
 
 /// Refuses a model that is not the plan's, a plan that contradicts itself, and a weight to be masked that has a mask already.
 pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneError> {
-    check_model(plan, model)?;
+    check_shapes(plan, &shapes_of(model))?;
     plan.check()?;
-    let masked = masks_of(model);
+    check_masks(plan, &masks_of(model))
+}
+
+fn check_masks(plan: &PrunePlan, masked: &KeepMasks) -> Result<(), PruneError> {
     if let Some(mask) = plan.masks.iter().find(|mask| masked.contains_key(&mask.parameter)) {
         return Err(PruneError::AlreadyMasked { path: mask.parameter.clone() });
     }
@@ -23,8 +26,7 @@ pub(super) fn check<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneE
     Ok(())
 }
 
-fn check_model<M: Module>(plan: &PrunePlan, model: &M) -> Result<(), PruneError> {
-    let found = shapes_of(model);
+fn check_shapes(plan: &PrunePlan, found: &HashMap<String, Vec<usize>>) -> Result<(), PruneError> {
     for expected in &plan.model {
         let what = match found.get(&expected.path) {
             Some(shape) if *shape == expected.shape => continue,

@@ -12,6 +12,15 @@ pub(super) fn set_fields<M: GraphModule>(
     cuts: &[ParameterCut],
     fields: &[FieldEdit],
 ) -> Result<(), PruneError> {
+    let axes = changes(cuts);
+    let mut scope = Scope::new(fields, &axes);
+    if let Some(smaller) = smaller.shrinkable() {
+        smaller.shrink(&mut scope);
+    }
+    missed(&scope)
+}
+
+fn changes(cuts: &[ParameterCut]) -> Vec<AxisChange> {
     let change = |cut: &ParameterCut| {
         let path = cut.path.clone();
         let axis = move |axis: &crate::plan::AxisCut| AxisChange {
@@ -22,11 +31,11 @@ pub(super) fn set_fields<M: GraphModule>(
         };
         cut.axes.iter().map(axis).collect::<Vec<_>>()
     };
-    let axes: Vec<AxisChange> = cuts.iter().flat_map(change).collect();
-    let mut scope = Scope::new(fields, &axes);
-    if let Some(smaller) = smaller.shrinkable() {
-        smaller.shrink(&mut scope);
-    }
+    cuts.iter().flat_map(change).collect()
+}
+
+/// The error of the first field that could not be set.
+fn missed(scope: &Scope<'_>) -> Result<(), PruneError> {
     match scope.missed().first() {
         None => Ok(()),
         Some(edit) => Err(PruneError::NeedsShrink {

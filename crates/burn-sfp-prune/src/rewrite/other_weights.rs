@@ -79,12 +79,19 @@ pub(super) fn corrections_for<'a, M: Module>(
     model: &M,
     config: &ApplyConfig,
 ) -> Result<(&'a [crate::CorrectedBias], Vec<String>), PruneError> {
-    let all = plan.bias_corrections.as_slice();
-    if all.is_empty() {
-        return Ok((all, Vec::new()));
+    if plan.bias_corrections.is_empty() {
+        return Ok((&[], Vec::new()));
     }
-    let found = Fingerprint::of(model)?;
-    match (plan.measured_on.difference(&found), config.other_weights) {
+    corrections_on(plan, &Fingerprint::of(model)?, config)
+}
+
+fn corrections_on<'a>(
+    plan: &'a PrunePlan,
+    found: &Fingerprint,
+    config: &ApplyConfig,
+) -> Result<(&'a [crate::CorrectedBias], Vec<String>), PruneError> {
+    let all = plan.bias_corrections.as_slice();
+    match (plan.measured_on.difference(found), config.other_weights) {
         (None, _) => Ok((all, Vec::new())),
         (Some(_), OtherWeights::Drop) => Ok((&[], all.iter().map(|corrected| corrected.layer.clone()).collect())),
         (Some(parameter), OtherWeights::Refuse) => Err(PruneError::OtherWeights { parameter: parameter.to_string() }),

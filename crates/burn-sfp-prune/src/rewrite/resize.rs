@@ -12,15 +12,7 @@ use crate::plan::{AxisCut, ParameterCut, ScaledPart};
 /// Returns the model with the plan's cuts and scales carried out. `additions` are added before the cuts, by the path of the
 /// parameter.
 pub(super) fn resize<M: Module>(plan: &PrunePlan, model: M, additions: &HashMap<String, Vec<f64>>) -> M {
-    let cuts = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
-    let (mut scales, mut parts): (HashMap<&str, f64>, HashMap<&str, Vec<_>>) = (HashMap::new(), HashMap::new());
-    for scale in &plan.scales {
-        match &scale.part {
-            None => *scales.entry(scale.path.as_str()).or_insert(1.0) *= scale.factor,
-            Some(part) => parts.entry(scale.path.as_str()).or_default().push((part, scale.factor)),
-        }
-    }
-    map_params(model, &mut Resize { cuts, additions, scales, parts, ids: ShapeIds::default() })
+    map_params(model, &mut Resize::of(plan, additions))
 }
 
 struct Resize<'a> {
@@ -29,6 +21,20 @@ struct Resize<'a> {
     scales: HashMap<&'a str, f64>,
     parts: HashMap<&'a str, Vec<(&'a ScaledPart, f64)>>,
     ids: ShapeIds,
+}
+
+impl<'a> Resize<'a> {
+    fn of(plan: &'a PrunePlan, additions: &'a HashMap<String, Vec<f64>>) -> Self {
+        let cuts = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
+        let (mut scales, mut parts): (HashMap<&str, f64>, HashMap<&str, Vec<_>>) = (HashMap::new(), HashMap::new());
+        for scale in &plan.scales {
+            match &scale.part {
+                None => *scales.entry(scale.path.as_str()).or_insert(1.0) *= scale.factor,
+                Some(part) => parts.entry(scale.path.as_str()).or_default().push((part, scale.factor)),
+            }
+        }
+        Self { cuts, additions, scales, parts, ids: ShapeIds::default() }
+    }
 }
 
 impl ParamMapper for Resize<'_> {

@@ -62,11 +62,20 @@ impl PrunePlan {
     /// [`apply`](PrunePlan::apply), and [`PruneError::NeedsShrink`] if the plan takes means out and the model does not hand itself out.
     pub fn zeroed<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         check(self, model)?;
-        let mut cuts: HashMap<&str, ParameterCut> =
-            self.cuts.iter().map(|cut| (cut.path.as_str(), cut.clone())).collect();
         // Constants of other weights are left out when the plan is applied, and so they are here.
         let (corrections, _) = corrections_for(self, model, &ApplyConfig::new())?;
-        if corrections.iter().any(|corrected| corrected.constants) {
+        let cuts = self.zeros(corrections.iter().any(|corrected| corrected.constants));
+        let masks = masks_before_cuts(self);
+        let mut zeroed = guarded(|| Ok(zero(center(self, model.valid()), &cuts, &masks)))?;
+        mark_centered(self, &mut zeroed)?;
+        Ok(zeroed)
+    }
+
+    /// Returns what is set to zero, by the path of the parameter.
+    fn zeros(&self, constants: bool) -> HashMap<&str, ParameterCut> {
+        let mut cuts: HashMap<&str, ParameterCut> =
+            self.cuts.iter().map(|cut| (cut.path.as_str(), cut.clone())).collect();
+        if constants {
             self.leave_constants(&mut cuts);
         }
         for unzeroed in &self.unzeroed {
@@ -74,10 +83,7 @@ impl PrunePlan {
                 cut.axes.retain(|axis| axis.axis != unzeroed.axis);
             }
         }
-        let masks = masks_before_cuts(self);
-        let mut zeroed = guarded(|| Ok(zero(center(self, model.valid()), &cuts, &masks)))?;
-        mark_centered(self, &mut zeroed)?;
-        Ok(zeroed)
+        cuts
     }
 
     /// Limits the cuts to what is set to zero where biases are corrected by constants: filters, and the inputs that no bias takes
