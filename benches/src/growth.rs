@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn towers_of_nodes_are_planned_by_afcc() {
         let (network, analysis) = analysed(3).unwrap();
-        let ranking = Afcc::new().rank(&PolicyContext { network: &network, analysis: Some(&analysis) }).unwrap();
+        let ranking = Afcc::new().rank(&PolicyContext::new(&network, &analysis)).unwrap();
         // All but the stem, which reads the input.
         assert_eq!((network.layers().len(), ranking.connections.len()), (8, 7));
     }

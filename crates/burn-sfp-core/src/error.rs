@@ -107,6 +107,19 @@ pub enum SfpError {
         /// The mean found.
         value: f32,
     },
+    /// The output of a filter sums to NaN or infinity over the calibration data.
+    #[error(
+        "layer `{path}`: the mean output of filter {filter} is {value}: the inputs, the weights or the running statistics hold NaN \
+         or infinite values; clean them before gathering"
+    )]
+    NonFiniteOutput {
+        /// Module path of the layer.
+        path: String,
+        /// The filter.
+        filter: usize,
+        /// The mean found.
+        value: f64,
+    },
     /// A logit of the model is NaN or positive infinity, so that no label is the largest.
     #[error(
         "batch {batch}: the model's logit of label {label} for sample {sample} is {value}: the inputs, the weights or the \

@@ -7,6 +7,7 @@
 //! | progress of long work, and its cancellation | [`Progress`], `Bars` (feature `bars`) |
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
+//! | means of activations, Gram matrices of inputs | [`gather_activations`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
 //!
 //! The method is that of Y. Tzach et al., "Advanced deep architecture pruning using single-filter performance",
@@ -53,6 +54,7 @@ pub mod checks;
 mod config;
 mod data;
 mod error;
+mod evidence;
 #[cfg(all(test, feature = "wgpu"))]
 #[path = "../../burn-sfp-nn/tests/common/mod.rs"]
 mod gpu;
@@ -74,5 +76,8 @@ pub use data::{
     Batch, BatchIter, Calibration, DataError, FnCalibration, LoaderCalibration, SkipSamples, TensorCalibration,
 };
 pub use error::SfpError;
+pub use evidence::{
+    ActivationEvidence, ActivationNeeds, InputGram, MOST_CHANNELS, OutputStatistics, RemovedInputs, gather_activations,
+};
 pub use module::SfpModule;
 pub use readout::GradientConfig;

@@ -15,6 +15,9 @@ pub enum GraphError {
     /// A file could not be written or read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The work was cancelled by its [`Progress`](crate::Progress) before there was a result.
+    #[error("the work was cancelled before there was a result")]
+    Cancelled,
     /// A latency table contradicts itself: it was edited, or read from something else than its own file.
     #[error("the latency table is not consistent: {0}; measure again")]
     InvalidTable(String),

@@ -8,7 +8,7 @@
 //! | convolution and linear layers, attention heads, batch normalisations | [`Layer`], [`LayerKind`], [`Heads`], [`BatchNormalization`] |
 //! | the forward pass as a small graph, to draw | [`Network::outline`], [`OutlineNode`] |
 //! | which indices of which tensors carry the same channel | [`Flow`] |
-//! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`UncountedOperation`] |
+//! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`RunningActivations`], [`RunningShapes`], [`UncountedOperation`] |
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
 //! | the recorded operations, run on a device | [`Replay`] |
 //! | latency of forward passes | [`latency`] |
@@ -79,9 +79,11 @@ pub use capture::ForwardPass;
 pub use channels::flow::{Flow, ParamAxis};
 pub use channels::ids::ChannelId;
 pub use compare::ScalarChange;
+pub use cost::activations::RunningActivations;
 pub use cost::macs::UncountedOperation;
 pub use cost::model::Cost;
 pub use cost::running::RunningCost;
+pub use cost::shapes::RunningShapes;
 pub use error::GraphError;
 #[doc(hidden)]
 pub use error::{lacks_memory, mismatch_advice, panic_message, place};

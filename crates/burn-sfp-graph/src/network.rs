@@ -230,6 +230,31 @@ impl Network {
         self.graph.producer(tensor).is_some()
     }
 
+    /// Shape of the output of a layer's first call, samples first. That of a linear layer may have its leading axes folded into rows.
+    ///
+    /// ```
+    /// # use burn::nn::conv::{ConvTranspose1d, ConvTranspose1dConfig};
+    /// # use burn::prelude::*;
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { up: ConvTranspose1d }
+    /// # impl GraphModule for Net {
+    /// #     type Inputs = Tensor<3>;
+    /// #     type Outputs = Tensor<3>;
+    /// #     fn run(&self, x: Tensor<3>) -> Tensor<3> { self.up.forward(x) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let net = Net { up: ConvTranspose1dConfig::new([2, 3], 4).with_stride(2).init(&device) };
+    /// let network = Network::capture(&net, &Tensor::zeros([1, 2, 5], &device))?;
+    /// assert_eq!(network.output_shape(&network.layers()[0]), [1, 3, 12]);
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn output_shape(&self, layer: &Layer) -> Vec<usize> {
+        let first = layer.operations.first().and_then(|&operation| self.graph.operations.get(operation));
+        let made = first.and_then(|operation| operation.outputs().next());
+        made.map(|output| output.shape.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// Paths and shapes of all parameters, which tell one model from another.
     pub fn model_shapes(&self) -> Vec<ParameterShape> {
         let shape =

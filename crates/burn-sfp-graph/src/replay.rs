@@ -185,8 +185,8 @@ pub struct Replay {
     inputs: Vec<TensorId>,
     input_shapes: Vec<Vec<usize>>,
     output: TensorIr,
-    /// Index of each tapped tensor by its id.
-    taps: HashMap<TensorId, usize>,
+    /// Indices of the taps of each tapped tensor: several may read it along other axes.
+    taps: HashMap<TensorId, Vec<usize>>,
     tap_list: Vec<TensorIr>,
     /// For each tap the order of its axes that puts the filters second, and its shape `[samples, filters, positions]`.
     views: Vec<(Option<Vec<usize>>, [usize; 3])>,
@@ -236,12 +236,12 @@ impl Replay {
         };
         let mut tap_list = Vec::new();
         let mut views = Vec::new();
-        let mut index = HashMap::new();
+        let mut index: HashMap<TensorId, Vec<usize>> = HashMap::new();
         for (k, tap) in taps.iter().enumerate() {
             let Some(tensor) = read(&tap.tensor, TensorStatus::ReadOnly) else {
                 return Err(GraphError::Capture("a tapped tensor is not computed from the input".into()));
             };
-            index.insert(tap.tensor, k);
+            index.entry(tap.tensor).or_default().push(k);
             let rank = tap.shape.len();
             let filters = tap.shape[tap.filter_axis];
             let permute = (tap.filter_axis != 1 && rank > 2).then(|| {
@@ -319,7 +319,7 @@ impl Replay {
                 execute.run(operation.clone());
                 let mut ready: Vec<(usize, DispatchTensor)> = Vec::new();
                 for out in operation.outputs() {
-                    if let Some(&k) = self.taps.get(&out.id) {
+                    for &k in self.taps.get(&out.id).into_iter().flatten() {
                         let (permute, shape) = &self.views[k];
                         ready.push((k, execute.get(&self.tap_list[k], permute.as_deref(), shape)?));
                     }

@@ -31,6 +31,37 @@ pub enum PruneError {
         /// The paths of all layers.
         available: Vec<String>,
     },
+    /// A rule for layers speaks of none.
+    #[error("the condition of a rule for layers is met by none of the model's layers: {}", listed(available, 40))]
+    NoSuchLayer {
+        /// The paths of all layers.
+        available: Vec<String>,
+    },
+    /// The file of a search belongs to another one.
+    #[error("the file holds the probes of another search: {found}, not {expected}; give each search a file of its own")]
+    OtherSearch {
+        /// The search of the file.
+        found: String,
+        /// The search that was started.
+        expected: String,
+    },
+    /// Too much of the network has to stay for a budget.
+    #[error(
+        "a budget of {budget} cannot be met: {least} of {whole} {unit} have to stay; most of them are in {}: ask for no less, or free \
+         these layers", held.join(", ")
+    )]
+    BudgetNotMet {
+        /// The budget.
+        budget: String,
+        /// How far it goes.
+        least: f64,
+        /// The cost of the original.
+        whole: f64,
+        /// What is counted.
+        unit: String,
+        /// The layers that hold the most of what is left, each with its share and why.
+        held: Vec<String>,
+    },
     /// The kernels of a layer cannot be read because its weight is not a float tensor.
     #[error("the kernels of layer `{path}` cannot be read: its weight `{parameter}` holds no float values")]
     NoFloatWeight {
@@ -174,6 +205,41 @@ pub enum PruneError {
     Cancelled {
         /// The analysis of the samples that were seen.
         analysis: Box<Analysis>,
+    },
+    /// A policy reads what was not gathered from calibration data.
+    #[error(
+        "policy {policy} reads {needs}, which was not gathered from calibration data: prune with `Pruner`, or call \
+         `Evidence::gather` and hand the policy over by `evidence.policy(..)`"
+    )]
+    NeedsEvidence {
+        /// Name of the policy.
+        policy: String,
+        /// What it reads.
+        needs: String,
+    },
+    /// The cross-entropy of a calibration batch is NaN or infinite.
+    #[error(
+        "the cross-entropy of calibration batch {batch} is {value}: the inputs, the weights or the running statistics hold NaN or \
+         infinite values; clean them before gathering gradients"
+    )]
+    NonFiniteLoss {
+        /// Position of the batch in its pass, from 0.
+        batch: usize,
+        /// The loss found.
+        value: f64,
+    },
+    /// The gradient of a parameter is NaN or infinite.
+    #[error(
+        "the gradient of parameter `{path}` holds the value {value} on calibration batch {batch}: it cannot be ranked by; look for an \
+         operation without a finite derivative (a root or a norm at zero), or for values beyond the range of the model's float type"
+    )]
+    NonFiniteGradient {
+        /// Module path of the parameter.
+        path: String,
+        /// Position of the batch in its pass, from 0.
+        batch: usize,
+        /// The value found.
+        value: f64,
     },
     /// The training data could not be read.
     #[error("training batch {batch} could not be read: {source}")]

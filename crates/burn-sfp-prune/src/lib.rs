@@ -3,13 +3,17 @@
 //! | stage | where |
 //! | --- | --- |
 //! | channels that are removed together | [`group`] |
-//! | what is worth keeping: scores and keep masks | [`RankingPolicy`] and its implementations |
-//! | when enough is removed | [`StopRule`], [`Budget`] |
+//! | what is worth keeping: scores and keep masks | [`RankingPolicy`] and its implementations, combined by [`PolicyExt`] |
+//! | what policies read of the calibration data besides the analysis | [`Needs`], [`Evidence`] |
+//! | how scores of different layers, and of filters that are tied together, are compared | [`Normalizer`], [`Reduction`] |
+//! | when enough is removed | [`StopRule`], [`Budget`], [`Keep`], [`LayerRule`] |
 //! | the plan: plain data, closed under the groups | [`Planner`], [`PrunePlan`] |
 //! | the smaller module | [`PrunePlan::apply`], [`ConnectionMask`] |
 //! | layers that skip removed connections | [`sparsify`], [`densify`] |
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
 //! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
+//! | small channels by a penalty in training | [`Regularizer`] |
+//! | several rounds with training in between; the largest cut that an accuracy allows | [`Iterative`], [`CutSearch`] |
 //! | one file for a pruned model, and the model from it | [`save_pruned`], [`load_pruned`] |
 //! | everything in one call | [`Pruner`] |
 //! | as an .onnx file, with the feature `onnx` | `export_onnx` |
@@ -51,20 +55,24 @@
 mod budget;
 mod cuts;
 mod error;
+mod evidence;
 mod finetune;
 mod fit;
 mod fold_norms;
 pub mod group;
 mod kept;
 mod mask;
+mod normalize;
 #[cfg(feature = "onnx")]
 mod onnx;
 mod plan;
 mod planner;
 mod policy;
 mod pruner;
-mod remaining;
+mod reduce;
+mod regularize;
 mod rewrite;
+mod schedule;
 mod score;
 mod select;
 mod ship;
@@ -72,25 +80,31 @@ mod sparse;
 mod summary;
 mod target;
 
-pub use budget::{Budget, RemovalOrder, RemovalState, StopRule};
+pub use budget::{Budget, CostUnit, Keep, KeepLatency, RemovalOrder, RemovalState, StopRule};
 pub use error::PruneError;
+pub use evidence::{Evidence, FilterGradients, Needs, ParameterGradients};
 pub use finetune::{FineTuneConfig, OptimizerConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
 pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::GroupCut;
 pub use mask::ConnectionMask;
+pub use normalize::Normalizer;
 #[cfg(feature = "onnx")]
 pub use onnx::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};
 pub use plan::{
     AxisCut, Centered, CorrectedBias, CorrectionTarget, EarlierPruning, GroupPlan, Held, LayerPlan, Mask, PLAN_VERSION,
     ParameterCut, PrunePlan, Scale, ScaledPart, Totals, Uncounted, Unpruned, Unzeroed,
 };
-pub use planner::{BiasCorrection, Planner};
+pub use planner::{Amount, BiasCorrection, LayerRule, Planner};
 pub use policy::{
-    Afcc, Connections, Kernels, Magnitude, MagnitudeConnections, Norm, PolicyContext, RandomAfcc, Ranking,
-    RankingPolicy, SfpRanking,
+    ActivationMean, Afcc, Apoz, BatchNormScale, Connections, Fallback, GeometricMedian, HessianDiagonal, Kernels,
+    LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm, PolicyContext, PolicyExt, Product, Random, RandomAfcc,
+    RankAverage, Ranking, RankingPolicy, ReconstructionError, Restrict, SfpRanking, Taylor, WeightedSum, WithEvidence,
 };
 pub use pruner::{Pruned, Pruner};
+pub use reduce::Reduction;
+pub use regularize::Regularizer;
 pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule};
+pub use schedule::{Curve, CutSearch, Found, Iterative, LatencySearch, Probe, Round, Timed};
 pub use ship::{MODEL_VERSION, Precision, SaveConfig, load_pruned, save_pruned};
 pub use sparse::{ChosenFormat, CostModel, Sparse, SparseConfig, SparseFormat, SparseLayer, densify, sparsify};
 pub use summary::PlanSummary;

@@ -11,8 +11,8 @@ use crate::planner::{Ranked, rank};
 use crate::rewrite::PrunedModule;
 use crate::target::Target;
 use crate::{
-    Afcc, BiasCorrection, Budget, PlanSummary, Planner, PruneError, PrunePlan, RankingPolicy, Sparse, SparseConfig,
-    SparseLayer, StopRule, sparsify,
+    Afcc, BiasCorrection, Budget, Evidence, LayerRule, Normalizer, PlanSummary, Planner, PruneError, PrunePlan,
+    RankingPolicy, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -106,6 +106,18 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Sets what is made of the scores of filters that are tied together; see [`Planner::reduction`].
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.planner = self.planner.reduction(reduction);
+        self
+    }
+
+    /// Sets how the scores of different layers are made comparable; see [`Planner::normalizer`].
+    pub fn normalizer(mut self, normalizer: Normalizer) -> Self {
+        self.planner = self.planner.normalizer(normalizer);
+        self
+    }
+
     /// Sets whether channels may leave that layer normalisations read; see [`Planner::center_layer_norms`].
     pub fn center_layer_norms(mut self, center: bool) -> Self {
         self.planner = self.planner.center_layer_norms(center);
@@ -121,6 +133,12 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// Leaves the layers whose module path meets a condition alone; see [`Planner::exclude_where`].
     pub fn exclude_where(mut self, condition: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.planner = self.planner.exclude_where(condition);
+        self
+    }
+
+    /// Sets what holds for some layers beside the budget; see [`Planner::layers`].
+    pub fn layers(mut self, rule: LayerRule) -> Self {
+        self.planner = self.planner.layers(rule);
         self
     }
 
@@ -166,13 +184,25 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
-    /// Analyses the model, plans and rewrites. The model itself is not changed.
+    /// Makes the further passes that the policy needs.
+    fn evidence<M: SfpModule>(&self, model: &M, network: &Network) -> Result<Option<Evidence>, PruneError>
+    where
+        C: Calibration<M::Inputs>,
+    {
+        let needs = self.policy.needs();
+        if needs.is_none() {
+            return Ok(None);
+        }
+        Evidence::of_network(model, network, self.calibration, needs, self.progress).map(Some)
+    }
+
+    /// Analyses the model, makes the further passes that the policy needs, plans and rewrites. The model itself is not changed.
     ///
     /// If the module returns more than its logits, all outputs are kept: the policy ranks the layers of the logits, and the plan is
     /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Planner::prune`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
+    /// Those of [`analyze_network`], [`Evidence::gather`], [`Planner::prune`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
     /// model is planned, with the analysis of the samples seen by then.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
@@ -187,10 +217,17 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         if self.progress.is_cancelled() {
             return Err(PruneError::Cancelled { analysis: Box::new(analysis) });
         }
+        self.planner.check()?;
+        let evidence = self.evidence(model, &network)?;
+        if evidence.is_some() && self.progress.is_cancelled() {
+            return Err(PruneError::Cancelled { analysis: Box::new(analysis) });
+        }
         let started = Instant::now();
         self.progress.start("planning and rewriting", None);
-        self.planner.check()?;
-        let ranking = rank(&*self.policy, &network, Some(&analysis))?;
+        let ranking = match &evidence {
+            Some(evidence) => rank(&evidence.policy(&*self.policy), &network, Some(&analysis))?,
+            None => rank(&*self.policy, &network, Some(&analysis))?,
+        };
         let also = self.planner.passes::<M>()?;
         let network = if model.returns_logits_only() && also.is_empty() {
             network

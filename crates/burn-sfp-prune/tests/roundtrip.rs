@@ -20,7 +20,7 @@ use inspect::{bytes as parameters, values};
 use small::{CLASSES, FILTERS, SIDE, Small, analysed, bytes, images};
 
 fn rank(policy: &dyn RankingPolicy, network: &Network, analysis: &Analysis) -> Ranking {
-    policy.rank(&PolicyContext { network, analysis: Some(analysis) }).unwrap()
+    policy.rank(&PolicyContext::new(network, analysis)).unwrap()
 }
 
 fn plan(model: &Small, planner: Planner, policy: &dyn RankingPolicy) -> PrunePlan {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use burn_sfp::prelude::GroupCut;
 use clap::{CommandFactory, Parser};
-use models::report::{listed, load_all, pruned, save_all, shipped};
+use models::report::{budget_table, budgets, listed, load_all, pruned, save_all, shipped, write_budgets};
 use models::zoo::Size;
 
 /// Well-known networks for Burn, to prune and to test with.
@@ -24,6 +24,10 @@ struct Args {
     /// Loads what --save wrote into freshly made networks and compares the outputs bit by bit.
     #[arg(long, value_name = "FOLDER")]
     load: Option<PathBuf>,
+    /// Prunes each network to half of its multiply-adds and to 30 % of its parameters, prints what is left, and writes it under `budgets`
+    /// into this JSON file.
+    #[arg(long, value_name = "FILE")]
+    budgets: Option<PathBuf>,
     /// With --prune: whole groups and heads instead of the same members of each.
     #[arg(long)]
     whole: bool,
@@ -40,6 +44,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else if let Some(folder) = &args.load {
         let (same, other) = load_all(Size::Standard, folder, &device)?;
         println!("{} networks with the same outputs bit by bit, {} with others {other:?}", same.len(), other.len());
+    } else if let Some(file) = &args.budgets {
+        let rows = budgets(Size::Standard, &device)?;
+        write_budgets(&rows, file)?;
+        println!("{}", budget_table(&rows));
     } else if args.list {
         println!("{}", listed(&device));
     } else {

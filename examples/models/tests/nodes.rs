@@ -102,7 +102,7 @@ fn kept_nodes(plan: &PrunePlan, path: &str) -> Vec<usize> {
 fn whole_heads_go_by_what_they_recognise() {
     let model = vit();
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new());
-    let ranking = SfpRanking::new().rank(&PolicyContext { network: &network, analysis: Some(&analysis) }).unwrap();
+    let ranking = SfpRanking::new().rank(&PolicyContext::new(&network, &analysis)).unwrap();
     for ratio in [0.34, 0.67] {
         let planner = Planner::new()
             .budget(Budget::PerLayer(ratio))
@@ -204,7 +204,7 @@ fn one_each() -> Sets {
 fn connections_in_a_transformer_follow_the_label_sets() {
     let model = vit();
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new().with_threshold(0.8));
-    let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+    let context = PolicyContext::new(&network, &analysis);
     let ranking = Afcc::new().rank(&context).unwrap();
     // The first convolution reads the images; every other layer has a mask.
     assert_eq!(ranking.connections.len(), network.layers().len() - 1);
@@ -255,7 +255,7 @@ fn connections_in_a_transformer_follow_the_label_sets() {
 fn connections_in_a_mixer_follow_the_label_sets_where_they_are_known() {
     let model = randomise(&MixerConfig::tiny().init(&Device::flex()), 1);
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new().with_threshold(0.8));
-    let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+    let context = PolicyContext::new(&network, &analysis);
     let ranking = Afcc::new().rank(&context).unwrap();
     let mut gone = 0;
     for block in ["blocks.0", "blocks.1"] {
@@ -278,7 +278,7 @@ fn connections_in_a_mixer_follow_the_label_sets_where_they_are_known() {
     // What was not analysed is left alone too, or named in an error.
     let only = ["blocks.0.channels.expand", "blocks.0.channels.reduce"];
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new().with_layers(only));
-    let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+    let context = PolicyContext::new(&network, &analysis);
     let ranking = Afcc::new().rank(&context).unwrap();
     assert_eq!(ranking.connections.keys().collect::<Vec<_>>(), ["blocks.0.channels.reduce"]);
     let error = Afcc::new().layers([expand]).rank(&context).unwrap_err();
@@ -289,7 +289,7 @@ fn connections_in_a_mixer_follow_the_label_sets_where_they_are_known() {
 fn pooling_over_tokens_by_weights_leaves_the_classifier_its_channels() {
     let model = randomise(&CctConfig::tiny().init(&Device::flex()), 1);
     let (network, analysis) = analysed(&model, 20, &AnalyzeConfig::new().with_threshold(0.8));
-    let ranking = Afcc::new().rank(&PolicyContext { network: &network, analysis: Some(&analysis) }).unwrap();
+    let ranking = Afcc::new().rank(&PolicyContext::new(&network, &analysis)).unwrap();
     // The weights of the tokens' mean are no source of the classifier's inputs.
     let summands = [
         "tokenizer.1",

@@ -104,3 +104,32 @@ fn the_zoo() {
     let files: Vec<&Path> = export.files.iter().map(PathBuf::as_path).collect();
     check_in_python(&files, 1e-4);
 }
+
+/// Bytes of the file, and of the numbers in it, of each exported network in its published size.
+struct Published(TempDir, Vec<&'static str>);
+
+impl Visit for Published {
+    fn visit<M: GraphModule>(&mut self, entry: &Entry, model: M, input: M::Inputs) {
+        if !EXPORTED.contains(&entry.name) {
+            return;
+        }
+        let budget = Keep::macs(0.5).order(RemovalOrder::EvenPerGroup);
+        let pruned = Planner::new().budget(budget).prune(&model, &input, &Magnitude::l2()).unwrap();
+        let (whole, smaller) = (self.0.path().join("whole.onnx"), self.0.path().join("pruned.onnx"));
+        export_onnx(&model, &input, &whole, &OnnxConfig::new()).unwrap();
+        pruned.export_onnx(&smaller, &input).unwrap();
+        let bytes = |path: &Path| std::fs::metadata(path).unwrap().len() as f64;
+        let ratios = [bytes(&smaller) / bytes(&whole), pruned.model.num_params() as f64 / model.num_params() as f64];
+        println!("{}: {:.4} of the bytes, {:.4} of the numbers", entry.name, ratios[0], ratios[1]);
+        assert!((ratios[0] / ratios[1] - 1.0).abs() < 0.02, "{}: {ratios:?}", entry.name);
+        self.1.push(entry.name);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes and gigabytes; run by hand"]
+fn published_sizes_take_bytes_as_parameters() {
+    let mut published = Published(tempfile::tempdir().unwrap(), Vec::new());
+    visit_all(Size::Standard, &Device::flex(), &mut published);
+    assert_eq!(published.1, EXPORTED);
+}

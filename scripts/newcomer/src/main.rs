@@ -14,7 +14,7 @@ use burn::prelude::*;
 use burn_sfp::prelude::*;
 
 use data::{TEST, batch, pass, top1};
-use network::{MacsShare, Net};
+use network::Net;
 
 /// Images whose logits are compared between processes.
 const COMPARED: usize = 12;
@@ -69,7 +69,7 @@ fn train_and_prune(folder: &Path) -> Outcome {
     let Batch { input, labels } = batch(0, 600, &device);
     let calibration = TensorCalibration::new(input, labels, 100);
     let mut pruned =
-        Pruner::new(&calibration).policy(SfpRanking::new()).budget(MacsShare(0.5)).analyze_and_prune(&model)?;
+        Pruner::new(&calibration).policy(SfpRanking::new()).budget(Keep::macs(0.5)).analyze_and_prune(&model)?;
     println!("{}\n{}", pruned.analysis, pruned.summary());
     let after = top1(&pruned.model, &device);
 

@@ -62,16 +62,3 @@ impl GraphModule for Net {
         self.classifier.forward(self.pool.forward(x).flatten(1, 3))
     }
 }
-
-/// Removes channels until at most this share of the multiply-adds is left (docs/budgets.md).
-pub struct MacsShare(pub f64);
-
-impl StopRule for MacsShare {
-    fn name(&self) -> String {
-        format!("{} of the multiply-adds", self.0)
-    }
-
-    fn stop(&self, state: &RemovalState<'_>) -> Result<bool, PruneError> {
-        Ok(state.macs() as f64 <= self.0 * state.network().macs() as f64)
-    }
-}

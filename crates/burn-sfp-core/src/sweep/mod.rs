@@ -11,4 +11,7 @@ mod run;
 mod runner;
 mod target;
 
+pub(crate) use parts::{Parts, in_smaller_batches};
+pub(crate) use probe::Probe;
 pub(crate) use run::sweep;
+pub(crate) use runner::Runner;

@@ -12,7 +12,7 @@ const MOST: usize = 1024;
 /// Starts over with every batch cut in half, in four, and so on, until the device has enough memory or no batch can be cut
 /// any more. Class sums and normal equations are sums over samples, so the result is that of the whole batches, up to rounding.
 /// Batches of a fixed size are not cut.
-pub(super) fn in_smaller_batches<T>(
+pub(crate) fn in_smaller_batches<T>(
     is_fixed: bool,
     mut attempt: impl FnMut(usize) -> Result<T, SfpError>,
 ) -> Result<T, SfpError> {
@@ -29,7 +29,7 @@ pub(super) fn in_smaller_batches<T>(
 }
 
 /// Calibration data whose batches are cut into parts of equal size, the last one perhaps smaller.
-pub(super) struct Parts<'a, I, C: ?Sized> {
+pub(crate) struct Parts<'a, I, C: ?Sized> {
     data: &'a C,
     parts: usize,
     input: PhantomData<&'a I>,

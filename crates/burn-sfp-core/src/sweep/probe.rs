@@ -8,7 +8,7 @@ use burn_sfp_graph::{Network, OutputTap};
 /// A tensor to tap: the output of a layer, the heads of an attention or, for its mean alone, the input of a layer. It holds
 /// indices, which are the same in a capture of another batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     Layer(usize),
     Heads(usize),
     Input(usize),

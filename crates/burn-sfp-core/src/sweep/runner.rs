@@ -9,7 +9,7 @@ use crate::sums::single;
 use crate::{Batch, SfpError, SfpModule};
 
 /// Replays the captured network of a model, with the tensors of its probes tapped.
-pub(super) struct Runner<'a, M: SfpModule> {
+pub(crate) struct Runner<'a, M: SfpModule> {
     model: &'a M,
     device: Device,
     pub network: Network,

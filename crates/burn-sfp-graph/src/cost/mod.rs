@@ -1,5 +1,8 @@
-//! Multiply-adds, parameters and bytes: of the whole network, without some channels, and while channels are removed one by one.
+//! Multiply-adds, parameters, bytes and memory of activations: of the whole network, without some channels, and while channels are removed
+//! one by one.
 
+pub(crate) mod activations;
 pub(crate) mod macs;
 pub(crate) mod model;
 pub(crate) mod running;
+pub(crate) mod shapes;

@@ -1,14 +1,15 @@
 //! [`RunningCost`]: what a network costs while channels are removed one by one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use burn::backend::ir::{TensorId, TensorIr};
 
+use super::shapes::RunningShapes;
 use crate::channels::ids::ChannelId;
 use crate::network::Network;
 use crate::op::describe;
 
-/// Multiply-adds and parameters of a network while channels are removed one by one.
+/// Multiply-adds, parameters and bytes of a network while channels are removed, and put back, one by one.
 ///
 /// Removing an atom recounts only the operations and parameters on whose axes it, or a product with it, stands, so that a planner can ask
 /// for the cost after every step.
@@ -36,37 +37,32 @@ use crate::op::describe;
 /// assert!(!cost.would_empty(channel));
 /// cost.remove(channel);
 /// assert_eq!((cost.macs(), cost.parameters()), (4 * 7 + 7 * 3, (4 + 1) * 7 + (7 + 1) * 3));
+/// cost.restore(channel);
+/// assert_eq!((cost.macs(), cost.bytes()), (4 * 8 + 8 * 3, 4 * 67));
 /// # Ok::<(), burn_sfp_graph::GraphError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct RunningCost<'a> {
     network: &'a Network,
-    removed: BTreeSet<ChannelId>,
-    /// The different lists of channels along axes of tensors that cost something.
-    axes: Vec<Axis>,
-    /// For each axis of a tensor its index in `axes`, where channels run along it.
-    tensors: HashMap<TensorId, Vec<Option<usize>>>,
-    /// Axis and index of every place where an atom, or a product with it, stands.
-    places: HashMap<ChannelId, Vec<(usize, usize)>>,
+    shapes: RunningShapes<'a>,
+    /// What stands on each axis.
+    users: Vec<Users>,
     /// Multiply-adds of each operation for one sample.
     operations: Vec<u64>,
-    /// Elements of each parameter.
+    /// Elements of each parameter and running statistic.
     parameters: Vec<u64>,
     macs: u64,
     elements: u64,
+    bytes: u64,
 }
 
-/// One list of channels, along however many axes it runs.
+/// What stands on an axis.
 #[derive(Clone, Debug, Default)]
-struct Axis {
-    gone: Vec<bool>,
-    left: usize,
+struct Users {
     /// Operations that cost something and read or write a tensor with this axis.
     operations: BTreeSet<usize>,
-    /// Trained parameters with this axis.
-    trained: BTreeSet<usize>,
-    /// Whether it is an axis of a parameter or running statistic.
-    of_parameter: bool,
+    /// Parameters and running statistics with this axis.
+    parameters: BTreeSet<usize>,
 }
 
 impl<'a> RunningCost<'a> {
@@ -74,27 +70,19 @@ impl<'a> RunningCost<'a> {
     pub fn of(network: &'a Network) -> Self {
         let mut cost = Self {
             network,
-            removed: BTreeSet::new(),
-            axes: Vec::new(),
-            tensors: HashMap::new(),
-            places: HashMap::new(),
+            shapes: RunningShapes::new(&network.flow),
+            users: Vec::new(),
             operations: vec![0; network.graph.operations.len()],
             parameters: vec![0; network.graph.parameters.len()],
             macs: 0,
             elements: 0,
+            bytes: 0,
         };
-        let mut known = HashMap::new();
         for (index, parameter) in network.graph.parameters.iter().enumerate() {
-            let trained = parameter.is_trained();
-            for axis in cost.axes_of(parameter.tensor, &mut known) {
-                cost.axes[axis].of_parameter = true;
-                if trained {
-                    cost.axes[axis].trained.insert(index);
-                }
+            for axis in cost.axes_of(parameter.tensor) {
+                cost.users[axis].parameters.insert(index);
             }
-            if trained {
-                cost.recount_parameter(index);
-            }
+            cost.recount_parameter(index);
         }
         for (index, op) in network.graph.operations[..network.graph.main].iter().enumerate() {
             cost.recount_operation(index);
@@ -102,8 +90,8 @@ impl<'a> RunningCost<'a> {
                 continue;
             }
             for tensor in op.inputs().chain(op.outputs()) {
-                for axis in cost.axes_of(tensor.id, &mut known) {
-                    cost.axes[axis].operations.insert(index);
+                for axis in cost.axes_of(tensor.id) {
+                    cost.users[axis].operations.insert(index);
                 }
             }
         }
@@ -112,33 +100,21 @@ impl<'a> RunningCost<'a> {
 
     /// Removes an atom (see [`Flow`](crate::Flow)), and with it every product that it is part of.
     pub fn remove(&mut self, atom: ChannelId) {
-        if !self.removed.insert(atom) {
-            return;
-        }
-        let mut shorter = BTreeSet::new();
-        for &(axis, index) in self.places.get(&atom).into_iter().flatten() {
-            if !std::mem::replace(&mut self.axes[axis].gone[index], true) {
-                self.axes[axis].left -= 1;
-                shorter.insert(axis);
-            }
-        }
-        let users = |of: fn(&Axis) -> &BTreeSet<usize>| -> BTreeSet<usize> {
-            shorter.iter().flat_map(|&axis| of(&self.axes[axis])).copied().collect()
-        };
-        let (operations, parameters) = (users(|axis| &axis.operations), users(|axis| &axis.trained));
-        operations.into_iter().for_each(|operation| self.recount_operation(operation));
-        parameters.into_iter().for_each(|parameter| self.recount_parameter(parameter));
+        let shorter = self.shapes.shorten(atom);
+        self.recount(&shorter);
+    }
+
+    /// Puts a removed atom back: the cost is as if it had never been removed.
+    pub fn restore(&mut self, atom: ChannelId) {
+        let longer = self.shapes.lengthen(atom);
+        self.recount(&longer);
     }
 
     /// Whether some axis of a parameter would lose its last index if the atom were removed. A planner leaves such an atom in the network.
     pub fn would_empty(&self, atom: ChannelId) -> bool {
-        let mut losses: HashMap<usize, usize> = HashMap::new();
-        for &(axis, index) in self.places.get(&atom).into_iter().flatten() {
-            if self.axes[axis].of_parameter && !self.axes[axis].gone[index] {
-                *losses.entry(axis).or_default() += 1;
-            }
-        }
-        losses.into_iter().any(|(axis, lost)| lost == self.axes[axis].left)
+        self.shapes
+            .losses(atom)
+            .any(|(axis, lost, left)| lost > 0 && lost == left && !self.users[axis].parameters.is_empty())
     }
 
     /// Multiply-adds of one sample without the channels removed so far.
@@ -151,49 +127,33 @@ impl<'a> RunningCost<'a> {
         self.elements
     }
 
+    /// Bytes of all parameters and running statistics, in their types, without the channels removed so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The atoms removed so far.
     pub fn removed(&self) -> &BTreeSet<ChannelId> {
-        &self.removed
+        self.shapes.removed()
     }
 
-    /// The axes of a tensor along which channels run. The same list of channels is one axis, wherever it runs.
-    fn axes_of(&mut self, tensor: TensorId, known: &mut HashMap<&'a [ChannelId], usize>) -> Vec<usize> {
-        if let Some(axes) = self.tensors.get(&tensor) {
-            return axes.iter().flatten().copied().collect();
-        }
-        let network = self.network;
-        let flow = &network.flow;
-        let mut all = Vec::new();
-        for ids in flow.tensors.get(&tensor).into_iter().flatten() {
-            let axis = ids.as_deref().map(|ids| {
-                *known.entry(ids).or_insert_with(|| {
-                    let axis = self.axes.len();
-                    for (index, id) in ids.iter().enumerate() {
-                        for &atom in flow.atoms_of(id) {
-                            self.places.entry(atom).or_default().push((axis, index));
-                        }
-                    }
-                    self.axes.push(Axis { gone: vec![false; ids.len()], left: ids.len(), ..Axis::default() });
-                    axis
-                })
-            });
-            all.push(axis);
-        }
-        let found = all.iter().flatten().copied().collect();
-        self.tensors.insert(tensor, all);
-        found
+    fn axes_of(&mut self, tensor: TensorId) -> Vec<usize> {
+        let axes = self.shapes.axes_of(tensor);
+        self.users.resize(self.shapes.len(), Users::default());
+        axes
     }
 
-    fn shape(&self, tensor: TensorId, mut shape: Vec<usize>) -> Vec<usize> {
-        let axes = self.tensors.get(&tensor).map(Vec::as_slice).unwrap_or_default();
-        for (length, axis) in shape.iter_mut().zip(axes) {
-            *length = axis.map_or(*length, |axis| self.axes[axis].left);
-        }
-        shape
+    fn recount(&mut self, axes: &BTreeSet<usize>) {
+        let users = |of: fn(&Users) -> &BTreeSet<usize>| -> BTreeSet<usize> {
+            axes.iter().flat_map(|&axis| of(&self.users[axis])).copied().collect()
+        };
+        let (operations, parameters) = (users(|axis| &axis.operations), users(|axis| &axis.parameters));
+        operations.into_iter().for_each(|operation| self.recount_operation(operation));
+        parameters.into_iter().for_each(|parameter| self.recount_parameter(parameter));
     }
 
     fn recount_operation(&mut self, operation: usize) {
-        let shape = |tensor: &TensorIr| self.shape(tensor.id, tensor.shape.iter().copied().collect());
+        let shape = |tensor: &TensorIr| self.shapes.shape(tensor.id, tensor.shape.iter().copied().collect());
         let described = describe(&self.network.graph.operations[operation]);
         let macs = described.and_then(|described| described.macs(&shape)).unwrap_or_default();
         let now = macs / self.network.graph.batch.max(1) as u64;
@@ -202,8 +162,13 @@ impl<'a> RunningCost<'a> {
 
     fn recount_parameter(&mut self, parameter: usize) {
         let of = &self.network.graph.parameters[parameter];
-        let now = self.shape(of.tensor, of.shape.clone()).iter().product::<usize>() as u64;
-        self.elements = self.elements - std::mem::replace(&mut self.parameters[parameter], now) + now;
+        let now = self.shapes.shape(of.tensor, of.shape.clone()).iter().product::<usize>() as u64;
+        let before = std::mem::replace(&mut self.parameters[parameter], now);
+        let size = self.network.graph.values.get(&of.tensor).map_or(4, |data| data.dtype().size()) as u64;
+        self.bytes = self.bytes - before * size + now * size;
+        if of.is_trained() {
+            self.elements = self.elements - before + now;
+        }
     }
 }
 
@@ -282,6 +247,8 @@ mod tests {
         let parameters = network.parameters().iter().enumerate().filter(|(_, parameter)| trained(&parameter.path));
         let elements: u64 = parameters.map(|(index, _)| network.parameter_size_without(index, &closed)).sum();
         prop_assert_eq!(cost.parameters(), elements);
+        let all = (0..network.parameters().len()).map(|index| network.parameter_size_without(index, &closed));
+        prop_assert_eq!(cost.bytes(), 4 * all.sum::<u64>());
         Ok(())
     }
 
@@ -311,6 +278,11 @@ mod tests {
                 prop_assert_eq!(cost.would_empty(atom), empties);
                 if !empties {
                     cost.remove(atom);
+                    check(&network, &cost)?;
+                }
+                // Every third atom comes back.
+                if at % 3 == 0 {
+                    cost.restore(atom);
                     check(&network, &cost)?;
                 }
             }

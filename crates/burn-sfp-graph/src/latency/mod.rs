@@ -5,9 +5,15 @@
 
 mod bytes;
 mod file;
+mod layers;
 mod measure;
+mod running;
+mod single;
 mod table;
 
 pub use bytes::{fetch, parameter_bytes};
+pub use layers::{LayerLatencies, LayerLatency};
 pub use measure::{Latency, LatencyConfig, compare, forward, measure_module};
+pub use running::RunningLatency;
+pub use single::Single;
 pub use table::{LatencyRow, LatencyTable};

@@ -14,6 +14,21 @@ pub enum RemovalOrder {
     PerGroup,
     /// All channels of the network together, the lowest score anywhere first.
     Global,
+    /// Groups of the same role in repeated blocks together, each such class by itself: groups that are made by, and read by, layers of the
+    /// same kinds and kernels (isomorphic groups: Fang et al., "Isomorphic Pruning for Vision Models", ECCV 2024, arXiv 2407.04616). The
+    /// rule is asked for every class anew.
+    PerClass,
+    /// All groups of tied layers lose the same share, each its own lowest scores.
+    EvenPerGroup,
+    /// All classes ([`PerClass`](RemovalOrder::PerClass)) lose the same share, each its own lowest scores.
+    EvenPerClass,
+}
+
+impl RemovalOrder {
+    /// Whether groups or classes lose the same share, whatever their scores are beside those of others.
+    pub(crate) fn is_even(self) -> bool {
+        matches!(self, Self::EvenPerGroup | Self::EvenPerClass)
+    }
 }
 
 /// Decides when enough channels are removed.
@@ -89,6 +104,29 @@ pub trait StopRule: Send + Sync {
     /// Any error of the rule's own, as [`PruneError::Policy`].
     fn stop(&self, state: &RemovalState<'_>) -> Result<bool, PruneError>;
 
+    /// Returns whether the last removal went too far: it is taken back then, and candidates that cost less are offered in its place. Asked
+    /// after each removal. By default none does.
+    ///
+    /// # Errors
+    /// As [`stop`](StopRule::stop).
+    fn too_far(&self, state: &RemovalState<'_>) -> Result<bool, PruneError> {
+        let _ = state;
+        Ok(false)
+    }
+
+    /// Returns the cost that the rule limits, without the channels removed so far, or a number that falls with it. If every removal that is
+    /// left goes too far, the one that leaves the most is made. By default the rule does not say.
+    fn cost(&self, state: &RemovalState<'_>) -> Option<f64> {
+        let _ = state;
+        None
+    }
+
+    /// Returns whether candidates are offered in the order of their score for each unit of [`cost`](StopRule::cost) that they save, in place
+    /// of their score alone. By default they are not.
+    fn by_cost(&self) -> bool {
+        false
+    }
+
     /// Called if no candidate is left and the rule has not said stop. By default this is no error.
     ///
     /// # Errors
@@ -114,6 +152,15 @@ impl<R: StopRule + ?Sized> StopRule for Arc<R> {
     }
     fn stop(&self, state: &RemovalState<'_>) -> Result<bool, PruneError> {
         (**self).stop(state)
+    }
+    fn too_far(&self, state: &RemovalState<'_>) -> Result<bool, PruneError> {
+        (**self).too_far(state)
+    }
+    fn cost(&self, state: &RemovalState<'_>) -> Option<f64> {
+        (**self).cost(state)
+    }
+    fn by_cost(&self) -> bool {
+        (**self).by_cost()
     }
     fn exhausted(&self, state: &RemovalState<'_>) -> Result<(), PruneError> {
         (**self).exhausted(state)

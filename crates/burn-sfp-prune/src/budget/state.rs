@@ -1,16 +1,19 @@
 //! [`RemovalState`]: what a stop rule sees.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
-use burn_sfp_graph::{ChannelId, Network, RunningCost};
+use burn_sfp_graph::latency::{LayerLatencies, RunningLatency};
+use burn_sfp_graph::{ChannelId, Network, RunningActivations, RunningCost};
 
 /// How far the removal of channels has come, and what the smaller network costs.
 pub struct RemovalState<'a> {
     pub(crate) channels: usize,
     pub(crate) candidates: usize,
     pub(crate) removed: usize,
+    pub(crate) last: usize,
     pub(crate) all_removed: &'a BTreeSet<ChannelId>,
     pub(crate) network: &'a Network,
     pub(crate) totals: &'a dyn Totals,
@@ -33,6 +36,12 @@ impl RemovalState<'_> {
         self.removed
     }
 
+    /// Returns how many channels the last step removed: one, or several where what stays is a multiple
+    /// ([`LayerRule::multiple_of`](crate::LayerRule::multiple_of)). 0 before the first.
+    pub fn last(&self) -> usize {
+        self.last
+    }
+
     /// Returns all channels (atoms, see [`Flow`](burn_sfp_graph::Flow)) that are removed so far, in the whole network.
     pub fn removed_channels(&self) -> &BTreeSet<ChannelId> {
         self.all_removed
@@ -52,6 +61,37 @@ impl RemovalState<'_> {
     pub fn parameters(&self) -> u64 {
         self.totals.parameters()
     }
+
+    /// Returns the bytes of all parameters and running statistics, in their types, without the channels removed so far.
+    pub fn bytes(&self) -> u64 {
+        self.totals.bytes()
+    }
+
+    /// Returns the bytes of all activations that a forward pass over so many samples holds at its peak
+    /// ([`RunningActivations`]), without the channels removed so far.
+    pub fn activations(&self, samples: usize) -> u64 {
+        self.totals.activations(samples)
+    }
+
+    /// Returns the seconds of a forward pass over the table's batch without the channels removed so far, by a table that was measured on the
+    /// network. A rule asks with one and the same table.
+    pub fn latency(&self, table: &Arc<LayerLatencies>) -> f64 {
+        self.totals.latency(table)
+    }
+
+    pub(super) fn original(&self) -> Original {
+        self.totals.original()
+    }
+
+    pub(super) fn original_activations(&self, samples: usize) -> u64 {
+        self.totals.original_activations(samples)
+    }
+
+    /// Returns a number that falls with the peak of the activations and with everything nearly as high
+    /// ([`RunningActivations::smooth_peak`]): what to compare removals by where several operations hold as much.
+    pub fn smooth_activations(&self) -> f64 {
+        self.totals.smooth_activations()
+    }
 }
 
 impl fmt::Debug for RemovalState<'_> {
@@ -65,18 +105,77 @@ impl fmt::Debug for RemovalState<'_> {
 pub(crate) trait Totals {
     fn macs(&self) -> u64;
     fn parameters(&self) -> u64;
+    fn bytes(&self) -> u64;
+    fn activations(&self, samples: usize) -> u64;
+    fn smooth_activations(&self) -> f64;
+    fn latency(&self, table: &Arc<LayerLatencies>) -> f64;
+    fn original(&self) -> Original;
+    fn original_activations(&self, samples: usize) -> u64;
+}
+
+/// What the whole network costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Original {
+    pub macs: u64,
+    pub parameters: u64,
+    pub bytes: u64,
 }
 
 /// The running cost of the network, brought up to date when a rule asks for it: rules that count channels pay nothing.
 pub(crate) struct RunningTotals<'a> {
     network: &'a Network,
-    cost: RefCell<Option<RunningCost<'a>>>,
-    pending: RefCell<Vec<ChannelId>>,
+    cost: Late<RunningCost<'a>>,
+    activations: Late<RunningActivations<'a>>,
+    latency: Late<RunningLatency<'a>>,
+    original: OnceCell<Original>,
+    whole: OnceCell<RunningActivations<'a>>,
+}
+
+/// Something that is made, and brought up to date, when it is asked for.
+struct Late<T> {
+    value: RefCell<Option<T>>,
+    /// Atoms removed (true) and put back (false) since.
+    pending: RefCell<Vec<(ChannelId, bool)>>,
+}
+
+impl<T> Late<T> {
+    fn new() -> Self {
+        Self { value: RefCell::new(None), pending: RefCell::new(Vec::new()) }
+    }
+
+    fn note(&self, channel: ChannelId, gone: bool) {
+        let mut pending = self.pending.borrow_mut();
+        // What was only tried leaves nothing to do.
+        if pending.last() == Some(&(channel, !gone)) {
+            pending.pop();
+        } else {
+            pending.push((channel, gone));
+        }
+    }
+
+    fn read<V>(
+        &self,
+        make: impl FnOnce() -> T,
+        change: impl Fn(&mut T, ChannelId, bool),
+        value: impl Fn(&T) -> V,
+    ) -> V {
+        let mut current = self.value.borrow_mut();
+        let current = current.get_or_insert_with(make);
+        self.pending.borrow_mut().drain(..).for_each(|(channel, gone)| change(current, channel, gone));
+        value(current)
+    }
 }
 
 impl<'a> RunningTotals<'a> {
     pub fn new(network: &'a Network) -> Self {
-        Self { network, cost: RefCell::new(None), pending: RefCell::new(Vec::new()) }
+        Self {
+            network,
+            cost: Late::new(),
+            activations: Late::new(),
+            latency: Late::new(),
+            original: OnceCell::new(),
+            whole: OnceCell::new(),
+        }
     }
 
     pub fn network(&self) -> &'a Network {
@@ -84,22 +183,60 @@ impl<'a> RunningTotals<'a> {
     }
 
     pub fn remove(&self, channel: ChannelId) {
-        self.pending.borrow_mut().push(channel);
+        self.cost.note(channel, true);
+        self.activations.note(channel, true);
+        self.latency.note(channel, true);
     }
 
-    fn read(&self, value: impl Fn(&RunningCost<'a>) -> u64) -> u64 {
-        let mut cost = self.cost.borrow_mut();
-        let cost = cost.get_or_insert_with(|| RunningCost::of(self.network));
-        self.pending.borrow_mut().drain(..).for_each(|channel| cost.remove(channel));
-        value(cost)
+    pub fn restore(&self, channel: ChannelId) {
+        self.cost.note(channel, false);
+        self.activations.note(channel, false);
+        self.latency.note(channel, false);
+    }
+
+    fn cost(&self, value: impl Fn(&RunningCost<'a>) -> u64) -> u64 {
+        let change =
+            |cost: &mut RunningCost<'a>, channel, gone| if gone { cost.remove(channel) } else { cost.restore(channel) };
+        self.cost.read(|| RunningCost::of(self.network), change, value)
+    }
+
+    fn held<V>(&self, value: impl Fn(&RunningActivations<'a>) -> V) -> V {
+        let change = |held: &mut RunningActivations<'a>, channel, gone| {
+            if gone { held.remove(channel) } else { held.restore(channel) }
+        };
+        self.activations.read(|| RunningActivations::of(self.network), change, value)
     }
 }
 
 impl Totals for RunningTotals<'_> {
     fn macs(&self) -> u64 {
-        self.read(RunningCost::macs)
+        self.cost(RunningCost::macs)
     }
     fn parameters(&self) -> u64 {
-        self.read(RunningCost::parameters)
+        self.cost(RunningCost::parameters)
+    }
+    fn bytes(&self) -> u64 {
+        self.cost(RunningCost::bytes)
+    }
+    fn activations(&self, samples: usize) -> u64 {
+        self.held(|held| held.peak(samples))
+    }
+    fn smooth_activations(&self) -> f64 {
+        self.held(RunningActivations::smooth_peak)
+    }
+    fn latency(&self, table: &Arc<LayerLatencies>) -> f64 {
+        let change = |latency: &mut RunningLatency<'_>, channel, gone| {
+            if gone { latency.remove(channel) } else { latency.restore(channel) }
+        };
+        self.latency.read(|| RunningLatency::of(self.network, table.clone()), change, RunningLatency::seconds)
+    }
+    fn original(&self) -> Original {
+        *self.original.get_or_init(|| {
+            let cost = RunningCost::of(self.network);
+            Original { macs: cost.macs(), parameters: cost.parameters(), bytes: cost.bytes() }
+        })
+    }
+    fn original_activations(&self, samples: usize) -> u64 {
+        self.whole.get_or_init(|| RunningActivations::of(self.network)).peak(samples)
     }
 }

@@ -25,4 +25,5 @@ mod train;
 
 pub use config::{FineTuneConfig, OptimizerConfig, Schedule};
 pub use split::{SplitModule, fine_tune_split};
+pub(crate) use step::{cross_entropy, run};
 pub use train::fine_tune;

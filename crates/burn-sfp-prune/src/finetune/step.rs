@@ -69,7 +69,7 @@ impl Stepper {
 }
 
 /// Runs a forward pass of the model on the input of a batch. Burn's panics become errors.
-pub(super) fn run<I: ModuleInput, O>(input: &I, batch: usize, forward: impl FnOnce(I) -> O) -> Result<O, PruneError> {
+pub(crate) fn run<I: ModuleInput, O>(input: &I, batch: usize, forward: impl FnOnce(I) -> O) -> Result<O, PruneError> {
     attempt(|| forward(input.clone())).map_err(|message| {
         if lacks_memory(&message) {
             return panicked(batch, message).into();
@@ -81,7 +81,7 @@ pub(super) fn run<I: ModuleInput, O>(input: &I, batch: usize, forward: impl FnOn
 
 /// The mean cross-entropy `-(1 - a) log p[label] - a mean_c log p[c]` with label smoothing `a`, in single precision, or in double where
 /// the logits are. Half precision would lose small losses, and Burn's own loss makes smoothed targets in the device's default type.
-fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> Tensor<1> {
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> Tensor<1> {
     let logits = if matches!(logits.dtype(), DType::F32 | DType::F64) { logits } else { logits.cast(DType::F32) };
     let samples = logits.dims()[0];
     let logs = log_softmax(logits, 1);

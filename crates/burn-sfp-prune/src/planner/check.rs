@@ -1,11 +1,11 @@
-//! [`check`]: whether a policy's ranking and an analysis fit the network.
+//! [`check`]: whether an analysis and earlier prunings fit the network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{GraphError, Layer, Network};
+use burn_sfp_graph::{ChannelId, Network};
 
-use crate::{PruneError, PrunePlan, Ranking, plan};
+use crate::{PruneError, PrunePlan, plan};
 
 /// Checks that the prunings before a new plan led to its model.
 pub(super) fn check_earlier(plan: &PrunePlan) -> Result<(), PruneError> {
@@ -35,40 +35,20 @@ pub(super) fn check_analysis(network: &Network, analysis: &Analysis) -> Result<(
     Ok(())
 }
 
-/// Checks the layers, shapes and scores of a ranking.
-pub(super) fn check_ranking(network: &Network, policy: &str, ranking: &Ranking) -> Result<(), PruneError> {
-    let layers: BTreeMap<&str, &Layer> = network.layers().iter().map(|layer| (layer.path.as_str(), layer)).collect();
-    let find = |path: &String| {
-        let available = || network.layers().iter().map(|layer| layer.path.clone()).collect();
-        let unknown = || GraphError::UnknownLayer { path: path.clone(), available: available() };
-        layers.get(path.as_str()).copied().ok_or_else(unknown)
-    };
-    let bad =
-        |path: &String, what: String| Err(PruneError::BadRanking { policy: policy.into(), path: path.clone(), what });
-    for (path, scores) in &ranking.filters {
-        let units = match network.heads_at(path) {
-            Some(heads) => heads.heads,
-            None => find(path)?.filters,
-        };
-        if scores.len() != units {
-            return bad(path, format!("{} scores for {units} filters", scores.len()));
-        }
-        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-            return bad(path, format!("the score of filter {at} is {}", scores[at]));
-        }
+pub(super) fn check_not_empty(
+    network: &Network,
+    policy: &str,
+    removed: &BTreeSet<ChannelId>,
+) -> Result<(), PruneError> {
+    let emptied = network.layers().iter().find(|layer| {
+        !layer.output_channels().is_empty() && layer.output_channels().iter().all(|id| removed.contains(id))
+    });
+    match emptied {
+        None => Ok(()),
+        Some(layer) => Err(PruneError::WouldEmpty {
+            path: layer.path.clone(),
+            filters: layer.filters,
+            asked: format!("policy {policy}"),
+        }),
     }
-    for (path, keep) in &ranking.connections {
-        let layer = find(path)?;
-        if layer.groups > 1 {
-            return bad(path, "a keep mask over the connections of a grouped convolution".into());
-        }
-        if !layer.is_stored() {
-            return bad(path, "a keep mask over the connections of a weight that the forward pass computes".into());
-        }
-        if keep.shape() != (layer.filters, layer.inputs) {
-            let (found, wanted) = (keep.shape(), (layer.filters, layer.inputs));
-            return bad(path, format!("a keep mask of shape {found:?} for {wanted:?}"));
-        }
-    }
-    Ok(())
 }

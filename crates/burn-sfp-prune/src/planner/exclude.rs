@@ -68,7 +68,7 @@ fn names<'n>(network: &'n Network, layer: &'n Layer) -> impl Iterator<Item = &'n
 }
 
 /// Whether a path is that of a module or inside of it.
-fn is_inside(path: &str, module: &str) -> bool {
+pub(super) fn is_inside(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

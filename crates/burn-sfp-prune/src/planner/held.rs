@@ -6,10 +6,11 @@ use burn_sfp_graph::{ChannelId, Network};
 use burn_sfp_nn::listed;
 
 use super::exclude::Excluded;
-use crate::budget::{RemovalOrder, StopRule};
+use crate::budget::{RemovalOrder, StopRule, share_of};
 use crate::group::{Group, GroupCut, Groups};
 use crate::kept::Kept;
 use crate::plan::{GroupPlan, Held};
+use crate::select::Bounds;
 
 /// How many operations a reason names.
 const NAMED: usize = 3;
@@ -25,6 +26,8 @@ pub(super) struct Report<'a> {
     pub ranked: &'a BTreeMap<String, Vec<f64>>,
     pub excluded: &'a Excluded,
     pub kept: &'a Kept,
+    /// What holds for each group.
+    pub bounds: &'a [Bounds],
     /// The channels (atoms) that are removed.
     pub removed: &'a BTreeSet<ChannelId>,
 }
@@ -33,8 +36,8 @@ pub(super) struct Report<'a> {
 pub(super) fn groups(report: &Report<'_>) -> Vec<GroupPlan> {
     let cut = |group: &&Group| group.cut.is_none_or(|cut| cut == report.cut);
     let mut found: Vec<(&Group, GroupPlan)> = Vec::new();
-    for group in report.groups.groups.iter().filter(cut) {
-        found.push((group, report.group(group)));
+    for (index, group) in report.groups.groups.iter().enumerate().filter(|(_, group)| cut(group)) {
+        found.push((group, report.group(group, report.bounds.get(index).copied().unwrap_or_default())));
     }
     // Only sets of several filters are tied somewhere; all groups are looked up in one pass over the operations.
     let short = found.iter().filter(|(group, plan)| group.layers.len() > 1 && !plan.held.is_empty());
@@ -49,21 +52,22 @@ pub(super) fn groups(report: &Report<'_>) -> Vec<GroupPlan> {
 }
 
 impl Report<'_> {
-    fn group(&self, group: &Group) -> GroupPlan {
+    fn group(&self, group: &Group, bounds: Bounds) -> GroupPlan {
         let path = |&layer: &usize| self.network.layers()[layer].path.clone();
         let all = self.filters(group, group.channels.iter().copied());
         let removed = self.filters(group, group.channels.iter().copied().filter(|atom| self.removed.contains(atom)));
         // A policy that ranks none of these layers asks for nothing here.
         let ranked = group.layers.iter().any(|layer| self.ranked.contains_key(&self.network.layers()[*layer].path))
             || group.channels.iter().any(|atom| self.scores.contains_key(atom));
-        let asked = match self.rule.order() {
-            RemovalOrder::PerGroup if ranked => self.rule.asked(all.len()),
+        let asked = match (bounds.share, self.rule.order()) {
+            (Some(share), _) if ranked => Some(share_of(share, all.len())),
+            (None, RemovalOrder::PerGroup) if ranked => self.rule.asked(all.len()),
             _ => None,
         };
         let held = if !ranked || asked.is_some_and(|asked| removed.len() >= asked.max(1)) {
             Vec::new()
         } else {
-            self.held(group, asked, all.len(), &removed)
+            self.held(group, (asked, bounds), all.len(), &removed)
         };
         GroupPlan {
             layers: group.layers.iter().map(path).collect(),
@@ -82,7 +86,13 @@ impl Report<'_> {
     }
 
     /// What holds the filters that stay.
-    fn held(&self, group: &Group, asked: Option<usize>, all: usize, removed: &BTreeSet<usize>) -> Vec<Held> {
+    fn held(
+        &self,
+        group: &Group,
+        (asked, bounds): (Option<usize>, Bounds),
+        all: usize,
+        removed: &BTreeSet<usize>,
+    ) -> Vec<Held> {
         if asked == Some(0) {
             // A share may be too small for this group, or none may be wanted at all.
             let wants = self.rule.asked(usize::MAX >> 12).is_some_and(|most| most > 0);
@@ -93,7 +103,8 @@ impl Report<'_> {
         for &atom in group.channels.iter().filter(|atom| !self.removed.contains(atom)) {
             let filters: BTreeSet<usize> =
                 self.filters(group, std::iter::once(atom)).difference(removed).copied().collect();
-            let Some(reason) = self.reason(group, atom, asked.is_some(), filters.len()) else { continue };
+            let short = asked.is_some().then_some(bounds);
+            let Some(reason) = self.reason(group, atom, short, filters.len()) else { continue };
             reasons.entry(reason).or_default().extend(filters);
         }
         let mut held: Vec<Held> =
@@ -102,8 +113,9 @@ impl Report<'_> {
         held
     }
 
-    /// Why a channel stays; `None` if it just was not asked for. `short` says that more was asked for than went.
-    fn reason(&self, group: &Group, atom: ChannelId, short: bool, filters: usize) -> Option<String> {
+    /// Why a channel stays; `None` if it just was not asked for. `short` is there where more was asked for
+    /// than went: what holds for the group.
+    fn reason(&self, group: &Group, atom: ChannelId, short: Option<Bounds>, filters: usize) -> Option<String> {
         if let Some(why) = self.network.why_pinned(atom) {
             return Some(why);
         }
@@ -119,8 +131,12 @@ impl Report<'_> {
             let other = paths.find(|path| !self.ranked.contains_key(*path));
             return other.map(|path| format!("the policy gives `{path}` no scores"));
         }
-        if !short {
-            return None;
+        let bounds = short?;
+        if bounds.multiple > 1 {
+            return Some(format!("what stays is a multiple of {}", bounds.multiple));
+        }
+        if bounds.least > 1 {
+            return Some(format!("at least {} are to stay", bounds.least));
         }
         if filters > 1 {
             let places = self.network.tied_at(atom);

@@ -6,11 +6,14 @@ mod check;
 mod close;
 mod exclude;
 mod held;
+mod layer_rule;
 mod masks;
+mod scoring;
 mod settings;
 mod trainable;
 mod write;
 
 pub use bias::BiasCorrection;
+pub use layer_rule::{Amount, LayerRule};
 pub use settings::Planner;
 pub(crate) use settings::{Ranked, rank};

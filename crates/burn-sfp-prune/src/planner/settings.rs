@@ -1,25 +1,26 @@
 //! [`Planner`]: the settings of planning, and its steps in order.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ChannelId, ForwardPass, GraphModule, ModuleInput, Network};
+use burn_sfp_graph::{ForwardPass, GraphModule, ModuleInput, Network};
 
 use super::also::Also;
 use super::bias::{BiasCorrection, constant_corrections};
-use super::check::{check_analysis, check_earlier, check_ranking};
+use super::check::{check_analysis, check_earlier, check_not_empty};
 use super::close::close;
 use super::exclude::Exclude;
 use super::held::{self, Report};
+use super::layer_rule::{self, LayerRule};
 use super::write::{Decided, write};
 use crate::budget::{Budget, StopRule};
 use crate::fit::fit;
 use crate::group::{GroupCut, Groups};
 use crate::kept::Kept;
 use crate::plan::EarlierPruning;
+use crate::policy::check_ranking;
 use crate::rewrite::PrunedModule;
-use crate::score::channel_scores;
+use crate::score::{Scoring, channel_scores};
 use crate::select::{Eligible, select};
 use crate::target::{Rewritten, Target};
 use crate::{PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
@@ -36,7 +37,9 @@ pub struct Planner {
     bias_correction: BiasCorrection,
     keep_empty: bool,
     group_cut: GroupCut,
+    pub(super) scoring: Scoring,
     exclude: Exclude,
+    pub(super) layers: Vec<LayerRule>,
     also: Also,
     strict: bool,
     center_layer_norms: bool,
@@ -50,7 +53,9 @@ impl Default for Planner {
             bias_correction: BiasCorrection::default(),
             keep_empty: false,
             group_cut: GroupCut::default(),
+            scoring: Scoring::default(),
             exclude: Exclude::default(),
+            layers: Vec::new(),
             also: Also::default(),
             strict: false,
             center_layer_norms: true,
@@ -253,6 +258,7 @@ impl Planner {
     /// - [`PruneError::ModelMismatch`] if the analysis is of another model.
     /// - [`GraphError::UnknownLayer`](burn_sfp_graph::GraphError::UnknownLayer) or [`PruneError::NothingExcluded`] if an excluded
     ///   layer does not exist.
+    /// - [`PruneError::BudgetNotMet`] if too much has to stay for a budget in units of cost.
     /// - [`PruneError::BadRanking`] if the policy's ranking does not fit the network.
     /// - [`PruneError::WouldEmpty`] if a layer would lose all its filters.
     /// - Any error of the policy or of the stop rule.
@@ -263,11 +269,11 @@ impl Planner {
         policy: &dyn RankingPolicy,
     ) -> Result<PrunePlan, PruneError> {
         let analysis = analysis.into();
-        self.budget.check()?;
+        self.check()?;
         if let Some(analysis) = analysis {
             check_analysis(network, analysis)?;
         }
-        let ranking = policy.rank(&PolicyContext { network, analysis })?;
+        let ranking = policy.rank(&PolicyContext::new(network, analysis))?;
         let kept = if self.strict { Kept::default() } else { Kept::of(network) };
         self.plan_ranked(network, analysis, &Ranked { policy: &policy.name(), ranking: &ranking }, &kept)
     }
@@ -281,7 +287,7 @@ impl Planner {
         kept: &Kept,
     ) -> Result<PrunePlan, PruneError> {
         let _span = tracing::info_span!("plan", policy).entered();
-        self.budget.check()?;
+        self.check()?;
         check_ranking(network, policy, ranking)?;
         let mut excluded = self.exclude.resolve(network)?;
         if !self.center_layer_norms {
@@ -289,8 +295,9 @@ impl Planner {
         }
         let stays = excluded.channels();
         let groups = Groups::of_kept(network, kept);
-        let scores = channel_scores(network, &groups, ranking);
-        let eligible = Eligible { scores: &scores, cut: self.group_cut, excluded: &stays, kept };
+        let scores = channel_scores(network, &groups, ranking, self.scoring);
+        let bounds = layer_rule::bounds(&self.layers, network, &groups)?;
+        let eligible = Eligible { scores: &scores, cut: self.group_cut, excluded: &stays, kept, bounds: &bounds };
         let mut channels = select(network, &groups, &eligible, &*self.budget)?;
         let mut masks = ranking.connections.clone();
         masks.retain(|path, _| !excluded.contains(path));
@@ -318,6 +325,7 @@ impl Planner {
             ranked: &ranking.filters,
             excluded: &excluded,
             kept,
+            bounds: &bounds,
             removed: &channels,
         });
         plan.channels = channels.into_iter().collect();
@@ -333,9 +341,10 @@ impl Planner {
         Ok(plan)
     }
 
-    /// Checks the settings of the budget.
+    /// Checks the settings of the budget and of the rules for layers.
     pub(crate) fn check(&self) -> Result<(), PruneError> {
-        self.budget.check()
+        self.budget.check()?;
+        layer_rule::check(&self.layers)
     }
 
     /// Returns the forward passes besides the main one.
@@ -425,25 +434,11 @@ pub(crate) fn rank(
     let _span = tracing::info_span!("rank", policy = policy.name()).entered();
     let uneven = network.uneven_splits();
     let own = (!uneven.is_empty()).then(|| network.with_free_splits(&uneven));
-    policy.rank(&PolicyContext { network: own.as_ref().unwrap_or(network), analysis })
+    policy.rank(&PolicyContext::new(own.as_ref().unwrap_or(network), analysis))
 }
 
 /// A policy's name and its ranking.
 pub(crate) struct Ranked<'a> {
     pub policy: &'a str,
     pub ranking: &'a Ranking,
-}
-
-fn check_not_empty(network: &Network, policy: &str, removed: &BTreeSet<ChannelId>) -> Result<(), PruneError> {
-    let emptied = network.layers().iter().find(|layer| {
-        !layer.output_channels().is_empty() && layer.output_channels().iter().all(|id| removed.contains(id))
-    });
-    match emptied {
-        None => Ok(()),
-        Some(layer) => Err(PruneError::WouldEmpty {
-            path: layer.path.clone(),
-            filters: layer.filters,
-            asked: format!("policy {policy}"),
-        }),
-    }
 }

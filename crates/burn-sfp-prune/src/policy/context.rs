@@ -9,6 +9,7 @@ use burn_sfp_graph::{GraphError, Heads, Layer, Network};
 
 use super::kernels::Kernels;
 use crate::PruneError;
+use crate::evidence::{Evidence, Needs};
 
 /// What a policy can consult: the captured network with the values of its parameters, and the analysis.
 ///
@@ -20,16 +21,71 @@ pub struct PolicyContext<'a> {
     pub network: &'a Network,
     /// What the filters recognise; `None` if no analysis was made.
     pub analysis: Option<&'a Analysis>,
+    /// Further sums over calibration data; `None` if none were gathered.
+    pub evidence: Option<&'a Evidence>,
 }
 
 impl fmt::Debug for PolicyContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (layers, analyzed) = (self.network.layers().len(), self.analysis.map(|analysis| analysis.layers.len()));
-        f.debug_struct("PolicyContext").field("layers", &layers).field("analyzed", &analyzed).finish_non_exhaustive()
+        let gathered = self.evidence.map(Evidence::gathered);
+        let mut shown = f.debug_struct("PolicyContext");
+        shown.field("layers", &layers).field("analyzed", &analyzed).field("gathered", &gathered);
+        shown.finish_non_exhaustive()
     }
 }
 
 impl<'a> PolicyContext<'a> {
+    /// Creates a context without evidence; the analysis may be `None`.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # use burn_sfp_core::{NoProgress, TensorCalibration};
+    /// use burn_sfp_prune::{Apoz, Evidence, Magnitude, PolicyContext, RankingPolicy};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+    /// let network = Network::capture(&mlp, &samples)?;
+    /// let context = PolicyContext::new(&network, None);
+    /// assert_eq!(Magnitude::l2().rank(&context)?.filters["a"].len(), 8);
+    /// assert!(Apoz::new().rank(&context).is_err());
+    ///
+    /// let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
+    /// let evidence = Evidence::gather(&mlp, &calibration, Apoz::new().needs(), &NoProgress)?;
+    /// assert_eq!(Apoz::new().rank(&context.with_evidence(&evidence))?.filters["a"].len(), 8);
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
+    pub fn new(network: &'a Network, analysis: impl Into<Option<&'a Analysis>>) -> Self {
+        Self { network, analysis: analysis.into(), evidence: None }
+    }
+
+    /// Returns this context with evidence in place of what it had.
+    pub fn with_evidence(self, evidence: &'a Evidence) -> Self {
+        Self { evidence: Some(evidence), ..self }
+    }
+
+    /// Returns the evidence, for policies that need some; [`RankingPolicy::needs`](crate::RankingPolicy::needs) has an example.
+    ///
+    /// # Errors
+    /// [`PruneError::NeedsEvidence`] if these passes were not made, and [`PruneError::ModelMismatch`] if they were made with other values of
+    /// the parameters.
+    pub fn require_evidence(&self, policy: &str, needs: Needs) -> Result<&'a Evidence, PruneError> {
+        let Some(evidence) = self.evidence.filter(|evidence| evidence.gathered().covers(needs)) else {
+            return Err(PruneError::NeedsEvidence { policy: policy.into(), needs: needs.to_string() });
+        };
+        evidence.check(self.network)?;
+        Ok(evidence)
+    }
+
     /// Returns the analysis of a layer, or `None` if the layer was not analysed.
     pub fn analysis_of(&self, layer: &Layer) -> Option<&'a LayerAnalysis> {
         self.analysis?.layer(&layer.path)

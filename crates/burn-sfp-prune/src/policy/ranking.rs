@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use burn_sfp_graph::Layer;
+
 use super::connections::Connections;
 use super::context::PolicyContext;
 use crate::PruneError;
+use crate::evidence::Needs;
+use crate::normalize::Normalizer;
 
 /// A pruning policy: decides what is worth keeping, from the analysis, the graph and the weights.
 ///
@@ -83,6 +87,36 @@ pub trait RankingPolicy {
     /// Returns the name of the policy for plans, reports and errors.
     fn name(&self) -> String;
 
+    /// Returns which passes over the calibration data the policy needs besides the analysis; none by default.
+    ///
+    /// [`Pruner`](crate::Pruner) makes them before it calls [`rank`](RankingPolicy::rank), and [`Evidence::gather`](crate::Evidence::gather)
+    /// does for a [`Planner`](crate::Planner). A policy around another one passes on what that one needs.
+    ///
+    /// This policy scores a filter by the mean of its output:
+    /// ```
+    /// use burn_sfp_prune::{Needs, PolicyContext, PruneError, Ranking, RankingPolicy};
+    ///
+    /// struct LargestMean;
+    ///
+    /// impl RankingPolicy for LargestMean {
+    ///     fn name(&self) -> String { "largest mean".into() }
+    ///     fn needs(&self) -> Needs { Needs::none().outputs() }
+    ///     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
+    ///         let evidence = context.require_evidence(&self.name(), self.needs())?;
+    ///         let mut ranking = Ranking::default();
+    ///         for layer in context.prunable_layers() {
+    ///             if let Some(found) = evidence.outputs.get(&layer.path) {
+    ///                 ranking.filters.insert(layer.path.clone(), found.mean.clone());
+    ///             }
+    ///         }
+    ///         Ok(ranking)
+    ///     }
+    /// }
+    /// ```
+    fn needs(&self) -> Needs {
+        Needs::none()
+    }
+
     /// Scores filters, makes keep masks over connections, or both.
     ///
     /// # Errors
@@ -96,6 +130,9 @@ impl<P: RankingPolicy + ?Sized> RankingPolicy for &P {
     fn name(&self) -> String {
         (**self).name()
     }
+    fn needs(&self) -> Needs {
+        (**self).needs()
+    }
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         (**self).rank(context)
     }
@@ -104,6 +141,9 @@ impl<P: RankingPolicy + ?Sized> RankingPolicy for &P {
 impl<P: RankingPolicy + ?Sized> RankingPolicy for Box<P> {
     fn name(&self) -> String {
         (**self).name()
+    }
+    fn needs(&self) -> Needs {
+        (**self).needs()
     }
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         (**self).rank(context)
@@ -116,14 +156,32 @@ impl<P: RankingPolicy + ?Sized> RankingPolicy for Box<P> {
 pub struct Ranking {
     /// For each layer by module path, a finite score for each of its filters; filters with the lowest scores are removed first.
     ///
-    /// Scores of different layers are compared after division by the mean of their layer, and filters that are tied together
-    /// (by a residual sum, say) are compared by the mean of theirs. A layer without scores keeps its filters, and so do all
-    /// layers tied to them.
+    /// Scores of different layers are compared after division by the mean of their layer (see [`Normalizer`] for other ways), and
+    /// filters that are tied together (by a residual sum, say) by the mean of theirs (see [`Reduction`](crate::Reduction)). A layer
+    /// without scores keeps its filters, and so do all layers tied to them.
     ///
     /// The path of [`Heads`](burn_sfp_graph::Heads) may have a score for each head. When whole heads are removed
-    /// ([`GroupCut::WholeGroups`](crate::GroupCut::WholeGroups)), these scores alone rank them; without them a head counts as the
-    /// mean of its nodes in the layers of queries, keys and values.
+    /// ([`GroupCut::WholeGroups`](crate::GroupCut::WholeGroups)), these scores alone rank them; without them a head is compared
+    /// by its nodes in the layers of queries, keys and values, tied together as above.
     pub filters: BTreeMap<String, Vec<f64>>,
     /// For each layer by module path, which of its incoming connections stay. A layer without a keep mask keeps them all.
     pub connections: BTreeMap<String, Connections>,
+    /// How scores of different layers are made comparable, unless the user says otherwise
+    /// ([`Planner::normalizer`](crate::Planner::normalizer)). `None` is [`Normalizer::Mean`]; a policy whose scores are comparable
+    /// as they are says `Some(Normalizer::None)`.
+    pub normalizer: Option<Normalizer>,
+}
+
+impl Ranking {
+    /// Ranks the prunable layers by the scores of their filters. Layers without scores, or with another number of them than filters, are left
+    /// out.
+    pub(super) fn of_layers(context: &PolicyContext<'_>, scores: impl Fn(&Layer) -> Option<Vec<f64>>) -> Self {
+        let mut ranking = Self::default();
+        for layer in context.prunable_layers() {
+            if let Some(scores) = scores(layer).filter(|scores| scores.len() == layer.filters) {
+                ranking.filters.insert(layer.path.clone(), scores);
+            }
+        }
+        ranking
+    }
 }

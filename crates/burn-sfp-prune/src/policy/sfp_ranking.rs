@@ -71,13 +71,18 @@ impl RankingPolicy for SfpRanking {
 
 /// Returns the score of each unit; `norms` order units whose analysis is the same.
 fn scores(found: &LayerAnalysis, norms: &[f64]) -> Vec<f64> {
-    let served = &found.summary.filters_per_label;
     let largest = norms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let score = |(unit, norm): (&FilterPerformance, &f64)| {
-        let rarity: f64 = unit.labels().iter().map(|&label| 1.0 / served[label].max(1) as f64).sum();
+    signals(found).into_iter().zip(norms).map(|(signal, norm)| signal + 1e-9 * norm / largest).collect()
+}
+
+/// Returns the score of each unit as far as it comes from the analysis.
+pub(super) fn signals(found: &LayerAnalysis) -> Vec<f64> {
+    let served = |label: usize| found.summary.filters_per_label.get(label).copied().unwrap_or_default().max(1) as f64;
+    let signal = |unit: &FilterPerformance| {
+        let rarity: f64 = unit.labels().iter().map(|&label| 1.0 / served(label)).sum();
         let blocks: usize = unit.clusters.iter().map(|cluster| cluster.len() * cluster.len()).sum();
         let purity = if blocks == 0 { 0.0 } else { blocks as f64 / (blocks + unit.noise) as f64 };
-        rarity * purity + 1e-9 * norm / largest
+        rarity * purity
     };
-    found.performance.iter().zip(norms).map(score).collect()
+    found.performance.iter().map(signal).collect()
 }

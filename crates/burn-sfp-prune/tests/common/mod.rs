@@ -58,6 +58,13 @@ pub struct Spec {
     pub seed: u64,
 }
 
+/// A 3x3 convolution that keeps the size of the map, with bias, normalisation and ReLU.
+pub fn plain_block(filters: usize) -> BlockSpec {
+    let (kernel, padding, stride, bias, norm) = (3, 1, 1, true, true);
+    let (activation, pool, skip) = (Activation::Relu, Pool::None, Skip::None);
+    BlockSpec { filters, kernel, padding, stride, bias, norm, activation, pool, skip }
+}
+
 pub const SIDE: usize = 12;
 pub const CLASSES: usize = 3;
 

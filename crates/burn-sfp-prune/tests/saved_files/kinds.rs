@@ -7,7 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp_core::{Analysis, AnalyzeConfig, NoProgress, TensorCalibration, analyze_network};
-use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
+use burn_sfp_graph::latency::{LatencyConfig, LatencyTable, LayerLatencies};
 use burn_sfp_graph::{GraphModule, Network};
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, map_params};
 use burn_sfp_prune::{
@@ -102,6 +102,10 @@ pub fn table() -> LatencyTable {
     LatencyTable::measure(&models, &[inputs(1), inputs(4)], &LatencyConfig::new().with_runs(3)).unwrap()
 }
 
+pub fn layers() -> LayerLatencies {
+    LayerLatencies::measure(&Mlp::new(1), &inputs(4), &LatencyConfig::new().with_runs(1)).unwrap()
+}
+
 /// A type of file.
 pub struct Kind {
     pub name: &'static str,
@@ -120,7 +124,7 @@ fn pruned(seed: u64) -> PrunedModule<Mlp> {
     Planner::new().budget(Budget::PerLayer(0.3)).prune(&Mlp::new(seed), &inputs(2), &Both).unwrap()
 }
 
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 8] = [
     Kind {
         name: "analysis.json",
         save: |path, seed| text(analysis(seed).save(path)),
@@ -145,6 +149,11 @@ pub const KINDS: [Kind; 7] = [
         name: "latency.json",
         save: |path, _| text(table().save(path)),
         reload: |from, to| text(LatencyTable::load(from)).and_then(|found| text(found.save(to))),
+    },
+    Kind {
+        name: "layers.json",
+        save: |path, _| text(layers().save(path)),
+        reload: |from, to| text(LayerLatencies::load(from)).and_then(|found| text(found.save(to))),
     },
     Kind {
         name: "pruned.safetensors",

@@ -232,7 +232,7 @@ fn an_analysis_that_contradicts_itself_is_refused_everywhere() {
         is(broken.merge(&right).unwrap_err().into());
         is(right.merge(&broken).unwrap_err().into());
         is(broken.save(folder.path().join("broken")).unwrap_err().into());
-        let context = PolicyContext { network: &network, analysis: Some(&broken) };
+        let context = PolicyContext::new(&network, &broken);
         is(Afcc::new().rank(&context).unwrap_err());
         is(SfpRanking::new().rank(&context).unwrap_err());
         is(RandomAfcc::new(1).rank(&context).unwrap_err());
@@ -256,7 +256,7 @@ fn no_value_of_an_analysis_ends_in_a_panic() {
                 let field = place.split(['.', '[']).nth(1).unwrap_or_default().to_string();
                 *passed.entry(field).or_insert(0) += 1;
             }
-            let context = PolicyContext { network: &network, analysis: Some(&analysis) };
+            let context = PolicyContext::new(&network, &analysis);
             let _ = (Afcc::new().rank(&context), SfpRanking::new().rank(&context), right.merge(&analysis));
             let planned = Planner::new().plan(&network, &analysis, &SfpRanking::new());
             if let Ok(plan) = planned {

@@ -103,8 +103,8 @@ fn an_analysis_of_the_logits_fits_the_whole_network() {
     let plan = planner.plan(&whole, &analysis, &SfpRanking::new()).unwrap();
     assert_eq!(plan.layer("trunk").unwrap().filters_after, 6);
     // `embed` is the first output and no classifier.
-    let context = burn_sfp_prune::PolicyContext { network: &whole, analysis: Some(&analysis) };
+    let context = burn_sfp_prune::PolicyContext::new(&whole, &analysis);
     let ours = Afcc::new().layers(["embed"]).rank(&context).unwrap().connections;
-    let context = burn_sfp_prune::PolicyContext { network: &logits, analysis: Some(&analysis) };
+    let context = burn_sfp_prune::PolicyContext::new(&logits, &analysis);
     assert_eq!(ours, Afcc::new().layers(["embed"]).rank(&context).unwrap().connections);
 }

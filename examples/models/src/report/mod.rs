@@ -1,9 +1,11 @@
 //! What the command line prints.
 
+mod budgets;
 mod list;
 mod prune;
 mod ship;
 
+pub use budgets::{BudgetRow, budget_table, budgets, write_budgets};
 pub use list::listed;
 pub use prune::pruned;
 pub use ship::{Compared, Shipped, load_all, save_all};

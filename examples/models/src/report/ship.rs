@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
-use burn_sfp::prelude::{Budget, GraphModule, Magnitude, Network, Planner, PruneError, PrunedModule, load_pruned};
+use burn_sfp::prelude::{
+    CostUnit, GraphModule, Keep, Magnitude, Planner, PruneError, PrunedModule, RemovalOrder, load_pruned,
+};
 
 use crate::random::randomise;
 use crate::values::values;
@@ -66,17 +68,16 @@ fn outputs<M: GraphModule>(model: &M, input: M::Inputs) -> Vec<u8> {
     values(model.run(input)).into_iter().flatten().flat_map(f64::to_le_bytes).collect()
 }
 
-/// Prunes the same share of every layer, the one that leaves the closest to half of the multiply-adds.
+/// Prunes to half of the multiply-adds, all layers alike, or as far as it goes.
 fn half<M: GraphModule>(model: &M, input: &M::Inputs) -> Result<PrunedModule<M>, PruneError> {
-    const STEPS: usize = 8;
-    let network = Network::capture(model, input)?;
-    let (mut low, mut high) = (0.0, 0.95);
-    for _ in 0..STEPS {
-        let ratio = (low + high) / 2.0;
-        let plan = Planner::new().budget(Budget::PerLayer(ratio)).plan(&network, None, &Magnitude::l2())?;
-        if 2 * plan.macs_after > plan.macs_before { low = ratio } else { high = ratio }
+    let to = |keep: Keep| {
+        let planner = Planner::new().budget(keep.order(RemovalOrder::EvenPerGroup));
+        planner.prune(model, input, &Magnitude::l2())
+    };
+    match to(Keep::macs(0.5)) {
+        Err(PruneError::BudgetNotMet { least, .. }) => to(Keep::at_most(CostUnit::Macs, least as u64)),
+        pruned => pruned,
     }
-    Planner::new().budget(Budget::PerLayer(high)).prune(model, input, &Magnitude::l2())
 }
 
 struct Save<'a> {

@@ -1,54 +1,59 @@
-//! [`Remaining`]: how much of every axis of every parameter is left while channels are chosen. No axis may lose all.
+//! [`Removal`]: what is removed so far.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use burn_sfp_graph::{ChannelId, Network};
-use fixedbitset::FixedBitSet;
+use burn_sfp_graph::{ChannelId, Network, RunningShapes};
 
-/// Counts what is left of every axis. A channel set may be all of one axis and only a part of another (a group of a grouped
-/// convolution that consumes several layers side by side), so it is not enough to keep a channel of every group of layers.
-pub(crate) struct Remaining {
-    /// The number of indices left on each axis that carries channels.
-    left: Vec<usize>,
-    /// The indices removed from each axis.
-    removed: Vec<FixedBitSet>,
-    /// The places of each atom, as `(axis, index)`.
-    places: BTreeMap<ChannelId, Vec<(usize, usize)>>,
+use crate::budget::RunningTotals;
+
+/// The channels (atoms) removed so far, and what they leave.
+pub(super) struct Removal<'a> {
+    /// What is left of the axes of all parameters; none may lose all. A channel set may be all of one axis and only a part of another (a group
+    /// of a grouped convolution that consumes several layers side by side), so it is not enough to keep a channel of every group of layers.
+    shapes: RunningShapes<'a>,
+    totals: RunningTotals<'a>,
+    removed: BTreeSet<ChannelId>,
 }
 
-impl Remaining {
-    pub fn of(network: &Network) -> Self {
-        let flow = network.flow();
-        let mut all = Self { left: Vec::new(), removed: Vec::new(), places: BTreeMap::new() };
-        for axis in (0..network.parameters().len()).flat_map(|parameter| flow.parameter(parameter)) {
-            for (index, &channel) in axis.channels.iter().enumerate() {
-                for atom in flow.atoms(channel) {
-                    all.places.entry(atom).or_default().push((all.left.len(), index));
-                }
-            }
-            all.left.push(axis.channels.len());
-            all.removed.push(FixedBitSet::with_capacity(axis.channels.len()));
-        }
-        all
+impl<'a> Removal<'a> {
+    pub fn of(network: &'a Network) -> Self {
+        let (shapes, totals) = (RunningShapes::of_parameters(network), RunningTotals::new(network));
+        Self { shapes, totals, removed: BTreeSet::new() }
     }
 
-    /// Removes an atom and returns true, or returns false if an axis would lose its last index.
-    pub fn take(&mut self, atom: ChannelId) -> bool {
-        let Some(places) = self.places.get(&atom) else { return true };
-        let mut fresh: BTreeMap<usize, usize> = BTreeMap::new();
-        for &(axis, index) in places {
-            *fresh.entry(axis).or_default() += usize::from(!self.removed[axis].contains(index));
-        }
-        if fresh.iter().any(|(&axis, &count)| count > 0 && count == self.left[axis]) {
-            return false;
-        }
-        for &(axis, index) in places {
-            self.removed[axis].insert(index);
-        }
-        for (axis, count) in fresh {
-            self.left[axis] -= count;
+    pub fn totals(&self) -> &RunningTotals<'a> {
+        &self.totals
+    }
+
+    pub fn removed(&self) -> &BTreeSet<ChannelId> {
+        &self.removed
+    }
+
+    pub fn into_removed(self) -> BTreeSet<ChannelId> {
+        self.removed
+    }
+
+    /// Removes all of these, and returns whether it did: not if a parameter would lose the last index of an axis.
+    pub fn take(&mut self, channels: &[ChannelId]) -> bool {
+        for (index, &channel) in channels.iter().enumerate() {
+            if self.shapes.would_empty(channel) {
+                self.put_back(&channels[..index]);
+                return false;
+            }
+            self.shapes.remove(channel);
+            self.totals.remove(channel);
+            self.removed.insert(channel);
         }
         true
+    }
+
+    /// Puts back what was removed.
+    pub fn put_back(&mut self, channels: &[ChannelId]) {
+        for channel in channels {
+            self.shapes.restore(*channel);
+            self.totals.restore(*channel);
+            self.removed.remove(channel);
+        }
     }
 }
 

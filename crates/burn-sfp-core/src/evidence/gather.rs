@@ -1,0 +1,177 @@
+//! [`gather_activations`]: the pass over the calibration data.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn::backend::ir::TensorId;
+use burn::tensor::Tensor;
+use burn_sfp_graph::Network;
+use burn_sfp_nn::tensor::to_array3;
+
+use super::gram::{GramSums, InputGram};
+use super::outputs::{OutputStatistics, OutputSums};
+use crate::checks::{check_batch, on_batch};
+use crate::sweep::{Parts, Probe, Runner, in_smaller_batches};
+use crate::{Calibration, Progress, SfpError, SfpModule};
+
+/// What a pass over the activations sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActivationNeeds {
+    /// Means and zeros of the outputs of filters.
+    pub outputs: bool,
+    /// Gram matrices of the inputs of layers, with a column for each element of each channel where these are at most so
+    /// many columns; beyond, with a column for each channel ([`InputGram`]).
+    pub inputs: Option<usize>,
+}
+
+/// Sums over the activations of a network, by the module path of each layer.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ActivationEvidence {
+    /// N: samples seen.
+    pub samples: u64,
+    /// Statistics of the outputs, of each layer whose output an operation computes.
+    pub outputs: BTreeMap<String, OutputStatistics>,
+    /// Gram matrices of the inputs, of each layer that reads channels of other layers. Not of embeddings, whose inputs
+    /// are indices, nor of convolutions with one input for each filter, whose filters leave with their inputs.
+    pub inputs: BTreeMap<String, InputGram>,
+}
+
+/// Sums statistics of the activations of a classifier in one pass over calibration data, in evaluation mode. The model
+/// is not changed; labels are not read.
+///
+/// `network` is the capture of the model's logits on any batch. A layer that is called several times counts with its
+/// first call. All sums are in double precision on the host and do not depend on the number of threads; on other
+/// devices than flex and ndarray the activations are copied to the host. Batches are cut smaller where a device lacks
+/// memory.
+///
+/// Memory: 24 bytes for each filter, and `8 n^2` bytes for each Gram matrix of n columns (32 MiB for 2,048), which all
+/// stay in memory until the pass is over; besides the activations of a batch, 16 MiB of rows at a time.
+///
+/// If `progress` cancels, the result is that of the samples seen by then.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::{GraphModule, Network};
+/// use burn_sfp_core::{ActivationNeeds, NoProgress, SfpModule, TensorCalibration, gather_activations};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// let network = Network::capture_with(&mlp, &samples, Mlp::logits)?;
+/// let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
+/// let needs = ActivationNeeds { outputs: true, inputs: Some(2048) };
+/// let found = gather_activations(&mlp, &network, &calibration, needs, &NoProgress)?;
+/// assert_eq!(found.outputs["a"].mean_absolute.len(), 8);
+/// assert_eq!(found.inputs["b"].columns(), [8]);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+///
+/// # Errors
+/// [`SfpError::NoSamples`] and the errors of batches that do not hold together; [`SfpError::NonFiniteOutput`] and
+/// [`SfpError::NonFiniteInput`] where activations are NaN or infinite; [`SfpError::Graph`] where the forward pass
+/// fails.
+pub fn gather_activations<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    calibration: &C,
+    needs: ActivationNeeds,
+    progress: &dyn Progress,
+) -> Result<ActivationEvidence, SfpError> {
+    let _span = tracing::info_span!("activations").entered();
+    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), needs, progress))
+}
+
+/// Who receives a tapped tensor.
+#[derive(Clone, Copy)]
+enum Receiver {
+    Output(usize),
+    Input(usize),
+}
+
+/// The sums of all layers, and which tapped tensor goes where.
+#[derive(Default)]
+struct Sums {
+    outputs: Vec<OutputSums>,
+    inputs: Vec<GramSums>,
+    probes: Vec<Probe>,
+    receivers: Vec<Vec<Receiver>>,
+    /// Index of the probe of a tensor that is read along an axis.
+    places: HashMap<(TensorId, usize), usize>,
+}
+
+impl Sums {
+    fn new(network: &Network, needs: ActivationNeeds) -> Self {
+        let mut all = Self::default();
+        for (index, layer) in network.layers().iter().enumerate() {
+            if needs.outputs && layer.tap.shape.len() > 1 && network.is_computed(layer.tap.tensor) {
+                all.outputs.push(OutputSums::new(&layer.path, layer.tap.shape[layer.tap.filter_axis]));
+                all.tap(network, Probe::Layer(index), Receiver::Output(all.outputs.len() - 1));
+            }
+            let tap = Probe::Input(index).tap(network);
+            if let Some(limit) = needs.inputs.filter(|_| tap.shape.len() > 1 && network.is_computed(tap.tensor))
+                && let Some(gram) = GramSums::new(network, layer, limit)
+            {
+                all.inputs.push(gram);
+                all.tap(network, Probe::Input(index), Receiver::Input(all.inputs.len() - 1));
+            }
+        }
+        all
+    }
+
+    fn tap(&mut self, network: &Network, probe: Probe, receiver: Receiver) {
+        let tap = probe.tap(network);
+        let at = *self.places.entry((tap.tensor, tap.filter_axis)).or_insert_with(|| {
+            self.probes.push(probe);
+            self.receivers.push(Vec::new());
+            self.probes.len() - 1
+        });
+        self.receivers[at].push(receiver);
+    }
+}
+
+fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    data: &C,
+    needs: ActivationNeeds,
+    progress: &dyn Progress,
+) -> Result<ActivationEvidence, SfpError> {
+    let Sums { mut outputs, mut inputs, probes, receivers, .. } = Sums::new(network, needs);
+    let mut runner = Runner::new(model, network.clone(), probes)?;
+    let mut found = ActivationEvidence::default();
+    progress.start("activations", data.samples());
+    for (index, batch) in data.batches().enumerate() {
+        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
+        check_batch(index, &batch)?;
+        let tapped = |tap: usize, acts: Tensor<3>| {
+            let acts = to_array3(&acts)?;
+            for receiver in &receivers[tap] {
+                match *receiver {
+                    Receiver::Output(k) => outputs[k].add(acts.view()),
+                    Receiver::Input(k) => inputs[k].add(acts.view())?,
+                }
+            }
+            Ok(())
+        };
+        on_batch(index, || runner.run(index, &batch, tapped))?;
+        found.samples += batch.labels.len() as u64;
+        progress.advance(batch.labels.len());
+        if progress.is_cancelled() {
+            break;
+        }
+    }
+    progress.finish();
+    if found.samples == 0 {
+        return Err(SfpError::NoSamples);
+    }
+    found.outputs = outputs.into_iter().map(OutputSums::finish).collect::<Result<_, _>>()?;
+    found.inputs = inputs.into_iter().map(|gram| gram.finish(found.samples)).collect::<Result<_, _>>()?;
+    Ok(found)
+}

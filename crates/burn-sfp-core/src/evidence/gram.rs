@@ -1,0 +1,219 @@
+//! [`InputGram`]: Gram matrices of what a layer reads.
+
+use std::collections::HashMap;
+
+use burn_sfp_graph::{Layer, Network};
+use ndarray::{Array2, ArrayView2, ArrayView3, s};
+use rayon::prelude::*;
+
+use super::window::Window;
+use crate::SfpError;
+
+/// Most channels of one group of a layer's inputs for which a Gram matrix is summed (512 MiB). Layers with more are
+/// left out.
+pub const MOST_CHANNELS: usize = 8192;
+
+/// Values of the rows that are added at once (16 MiB).
+const ROW_VALUES: usize = 1 << 22;
+
+/// Gram matrices `G = X'X / N` of the inputs of a layer, a matrix for each group of a convolution (N samples).
+///
+/// The rows of X are what the layer multiplies by its weight: for each sample and each position of the output the
+/// values that the kernel reads, zero padding included. Columns that carry the same channel stand together: the
+/// elements of its kernel, and its positions where a linear layer reads a flattened map. Where channels times these
+/// elements are more than the limit asked for, the matrix is over channels alone, the mean of the matrices of the
+/// elements: elements are treated alike, and as unrelated.
+///
+/// A matrix of n columns takes `8 n^2` bytes.
+#[derive(Clone, Debug)]
+pub struct InputGram {
+    pub(super) groups: Vec<GroupGram>,
+    /// Inputs of a group.
+    pub(super) inputs: usize,
+    /// Elements of a kernel.
+    pub(super) kernel: usize,
+}
+
+/// The matrix of one group.
+#[derive(Clone, Debug)]
+pub(super) struct GroupGram {
+    /// For each input of the group its channel and which of the channel's inputs it is.
+    pub places: Vec<(usize, usize)>,
+    pub channels: usize,
+    /// Columns of a channel: its inputs times the elements of a kernel.
+    pub elements: usize,
+    /// Whether the matrix has a column for each element of each channel.
+    pub is_exact: bool,
+    /// The lower triangle.
+    pub matrix: Array2<f64>,
+}
+
+impl InputGram {
+    /// Whether the matrices have a column for each element of each channel, rather than one for each channel.
+    pub fn is_exact(&self) -> bool {
+        self.groups.iter().all(|group| group.is_exact)
+    }
+
+    /// Number of columns of each group's matrix.
+    pub fn columns(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.matrix.nrows()).collect()
+    }
+}
+
+/// The running sums of a layer.
+pub(super) struct GramSums {
+    pub path: String,
+    gram: InputGram,
+    window: Window,
+}
+
+impl GramSums {
+    /// Prepares the sums; `None` where no channel that could leave is among the inputs, where they are more than
+    /// [`MOST_CHANNELS`], or where the layer does not read values channel by channel.
+    pub fn new(network: &Network, layer: &Layer, limit: usize) -> Option<Self> {
+        let groups = layer.groups.max(1);
+        let (inputs, ids) = (layer.inputs / groups, layer.input_channels());
+        let shape = layer.input_shape();
+        let is_read = shape.get(layer.kind.channel_axis(shape.len())) == Some(&layer.inputs);
+        let is_followed = ids.len() == layer.inputs && ids.iter().any(Option::is_some);
+        // A convolution that reads one channel for each of its filters loses the filter with it: there is nothing to
+        // solve for.
+        if layer.kind.reads_indices() || !is_read || !is_followed || (groups > 1 && inputs == 1) {
+            return None;
+        }
+        let window = Window::of(network, layer)?;
+        let kernel = window.elements();
+        let group = |group: usize| GroupGram::new(&ids[group * inputs..(group + 1) * inputs], kernel, limit);
+        let groups = (0..groups).map(group).collect::<Option<Vec<GroupGram>>>()?;
+        Some(Self { path: layer.path.clone(), gram: InputGram { groups, inputs, kernel }, window })
+    }
+
+    /// Adds a batch `[N, inputs, positions]`.
+    pub fn add(&mut self, acts: ArrayView3<'_, f32>) -> Result<(), SfpError> {
+        let (samples, _, positions) = acts.dim();
+        let rows = samples * self.window.positions(positions);
+        let InputGram { groups, inputs, kernel } = &mut self.gram;
+        for (index, group) in groups.iter_mut().enumerate() {
+            let acts = acts.slice(s![.., index * *inputs..(index + 1) * *inputs, ..]);
+            let columns = group.channels * group.elements;
+            let step = (ROW_VALUES / columns.max(1)).max(256);
+            for from in (0..rows).step_by(step) {
+                let count = step.min(rows - from);
+                let read = group.rows(&acts, &self.window, *kernel, from, count);
+                let read = ArrayView2::from_shape((count, columns), &read);
+                let added = read.map(|read| group.add(read)).unwrap_or(Ok(()));
+                added.map_err(|source| SfpError::Kernel { path: self.path.clone(), source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The matrices over so many samples.
+    pub fn finish(mut self, samples: u64) -> Result<(String, InputGram), SfpError> {
+        for (index, group) in self.gram.groups.iter_mut().enumerate() {
+            let alike = if group.is_exact { 1 } else { group.elements };
+            group.matrix /= samples.max(1) as f64 * alike as f64;
+            if let Some((column, &value)) = group.matrix.diag().indexed_iter().find(|(_, value)| !value.is_finite()) {
+                let channel = if group.is_exact { column / group.elements.max(1) } else { column };
+                let input = group.places.iter().position(|&(of, _)| of == channel).unwrap_or_default();
+                let input = index * self.gram.inputs + input;
+                return Err(SfpError::NonFiniteInput { path: self.path, input, value: value.sqrt() as f32 });
+            }
+        }
+        Ok((self.path, self.gram))
+    }
+}
+
+impl GroupGram {
+    /// A matrix of zeros for inputs that carry these channels.
+    fn new<Id: Copy + Eq + std::hash::Hash>(ids: &[Option<Id>], kernel: usize, limit: usize) -> Option<Self> {
+        let (places, channels, of_channel) = places(ids);
+        let elements = of_channel * kernel;
+        let is_exact = channels * elements <= limit;
+        let columns = if is_exact { channels * elements } else { channels };
+        if !is_exact && channels > MOST_CHANNELS {
+            return None;
+        }
+        Some(Self { places, channels, elements, is_exact, matrix: Array2::zeros((columns, columns)) })
+    }
+
+    /// Rows `from..from + count` of X, each with a column for each element of each channel.
+    fn rows(&self, acts: &ArrayView3<'_, f32>, window: &Window, kernel: usize, from: usize, count: usize) -> Vec<f32> {
+        let positions = window.positions(acts.dim().2).max(1);
+        let columns = (self.channels * self.elements).max(1);
+        let mut rows = vec![0.0; count * columns];
+        rows.par_chunks_mut(columns).enumerate().for_each(|(row, values)| {
+            let (sample, position) = ((from + row) / positions, (from + row) % positions);
+            for (input, &(channel, nth)) in self.places.iter().enumerate() {
+                let at = channel * self.elements + nth * kernel;
+                for (element, value) in values[at..at + kernel].iter_mut().enumerate() {
+                    if let Some(source) = window.source(position, element) {
+                        *value = acts[[sample, input, source]];
+                    }
+                }
+            }
+        });
+        rows
+    }
+
+    fn add(&mut self, rows: ArrayView2<'_, f32>) -> Result<(), burn_sfp_ndarray::KernelError> {
+        if self.is_exact {
+            return burn_sfp_ndarray::gram_update(rows, self.matrix.view_mut());
+        }
+        (0..self.elements).try_for_each(|element| {
+            let own = rows.slice(s![.., element..;self.elements]);
+            burn_sfp_ndarray::gram_update(own, self.matrix.view_mut())
+        })
+    }
+}
+
+/// For each input its channel, by order of appearance, and which of the channel's inputs it is; the number of channels;
+/// and the number of inputs of each. Where channels have several inputs each but not equally many, each input counts as
+/// a channel of its own.
+fn places<Id: Copy + Eq + std::hash::Hash>(ids: &[Option<Id>]) -> (Vec<(usize, usize)>, usize, usize) {
+    let mut known: HashMap<Id, usize> = HashMap::new();
+    let mut counts: Vec<usize> = Vec::new();
+    let places: Vec<(usize, usize)> = (ids.iter())
+        .map(|id| {
+            let channel = match id {
+                Some(id) => *known.entry(*id).or_insert(counts.len()),
+                None => counts.len(),
+            };
+            if channel == counts.len() {
+                counts.push(0);
+            }
+            counts[channel] += 1;
+            (channel, counts[channel] - 1)
+        })
+        .collect();
+    let first = counts.first().copied().unwrap_or_default();
+    match counts.iter().all(|&count| count == first) {
+        true => (places, counts.len(), first),
+        false => ((0..ids.len()).map(|input| (input, 0)).collect(), ids.len(), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_of_one_channel_stand_together() {
+        let ids = |ids: &[usize]| ids.iter().map(|&id| (id > 0).then_some(id)).collect::<Vec<_>>();
+        assert_eq!(places(&ids(&[7, 7, 9, 9])), (vec![(0, 0), (0, 1), (1, 0), (1, 1)], 2, 2));
+        // Channels last.
+        assert_eq!(places(&ids(&[7, 9, 7, 9])), (vec![(0, 0), (1, 0), (0, 1), (1, 1)], 2, 2));
+        assert_eq!(places(&ids(&[7, 7, 9])), (vec![(0, 0), (1, 0), (2, 0)], 3, 1));
+        assert_eq!(places(&ids(&[0, 0, 9])), (vec![(0, 0), (1, 0), (2, 0)], 3, 1));
+        assert_eq!(places::<usize>(&[]), (vec![], 0, 0));
+    }
+
+    #[test]
+    fn too_many_channels_are_left_out() {
+        let ids: Vec<Option<usize>> = (0..MOST_CHANNELS + 1).map(Some).collect();
+        assert!(GroupGram::new(&ids, 1, 100).is_none());
+        assert!(!GroupGram::new(&ids[..200], 1, 100).unwrap().is_exact);
+        assert_eq!(GroupGram::new(&ids[..10], 9, 90).unwrap().matrix.nrows(), 90);
+        assert_eq!(GroupGram::new(&ids[..10], 9, 89).unwrap().matrix.nrows(), 10);
+    }
+}

@@ -1,0 +1,20 @@
+//! Statistics of activations for policies that rank by other things than labels: one pass over the calibration data.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | the pass | `gather` |
+//! | means and zeros of the outputs of filters | `outputs` |
+//! | Gram matrices of the inputs of layers | `gram` |
+//! | which input position each element of a kernel reads | `window` |
+//! | the least-squares loss of removed inputs | `loss` |
+
+mod gather;
+mod gram;
+mod loss;
+mod outputs;
+mod window;
+
+pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
+pub use gram::{InputGram, MOST_CHANNELS};
+pub use loss::RemovedInputs;
+pub use outputs::OutputStatistics;

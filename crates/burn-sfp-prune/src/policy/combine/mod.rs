@@ -1,0 +1,16 @@
+//! Policies made of other policies, a file each, and [`PolicyExt`], which makes them by method.
+
+mod ext;
+mod fallback;
+mod part;
+mod product;
+mod rank_average;
+mod restrict;
+mod weighted_sum;
+
+pub use ext::PolicyExt;
+pub use fallback::Fallback;
+pub use product::Product;
+pub use rank_average::RankAverage;
+pub use restrict::Restrict;
+pub use weighted_sum::WeightedSum;
