@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use burn_sfp_graph::Network;
 use burn_sfp_nn::ConfigError;
 
 use super::rule::{RemovalOrder, StopRule};
 use super::short::short;
-use super::state::RemovalState;
+use super::state::{RemovalState, RunningTotals, Totals};
 use crate::PruneError;
 
 /// What a [`Keep`] counts.
@@ -133,12 +134,7 @@ impl Keep {
 
     /// The cost without the channels removed so far.
     fn now(&self, state: &RemovalState<'_>) -> u64 {
-        match self.unit {
-            CostUnit::Macs => state.macs(),
-            CostUnit::Parameters => state.parameters(),
-            CostUnit::Bytes => state.bytes(),
-            CostUnit::Activations { samples } => state.activations(samples),
-        }
+        self.unit.of(state.totals)
     }
 
     fn limit(&self, state: &RemovalState<'_>) -> f64 {
@@ -150,12 +146,22 @@ impl Keep {
 
     /// The cost of the original.
     fn whole(&self, state: &RemovalState<'_>) -> u64 {
-        let original = state.original();
-        match self.unit {
-            CostUnit::Macs => original.macs,
-            CostUnit::Parameters => original.parameters,
-            CostUnit::Bytes => original.bytes,
-            CostUnit::Activations { samples } => state.original_activations(samples),
+        self.unit.of(state.totals.original())
+    }
+}
+
+impl CostUnit {
+    /// Returns what a whole network costs.
+    pub(crate) fn whole(self, network: &Network) -> u64 {
+        self.of(&RunningTotals::new(network))
+    }
+
+    fn of(self, totals: &dyn Totals) -> u64 {
+        match self {
+            Self::Macs => totals.macs(),
+            Self::Parameters => totals.parameters(),
+            Self::Bytes => totals.bytes(),
+            Self::Activations { samples } => totals.activations(samples),
         }
     }
 }

@@ -79,14 +79,6 @@ impl RemovalState<'_> {
         self.totals.latency(table)
     }
 
-    pub(super) fn original(&self) -> Original {
-        self.totals.original()
-    }
-
-    pub(super) fn original_activations(&self, samples: usize) -> u64 {
-        self.totals.original_activations(samples)
-    }
-
     /// Returns a number that falls with the peak of the activations and with everything nearly as high
     /// ([`RunningActivations::smooth_peak`]): what to compare removals by where several operations hold as much.
     pub fn smooth_activations(&self) -> f64 {
@@ -109,16 +101,8 @@ pub(crate) trait Totals {
     fn activations(&self, samples: usize) -> u64;
     fn smooth_activations(&self) -> f64;
     fn latency(&self, table: &Arc<LayerLatencies>) -> f64;
-    fn original(&self) -> Original;
-    fn original_activations(&self, samples: usize) -> u64;
-}
-
-/// What the whole network costs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Original {
-    pub macs: u64,
-    pub parameters: u64,
-    pub bytes: u64,
+    /// The cost of the whole network.
+    fn original(&self) -> &dyn Totals;
 }
 
 /// The running cost of the network, brought up to date when a rule asks for it: rules that count channels pay nothing.
@@ -127,8 +111,7 @@ pub(crate) struct RunningTotals<'a> {
     cost: Late<RunningCost<'a>>,
     activations: Late<RunningActivations<'a>>,
     latency: Late<RunningLatency<'a>>,
-    original: OnceCell<Original>,
-    whole: OnceCell<RunningActivations<'a>>,
+    original: OnceCell<Box<RunningTotals<'a>>>,
 }
 
 /// Something that is made, and brought up to date, when it is asked for.
@@ -168,14 +151,7 @@ impl<T> Late<T> {
 
 impl<'a> RunningTotals<'a> {
     pub fn new(network: &'a Network) -> Self {
-        Self {
-            network,
-            cost: Late::new(),
-            activations: Late::new(),
-            latency: Late::new(),
-            original: OnceCell::new(),
-            whole: OnceCell::new(),
-        }
+        Self { network, cost: Late::new(), activations: Late::new(), latency: Late::new(), original: OnceCell::new() }
     }
 
     pub fn network(&self) -> &'a Network {
@@ -230,13 +206,7 @@ impl Totals for RunningTotals<'_> {
         };
         self.latency.read(|| RunningLatency::of(self.network, table.clone()), change, RunningLatency::seconds)
     }
-    fn original(&self) -> Original {
-        *self.original.get_or_init(|| {
-            let cost = RunningCost::of(self.network);
-            Original { macs: cost.macs(), parameters: cost.parameters(), bytes: cost.bytes() }
-        })
-    }
-    fn original_activations(&self, samples: usize) -> u64 {
-        self.whole.get_or_init(|| RunningActivations::of(self.network)).peak(samples)
+    fn original(&self) -> &dyn Totals {
+        &**self.original.get_or_init(|| Box::new(Self::new(self.network)))
     }
 }

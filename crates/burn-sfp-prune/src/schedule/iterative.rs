@@ -1,6 +1,6 @@
 //! [`Iterative`]: pruning in several rounds, with training in between.
 
-use burn_sfp_graph::{GraphModule, Network, RunningActivations, RunningCost};
+use burn_sfp_graph::{GraphModule, Network};
 use burn_sfp_nn::ConfigError;
 
 use crate::rewrite::PrunedModule;
@@ -171,14 +171,7 @@ impl<M: GraphModule> Round<'_, M> {
     /// # Errors
     /// Those of [`Network::capture`].
     pub fn keep(&self, unit: CostUnit, input: &M::Inputs) -> Result<Keep, PruneError> {
-        let network = Network::capture(self.original, input)?;
-        let cost = RunningCost::of(&network);
-        let whole = match unit {
-            CostUnit::Macs => cost.macs(),
-            CostUnit::Parameters => cost.parameters(),
-            CostUnit::Bytes => cost.bytes(),
-            CostUnit::Activations { samples } => RunningActivations::of(&network).peak(samples),
-        };
+        let whole = unit.whole(&Network::capture(self.original, input)?);
         Ok(Keep::at_most(unit, (self.share * whole as f64).floor() as u64))
     }
 }

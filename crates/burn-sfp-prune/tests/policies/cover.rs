@@ -2,13 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use burn::module::Module;
-use burn::nn::Linear;
-use burn::nn::attention::MultiHeadAttentionConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_sfp_core::{Analysis, AnalyzeConfig, LayerAnalysis, NoProgress, TensorCalibration, analyze_network};
-use burn_sfp_graph::{GraphModule, Network};
-use burn_sfp_nn::HeadAttention;
+use burn_sfp_graph::Network;
 use burn_sfp_prune::{Budget, LabelCover, Normalizer, Planner, PruneError, RankingPolicy, SfpRanking};
 
 use crate::small::{Small, analysed};
@@ -84,29 +80,11 @@ fn labels_stay_recognised_while_the_budget_leaves_the_filters_that_they_need() {
     assert!(uneven > 0, "the layers always need as many filters");
 }
 
-/// An attention between two linear layers.
-#[derive(Module, Debug)]
-struct Attentive {
-    embed: Linear,
-    attention: HeadAttention,
-    fc: Linear,
-}
-
-impl GraphModule for Attentive {
-    type Inputs = Tensor<3>;
-    type Outputs = Tensor<2>;
-    fn run(&self, x: Tensor<3>) -> Tensor<2> {
-        let x = self.attention.self_attention(self.embed.forward(x));
-        self.fc.forward(x.mean_dim(1).squeeze_dim::<2>(1))
-    }
-}
-
 #[test]
 fn heads_are_ranked_as_filters_are() {
     let device = Device::flex();
     device.seed(4);
-    let attention = MultiHeadAttentionConfig::new(12, 6).with_dropout(0.0).init(&device).into();
-    let net = Attentive { embed: linear(4, 12), attention, fc: linear(12, 3) };
+    let net = Attentive::new(6, 3);
     let x = Tensor::random([12, 5, 4], Distribution::Uniform(-1.0, 1.0), &device);
     let data = TensorCalibration::new(x, (0..12).map(|k| k % 3).collect(), 6);
     let (network, analysis) = analyze_network(&net, &data, &AnalyzeConfig::new(), &NoProgress).unwrap();

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use burn::module::Module;
+use burn::nn::attention::MultiHeadAttentionConfig;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_sfp_core::Analysis;
 use burn_sfp_graph::{GraphModule, Layer, Network};
+use burn_sfp_nn::HeadAttention;
 use burn_sfp_prune::{Connections, Normalizer, PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -204,4 +206,29 @@ pub fn all_near(found: &BTreeMap<String, Vec<f64>>, path: &str, expected: &[f64]
     let found = &found[path];
     assert_eq!(found.len(), expected.len(), "{path}");
     assert!(found.iter().zip(expected).all(|(a, b)| near(*a, *b)), "{path}: {found:?}, expected {expected:?}");
+}
+
+/// An attention between two linear layers.
+#[derive(Module, Debug)]
+pub struct Attentive {
+    embed: Linear,
+    attention: HeadAttention,
+    fc: Linear,
+}
+
+impl GraphModule for Attentive {
+    type Inputs = Tensor<3>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<3>) -> Tensor<2> {
+        let x = self.attention.self_attention(self.embed.forward(x));
+        self.fc.forward(x.mean_dim(1).squeeze_dim::<2>(1))
+    }
+}
+
+impl Attentive {
+    /// Of four features a token, with a stream of 12.
+    pub fn new(heads: usize, classes: usize) -> Self {
+        let attention = MultiHeadAttentionConfig::new(12, heads).with_dropout(0.0).init(&Device::flex()).into();
+        Self { embed: linear(4, 12), attention, fc: linear(12, classes) }
+    }
 }

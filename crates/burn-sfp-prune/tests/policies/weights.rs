@@ -1,12 +1,10 @@
 //! Policies by weights, and the random one.
 
 use burn::module::Module;
-use burn::nn::attention::MultiHeadAttentionConfig;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::{GraphModule, Network};
-use burn_sfp_nn::HeadAttention;
 use burn_sfp_prune::{
     BatchNormScale, Budget, GeometricMedian, Lamp, Magnitude, Normalizer, Planner, PolicyExt, Random, RankingPolicy,
 };
@@ -177,23 +175,6 @@ fn lamp_scores_of_different_layers_are_compared_as_they_are() {
     assert_eq!((kept(&plan, "stem", 8), kept(&plan, "inner", 6)), (left("stem"), left("inner")));
 }
 
-/// An attention between two linear layers.
-#[derive(Module, Debug)]
-struct Attentive {
-    embed: Linear,
-    attention: HeadAttention,
-    fc: Linear,
-}
-
-impl GraphModule for Attentive {
-    type Inputs = Tensor<3>;
-    type Outputs = Tensor<2>;
-    fn run(&self, x: Tensor<3>) -> Tensor<2> {
-        let x = self.attention.self_attention(self.embed.forward(x));
-        self.fc.forward(x.mean_dim(1).squeeze_dim::<2>(1))
-    }
-}
-
 #[test]
 fn random_scores_depend_on_seed_and_path_alone() {
     let (large, small) = (Kinds::new(1).network(), Residual::new().network());
@@ -209,8 +190,7 @@ fn random_scores_depend_on_seed_and_path_alone() {
     assert!((mean - 0.5).abs() < 0.02, "{mean}");
 
     // Heads and nodes under the same paths as in a network with other layers.
-    let attention = || MultiHeadAttentionConfig::new(12, 3).with_dropout(0.0).init(&Device::flex()).into();
-    let net = Attentive { embed: linear(4, 12), attention: attention(), fc: linear(12, 2) };
+    let net = Attentive::new(3, 2);
     let network = Network::capture(&net, &Tensor::zeros([2, 5, 4], &Device::flex())).unwrap();
     let scores = of(7, &network);
     assert_eq!(scores["attention"].len(), 3);

@@ -1,10 +1,12 @@
 //! Every network under budgets in units of cost: what was asked for, and what is left.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use burn_sfp::graph::file::replace;
 use burn_sfp::prelude::{GraphModule, Keep, LayerRule, Magnitude, Network, Planner, PruneError, RemovalOrder};
 use comfy_table::Table;
 use serde::Serialize;
@@ -115,9 +117,8 @@ pub fn write_budgets(rows: &[BudgetRow], path: &Path) -> Result<(), Box<dyn std:
         Err(error) => return Err(error.into()),
     };
     all.insert("budgets".into(), serde_json::to_value(rows)?);
-    let temporary = path.with_extension("json.part");
-    fs::write(&temporary, serde_json::to_string_pretty(&all)? + "\n")?;
-    Ok(fs::rename(temporary, path)?)
+    let text = serde_json::to_string_pretty(&all)? + "\n";
+    Ok(replace(path, |file| file.write_all(text.as_bytes()))?)
 }
 
 struct Rows {
