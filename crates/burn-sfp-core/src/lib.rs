@@ -7,7 +7,7 @@
 //! | progress of long work, and its cancellation | [`Progress`], `Bars` (feature `bars`) |
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
-//! | means of activations, Gram matrices of inputs | [`gather_activations`] |
+//! | means of activations, Gram matrices of inputs; streams around residual blocks | [`gather_activations`], [`gather_streams`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
 //!
 //! The method is that of Y. Tzach et al., "Advanced deep architecture pruning using single-filter performance",
@@ -77,7 +77,8 @@ pub use data::{
 };
 pub use error::SfpError;
 pub use evidence::{
-    ActivationEvidence, ActivationNeeds, InputGram, MOST_CHANNELS, OutputStatistics, RemovedInputs, gather_activations,
+    ActivationEvidence, ActivationNeeds, BlockStream, InputGram, MOST_CHANNELS, OutputStatistics, RemovedInputs,
+    gather_activations, gather_streams,
 };
 pub use module::SfpModule;
 pub use readout::GradientConfig;

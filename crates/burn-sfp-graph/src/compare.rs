@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use burn::backend::ir::{BaseOperationIr as B, IrVisitorMut, NumericOperationIr as N, OperationIr, ScalarIr};
 
 use crate::GraphError;
+use crate::blocks::Omitted;
 use crate::channels::ids::ChannelId;
 use crate::channels::left::Left;
 use crate::graph::Graph;
@@ -76,18 +77,32 @@ impl Network {
         removed: &BTreeSet<ChannelId>,
         smaller: &Network,
     ) -> Result<Vec<ScalarChange>, GraphError> {
-        self.compare_graph(removed, &smaller.graph)
+        self.compare_without(removed, &Omitted::default(), smaller)
     }
 
-    /// [`compare_smaller`](Network::compare_smaller) with the recorded operations alone.
+    /// [`compare_smaller`](Network::compare_smaller) of a module that lacks whole blocks too.
+    ///
+    /// # Errors
+    /// As [`compare_smaller`](Network::compare_smaller).
+    pub fn compare_without(
+        &self,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+        smaller: &Network,
+    ) -> Result<Vec<ScalarChange>, GraphError> {
+        self.compare_graph(removed, omitted, &smaller.graph)
+    }
+
+    /// [`compare_without`](Network::compare_without) with the recorded operations alone.
     pub(crate) fn compare_graph(
         &self,
         removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
         smaller: &Graph,
     ) -> Result<Vec<ScalarChange>, GraphError> {
         let ours = written_out(&self.graph, &self.flow.means);
         let theirs = written_out(smaller, &root_mean_squares(smaller));
-        let own = essential(&self.graph, &ours);
+        let own = self.left_of(&ours, omitted);
         let (other, made) = turned_back(&own, essential(smaller, &theirs));
         if own.len() != other.len() {
             return Err(self.other_operations(&own, &other));
@@ -103,7 +118,7 @@ impl Network {
         });
         let forms: Vec<bool> = forms.collect();
         let mut changes = Vec::new();
-        let mut wiring = Wiring::new(&self.graph, smaller);
+        let mut wiring = Wiring::new(&self.graph, omitted, smaller);
         for ((((index, ours), (_, theirs)), made), other_form) in own.into_iter().zip(other).zip(made).zip(forms) {
             let wired = wiring.pair(ours, theirs, made);
             let form = || other_form.then(|| FORM.into());
@@ -127,10 +142,16 @@ impl Network {
 
     /// The operation at which a smaller module's forward pass panicked: `partial` is what it recorded until then. That is the first one that
     /// is not as planned, or else the one that did not come.
-    pub(crate) fn stopped(&self, removed: &BTreeSet<ChannelId>, partial: &Graph, message: &str) -> GraphError {
+    pub(crate) fn stopped(
+        &self,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+        partial: &Graph,
+        message: &str,
+    ) -> GraphError {
         let ours = written_out(&self.graph, &self.flow.means);
         let theirs = written_out(partial, &root_mean_squares(partial));
-        let own = essential(&self.graph, &ours);
+        let own = self.left_of(&ours, omitted);
         let (other, made) = turned_back(&own, essential(partial, &theirs));
         let left = self.flow.left(removed);
         let pairs = own.iter().zip(&other).zip(made);
@@ -153,6 +174,13 @@ impl Network {
             Some(_) => self.mismatch_at(next, what),
             None => GraphError::GraphMismatch { operation: None, name: "the end".into(), after: None, what },
         }
+    }
+
+    /// The operations that matter without those of some blocks.
+    fn left_of<'a>(&'a self, norms: &'a [WrittenOut], omitted: &Omitted) -> Vec<Entry<'a>> {
+        let mut own = essential(&self.graph, norms);
+        own.retain(|(index, _)| !omitted.has_operation(*index));
+        own
     }
 
     /// The channels (atoms, see [`Flow`](crate::Flow)) that a mismatch at an operation may be about: those on the axes of the tensors

@@ -11,6 +11,7 @@ use burn::backend::ir::{BaseOperationIr as B, OperationIr, TensorId, TensorIr};
 use burn::tensor::TensorData;
 
 use crate::GraphError;
+use crate::blocks::Omitted;
 use crate::channels::ids::ChannelId;
 use crate::layers::layer::{Layer, OutputTap};
 use crate::network::Network;
@@ -23,13 +24,17 @@ type Constant = HashMap<TensorId, HashSet<ChannelId>>;
 
 impl Network {
     /// For each layer, by index, those of its inputs whose constant values a bias can take over exactly once the filters that produce the
-    /// `removed` channels (closed) are silenced: pairs of input and value. Inputs that are constantly zero are left out, and all inputs of a
+    /// `removed` channels (closed) are silenced and some blocks are left out: pairs of input and value. Inputs that are constantly zero are left out, and all inputs of a
     /// convolution with zero padding, which cuts the kernel off at the border.
     ///
     /// # Errors
     /// [`GraphError::UnsupportedDevice`] and [`GraphError::Replay`] where the graph does not run on the model's device.
-    pub fn constants(&self, removed: &BTreeSet<ChannelId>) -> Result<BTreeMap<usize, Vec<(usize, f32)>>, GraphError> {
-        let wanted = self.constant_inputs(removed);
+    pub fn constants(
+        &self,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+    ) -> Result<BTreeMap<usize, Vec<(usize, f32)>>, GraphError> {
+        let wanted = self.constant_inputs(removed, omitted);
         let mut found = BTreeMap::new();
         if wanted.is_empty() {
             return Ok(found);
@@ -47,7 +52,7 @@ impl Network {
             });
             readers[at].push(reader);
         }
-        let mut replay = Replay::new(&self.silenced(removed), &self.device, &distinct)?;
+        let mut replay = Replay::new(&self.silenced(removed, omitted), &self.device, &distinct)?;
         replay.run_zeros(self, |k, tensor| {
             let [_, channels, positions] = tensor.dims();
             let first = tensor.slice_dim(0, 0..1).into_data().convert::<f32>().try_into_vec::<f32>();
@@ -71,21 +76,21 @@ impl Network {
     }
 
     /// For each layer that can take constants over, its constant inputs.
-    fn constant_inputs(&self, removed: &BTreeSet<ChannelId>) -> Vec<(usize, Vec<usize>)> {
-        let constant = self.constant_channels(removed);
+    fn constant_inputs(&self, removed: &BTreeSet<ChannelId>, omitted: &Omitted) -> Vec<(usize, Vec<usize>)> {
+        let constant = self.constant_channels(removed, omitted);
         let of = |(index, layer): (usize, &Layer)| {
             let known = constant.get(&layer.input)?;
             let is_known = |input: &usize| {
                 layer.input_channels.get(*input).copied().flatten().is_some_and(|id| known.contains(&id))
             };
             let inputs: Vec<usize> = (0..layer.inputs).filter(is_known).collect();
-            (!inputs.is_empty() && layer.takes_constants()).then_some((index, inputs))
+            (!inputs.is_empty() && layer.takes_constants() && !omitted.has_layer(index)).then_some((index, inputs))
         };
         self.layers.iter().enumerate().filter_map(of).collect()
     }
 
-    /// The network with the weights and biases of removed filters at zero.
-    fn silenced(&self, removed: &BTreeSet<ChannelId>) -> Network {
+    /// The network with the weights and biases of removed filters at zero, and all parameters of blocks that are left out.
+    fn silenced(&self, removed: &BTreeSet<ChannelId>, omitted: &Omitted) -> Network {
         let mut network = self.clone();
         for layer in &self.layers {
             for (parameter, axis) in [(Some(layer.weight), layer.kind.output_axis()), (layer.bias, 0)] {
@@ -104,10 +109,18 @@ impl Network {
                 }
             }
         }
+        for &index in omitted.parameters() {
+            let parameter = &self.graph.parameters[index];
+            let divides = self.flow.unzeroed.iter().any(|(other, _)| *other == index);
+            let data = Arc::make_mut(&mut network.graph.values).get_mut(&parameter.tensor);
+            if let (Some(data), true, false) = (data, parameter.is_trained(), divides) {
+                *data = TensorData::zeros::<f32, _>(parameter.shape.clone()).convert_dtype(data.dtype());
+            }
+        }
         network
     }
 
-    fn constant_channels(&self, removed: &BTreeSet<ChannelId>) -> Constant {
+    fn constant_channels(&self, removed: &BTreeSet<ChannelId>, omitted: &Omitted) -> Constant {
         let mut constant = Constant::new();
         let operations = |(layer, found): (usize, &Layer)| {
             found.operations.iter().map(|&operation| (operation, layer)).collect::<Vec<_>>()
@@ -121,6 +134,8 @@ impl Network {
                 continue;
             }
             let known = match of_layer.get(&index) {
+                // It is zero.
+                _ if omitted.is_branch(out.id) => carried,
                 Some(&layer) if self.stores_weight(index, layer) => carried,
                 _ => {
                     let known =

@@ -96,6 +96,14 @@ pub enum GraphError {
         /// Paths that exist.
         available: Vec<String>,
     },
+    /// A block asked for is not in the model, or cannot be left out.
+    #[error("the model has no block `{path}` that can be left out; those that can are: {}", listed(available, 40))]
+    UnknownBlock {
+        /// The path asked for.
+        path: String,
+        /// Paths of blocks that can be left out.
+        available: Vec<String>,
+    },
     /// The device runs on a backend that this build cannot replay on.
     #[error(
         "device {device} has no replay in this build: enable the feature `flex`, `ndarray` or `wgpu` of burn-sfp, \

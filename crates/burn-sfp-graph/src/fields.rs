@@ -224,6 +224,7 @@ impl Network {
         if let Some(module) = module {
             module.shrink(&mut scope);
         }
+        self.removable = scope.removable().to_vec();
         let name = |edit: &FieldEdit| (edit.path.clone(), edit.field.clone());
         let missed: HashSet<(String, String)> = scope.missed().into_iter().map(name).collect();
         for field in fields.iter().filter(|field| missed.contains(&name(&field.field))) {

@@ -28,8 +28,14 @@ pub struct Parameter {
 impl Parameter {
     /// Whether the parameter is trained; running statistics are not.
     pub fn is_trained(&self) -> bool {
-        !(self.path.ends_with("running_mean") || self.path.ends_with("running_var"))
+        !is_statistic(&self.path)
     }
+}
+
+/// Whether a path is that of a running statistic, which is not trained.
+#[doc(hidden)]
+pub fn is_statistic(path: &str) -> bool {
+    path.ends_with("running_mean") || path.ends_with("running_var")
 }
 
 /// Path and shape of a parameter: a list of them tells one model from another.

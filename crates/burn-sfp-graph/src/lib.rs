@@ -6,6 +6,7 @@
 //! | the trait over Burn modules and their inputs | [`GraphModule`], [`ModuleInput`] |
 //! | forward passes, recorded without running them | [`Network::capture`], [`ForwardPass`] |
 //! | convolution and linear layers, attention heads, batch normalisations | [`Layer`], [`LayerKind`], [`Heads`], [`BatchNormalization`] |
+//! | residual blocks that can be left out whole | [`Network::blocks`], [`Block`], [`Omitted`] |
 //! | the forward pass as a small graph, to draw | [`Network::outline`], [`OutlineNode`] |
 //! | which indices of which tensors carry the same channel | [`Flow`] |
 //! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`RunningActivations`], [`RunningShapes`], [`UncountedOperation`] |
@@ -44,6 +45,7 @@
 //! # Ok::<(), burn_sfp_graph::GraphError>(())
 //! ```
 
+mod blocks;
 mod capture;
 mod channels;
 mod compare;
@@ -75,6 +77,7 @@ mod splits;
 mod weights;
 mod wiring;
 
+pub use blocks::{Block, Omitted};
 pub use capture::ForwardPass;
 pub use channels::flow::{Flow, ParamAxis};
 pub use channels::ids::ChannelId;
@@ -91,6 +94,8 @@ pub use fields::ScaledPart;
 pub use file::FileError;
 pub use fingerprint::Fingerprint;
 pub use gather::Gathered;
+#[doc(hidden)]
+pub use graph::is_statistic;
 pub use graph::{Parameter, ParameterShape};
 pub use input::{InputMapper, ModuleInput};
 pub use layers::heads::Heads;

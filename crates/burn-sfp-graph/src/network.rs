@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 use burn::backend::ir::TensorId;
 use burn::tensor::{Device, TensorData};
+use burn_sfp_nn::Removable;
 
 use crate::GraphError;
+use crate::blocks::Block;
 use crate::channels::flow::Flow;
 use crate::channels::follow::follow;
 use crate::channels::pins::Pin;
@@ -68,6 +70,10 @@ pub struct Network {
     pub(crate) fixed: Vec<PlainField>,
     /// Computed when it is asked for.
     pub(crate) fingerprint: OnceLock<Fingerprint>,
+    /// The parts that the module can leave out.
+    pub(crate) removable: Vec<Removable>,
+    /// Which of them are residual blocks; found when they are first asked for.
+    pub(crate) blocks: OnceLock<Vec<Block>>,
 }
 
 impl Network {
@@ -111,6 +117,8 @@ impl Network {
             device,
             fixed: Vec::new(),
             fingerprint,
+            removable: Vec::new(),
+            blocks: OnceLock::new(),
         }
     }
 

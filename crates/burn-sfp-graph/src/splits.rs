@@ -78,6 +78,7 @@ impl Network {
         network.flow.rescaled.clone_from(&self.flow.rescaled);
         network.flow.mean_factors.clone_from(&self.flow.mean_factors);
         network.fingerprint.clone_from(&self.fingerprint);
+        network.removable.clone_from(&self.removable);
         let name = |edit: &FieldEdit| (edit.path.clone(), edit.field.clone());
         let fixed: BTreeSet<(String, String)> = self.fixed.iter().map(|field| name(&field.field)).collect();
         network.fixed = network.plain_fields();

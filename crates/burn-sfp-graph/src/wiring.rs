@@ -4,27 +4,34 @@
 use std::collections::HashMap;
 
 use burn::backend::ir::{BaseOperationIr as B, NumericOperationIr as N, OperationIr, TensorId};
+use burn_sfp_nn::Removable;
 
+use crate::blocks::Omitted;
 use crate::graph::Graph;
 use crate::op::name::name;
 
 /// The tensors of a smaller network that stand for those of the original.
 pub(crate) struct Wiring<'a> {
     ours: &'a Graph,
+    /// The blocks that `theirs` lacks.
+    omitted: &'a Omitted,
     theirs: &'a Graph,
     pairs: HashMap<TensorId, TensorId>,
 }
 
 impl<'a> Wiring<'a> {
     /// Pairs the inputs, and the parameters by their paths.
-    pub fn new(ours: &'a Graph, theirs: &'a Graph) -> Self {
+    pub fn new(ours: &'a Graph, omitted: &'a Omitted, theirs: &'a Graph) -> Self {
         let mut pairs: HashMap<TensorId, TensorId> =
             ours.inputs.iter().copied().zip(theirs.inputs.iter().copied()).collect();
         let by_path: HashMap<&str, TensorId> =
             theirs.parameters.iter().map(|parameter| (parameter.path.as_str(), parameter.tensor)).collect();
-        let of = |path: &str| by_path.get(path).copied();
+        let of = |path: &str| match omitted.is_empty() {
+            true => by_path.get(path).copied(),
+            false => by_path.get(Removable::path_without(omitted.parts(), path)?.as_str()).copied(),
+        };
         pairs.extend(ours.parameters.iter().filter_map(|parameter| Some((parameter.tensor, of(&parameter.path)?))));
-        Self { ours, theirs, pairs }
+        Self { ours, omitted, theirs, pairs }
     }
 
     /// Says what `theirs` reads other than `ours` does, and pairs their results; `made` is the operation that makes that of `theirs`.
@@ -51,7 +58,7 @@ impl<'a> Wiring<'a> {
 
     /// What a tensor is other than the one that stands for ours.
     fn other(&self, own: TensorId, other: TensorId) -> Option<String> {
-        let (own, other) = (root(self.ours, own), root(self.theirs, other));
+        let (own, other) = (self.root_of_ours(own), root(self.theirs, other));
         if let Some(&expected) = self.pairs.get(&own) {
             return (expected != other).then(|| {
                 let (found, expected) = (what(self.theirs, other), what(self.ours, own));
@@ -61,6 +68,18 @@ impl<'a> Wiring<'a> {
         let (own, other) = (self.ours.values.get(&own)?, self.theirs.values.get(&other)?);
         let same = own.shape() != other.shape() || own.as_bytes() == other.as_bytes();
         (!same).then(|| "a constant that it reads has other values than in the original".to_string())
+    }
+
+    /// The root of a tensor of the original, without what the blocks that are left out do to a stream.
+    fn root_of_ours(&self, tensor: TensorId) -> TensorId {
+        let mut at = tensor;
+        loop {
+            let before = self.omitted.stand_in(root(self.ours, at));
+            if before == at {
+                return at;
+            }
+            at = before;
+        }
     }
 
     /// A tensor before its axes were swapped.

@@ -65,7 +65,7 @@ pub use fold_batch_norm::{FoldBatchNorm, FoldBatchNormConfig};
 pub use recognize::{Marker, NnLayer, recognize};
 #[doc(hidden)]
 pub use shrink::derive;
-pub use shrink::{AxisChange, FieldEdit, Scope, Shrink};
+pub use shrink::{AxisChange, FieldEdit, Removable, Scope, Shrink};
 pub use sparse_conv2d::{SparseConv2d, SparseConv2dConfig};
 pub use sparse_linear::{SparseLinear, SparseLinearConfig};
 pub use values::set_values;

@@ -37,6 +37,26 @@ pub enum PruneError {
         /// The paths of all layers.
         available: Vec<String>,
     },
+    /// A block that a plan leaves out stays in the module.
+    #[error(
+        "block `{path}` stays in the module: `Shrink` among the derives down to it, `shrinkable` in the `impl GraphModule`, and a `Vec` or an \
+         `Option` that holds it would let it go"
+    )]
+    BlockStays {
+        /// Module path of the block.
+        path: String,
+    },
+    /// A policy scores whole blocks and the budget does not say what they save.
+    #[error(
+        "policy {policy} scores whole blocks, and a budget of {budget} does not say what leaving one out saves: set one in units of cost \
+         (`Keep`, `KeepLatency`), or take the scores of blocks out of the policy"
+    )]
+    BlocksNeedCost {
+        /// Name of the policy.
+        policy: String,
+        /// The budget.
+        budget: String,
+    },
     /// The file of a search belongs to another one.
     #[error("the file holds the probes of another search: {found}, not {expected}; give each search a file of its own")]
     OtherSearch {

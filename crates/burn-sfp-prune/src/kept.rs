@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn_sfp_graph::{ChannelId, Network, PlainField};
 
-/// Channels (atoms) that stay because the module does not follow, and why.
+/// Channels (atoms) and blocks that stay because the module does not follow, and why.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Kept(BTreeMap<ChannelId, String>);
+pub(crate) struct Kept {
+    channels: BTreeMap<ChannelId, String>,
+    /// By module path.
+    blocks: BTreeMap<String, String>,
+}
 
 impl Kept {
     /// Returns the channels that stay because a plain field that counts them cannot be set.
@@ -21,24 +25,35 @@ impl Kept {
     /// Adds channels. A channel's first reason is kept.
     pub fn add(&mut self, channels: impl IntoIterator<Item = ChannelId>, reason: &str) {
         for channel in channels {
-            self.0.entry(channel).or_insert_with(|| reason.to_string());
+            self.channels.entry(channel).or_insert_with(|| reason.to_string());
         }
     }
 
     pub fn extend(&mut self, more: Self) {
-        for (channel, reason) in more.0 {
-            self.0.entry(channel).or_insert(reason);
+        for (channel, reason) in more.channels {
+            self.channels.entry(channel).or_insert(reason);
         }
+        self.add_blocks(more.blocks);
     }
 
     /// Returns the channels that stay.
     pub fn channels(&self) -> BTreeSet<ChannelId> {
-        self.0.keys().copied().collect()
+        self.channels.keys().copied().collect()
     }
 
     /// Returns why a channel stays.
     pub fn reason(&self, channel: ChannelId) -> Option<&str> {
-        self.0.get(&channel).map(String::as_str)
+        self.channels.get(&channel).map(String::as_str)
+    }
+
+    /// Adds blocks by their module paths.
+    pub fn add_blocks(&mut self, blocks: impl IntoIterator<Item = (String, String)>) {
+        self.blocks.extend(blocks);
+    }
+
+    /// Returns why a block stays.
+    pub fn reason_of_block(&self, path: &str) -> Option<&str> {
+        self.blocks.get(path).map(String::as_str)
     }
 }
 

@@ -81,6 +81,7 @@ mod summary;
 mod target;
 
 pub use budget::{Budget, CostUnit, Keep, KeepLatency, RemovalOrder, RemovalState, StopRule};
+pub use burn_sfp_nn::Removable;
 pub use error::PruneError;
 pub use evidence::{Evidence, FilterGradients, Needs, ParameterGradients};
 pub use finetune::{FineTuneConfig, OptimizerConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
@@ -96,9 +97,10 @@ pub use plan::{
 };
 pub use planner::{Amount, BiasCorrection, LayerRule, Planner};
 pub use policy::{
-    ActivationMean, Afcc, Apoz, BatchNormScale, Connections, Fallback, GeometricMedian, HessianDiagonal, Kernels,
-    LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm, PolicyContext, PolicyExt, Product, Random, RandomAfcc,
-    RankAverage, Ranking, RankingPolicy, ReconstructionError, Restrict, SfpRanking, Taylor, WeightedSum, WithEvidence,
+    ActivationMean, Afcc, Apoz, BatchNormScale, BlockScore, Connections, Fallback, GeometricMedian, HessianDiagonal,
+    Kernels, LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm, PolicyContext, PolicyExt, Product, Random,
+    RandomAfcc, RankAverage, Ranking, RankingPolicy, ReconstructionError, Restrict, SfpRanking, Taylor, WeightedSum,
+    WithBlocks, WithEvidence,
 };
 pub use pruner::{Pruned, Pruner};
 pub use reduce::Reduction;

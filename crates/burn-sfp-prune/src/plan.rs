@@ -1,5 +1,6 @@
 //! [`PrunePlan`]: which channels and connections stay, as plain data that can be saved, loaded and applied.
 
+mod blocks;
 mod check;
 mod earlier;
 mod file;
@@ -8,11 +9,11 @@ mod seal;
 pub(crate) use earlier::check_earlier;
 
 use burn_sfp_graph::{ChannelId, Fingerprint, LayerKind, ParameterShape};
-use burn_sfp_nn::FieldEdit;
+use burn_sfp_nn::{FieldEdit, Removable};
 use serde::{Deserialize, Serialize};
 
 /// The version of the file format.
-pub const PLAN_VERSION: u32 = 5;
+pub const PLAN_VERSION: u32 = 6;
 
 /// The indices of one axis of a parameter that stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,13 +188,13 @@ pub struct Totals {
     pub macs_after: u64,
 }
 
-/// A layer that keeps all its filters because they could not be followed, have to stay or are excluded.
+/// A layer that keeps all its filters, or a block that stays, because it could not be followed, has to stay or is excluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Unpruned {
     /// Module path.
     pub path: String,
-    /// Why it keeps them.
+    /// Why.
     pub reason: String,
 }
 
@@ -245,6 +246,9 @@ pub struct EarlierPruning {
     pub cuts: Vec<ParameterCut>,
     /// The plain fields that it changed.
     pub fields: Vec<FieldEdit>,
+    /// The parts of the module that it left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Removable>,
 }
 
 /// A pruning plan: what is removed from a model, closed under the network's dependencies.
@@ -270,6 +274,13 @@ pub struct PrunePlan {
     /// [`Network::uneven_splits`](burn_sfp_graph::Network::uneven_splits).
     #[serde(default)]
     pub free_splits: Vec<usize>,
+    /// The residual blocks that are left out whole. All paths of the plan are those of the original; elements of a list behind one that is
+    /// left out move up in the smaller module ([`path_after`](PrunePlan::path_after)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Removable>,
+    /// The blocks that the policy scored and that cannot be left out, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_blocks: Vec<Unpruned>,
     /// The parameters that shrink.
     pub cuts: Vec<ParameterCut>,
     /// The removed connections between filters that stay.
@@ -323,8 +334,8 @@ impl PrunePlan {
 
     /// The prunings that a model has been through once this plan is applied.
     pub(crate) fn with_earlier(&self) -> Vec<EarlierPruning> {
-        let Self { model, cuts, fields, .. } = self.clone();
-        self.earlier.iter().cloned().chain([EarlierPruning { model, cuts, fields }]).collect()
+        let Self { model, cuts, fields, blocks, .. } = self.clone();
+        self.earlier.iter().cloned().chain([EarlierPruning { model, cuts, fields, blocks }]).collect()
     }
 
     /// Returns the sizes of the whole model.

@@ -17,7 +17,7 @@ impl PrunePlan {
     }
 }
 
-/// Prints a plan as a table with a row for each layer, followed by the layers that keep all their filters, the groups that lost
+/// Prints a plan as a table with a row for each layer, followed by the blocks that are left out or stay, the layers that keep all their filters, the groups that lost
 /// less than was asked for and why, and the operations whose
 /// cost is not known.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,13 @@ impl fmt::Display for PlanSummary<'_> {
         ]);
         for line in table.lines() {
             writeln!(f, "{}", line.trim_end())?;
+        }
+        if !plan.blocks.is_empty() {
+            let paths: Vec<&str> = plan.blocks.iter().map(|block| block.path.as_str()).collect();
+            writeln!(f, "left out whole: {}", paths.join(", "))?;
+        }
+        for block in &plan.kept_blocks {
+            writeln!(f, "block {} stays: {}", block.path, block.reason)?;
         }
         for (reason, layers) in by_reason(plan) {
             let keep = if layers.len() == 1 { "keeps its" } else { "keep their" };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use burn_sfp_graph::{ChannelId, ForwardPass, GraphError, GraphModule, Network, ScalarChange};
+use burn_sfp_graph::{ChannelId, ForwardPass, GraphError, GraphModule, Network, Omitted, ScalarChange};
 
 use crate::cuts::cuts;
 use crate::rewrite::sketch;
@@ -21,11 +21,21 @@ pub(crate) trait Rewritten {
     /// Applies a plan, and keeps the smaller module in place of the one from before.
     fn apply(&mut self, plan: &PrunePlan) -> Result<(), PruneError>;
 
-    /// Compares the graph of the smaller module with that of the network without these channels.
-    fn check(&self, network: &Network, removed: &BTreeSet<ChannelId>) -> Result<Vec<ScalarChange>, PruneError>;
+    /// Compares the graph of the smaller module with that of the network without these channels and blocks.
+    fn check(
+        &self,
+        network: &Network,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+    ) -> Result<Vec<ScalarChange>, PruneError>;
 
     /// [`check`](Rewritten::check) of a smaller module without values, which is made for it.
-    fn check_sketch(&self, network: &Network, removed: &BTreeSet<ChannelId>) -> Result<Vec<ScalarChange>, PruneError>;
+    fn check_sketch(
+        &self,
+        network: &Network,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+    ) -> Result<Vec<ScalarChange>, PruneError>;
 }
 
 impl<'a, M: GraphModule> Target<'a, M> {
@@ -45,14 +55,24 @@ impl<M: GraphModule> Rewritten for Target<'_, M> {
         Ok(())
     }
 
-    fn check(&self, network: &Network, removed: &BTreeSet<ChannelId>) -> Result<Vec<ScalarChange>, PruneError> {
+    fn check(
+        &self,
+        network: &Network,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+    ) -> Result<Vec<ScalarChange>, PruneError> {
         let smaller = self.smaller.as_ref().ok_or_else(no_plan)?;
-        Ok(network.check_smaller(removed, smaller, self.inputs, self.also)?)
+        Ok(network.check_smaller(removed, omitted, smaller, self.inputs, self.also)?)
     }
 
-    fn check_sketch(&self, network: &Network, removed: &BTreeSet<ChannelId>) -> Result<Vec<ScalarChange>, PruneError> {
-        let smaller = sketch(self.model, &cuts(network, removed), &network.field_edits(removed))?;
-        Ok(network.check_smaller(removed, &smaller, self.inputs, self.also)?)
+    fn check_sketch(
+        &self,
+        network: &Network,
+        removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
+    ) -> Result<Vec<ScalarChange>, PruneError> {
+        let smaller = sketch(self.model, &cuts(network, removed), &network.field_edits(removed), omitted.parts())?;
+        Ok(network.check_smaller(removed, omitted, &smaller, self.inputs, self.also)?)
     }
 }
 

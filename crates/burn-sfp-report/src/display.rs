@@ -20,6 +20,9 @@ pub(crate) fn print(given: &Given<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         write!(f, "; asked for {} of {} filters of the groups, removed {}", asked.asked, asked.filters, asked.removed)?;
     }
     writeln!(f)?;
+    if !plan.blocks.is_empty() {
+        writeln!(f, "{} blocks are left out whole", plan.blocks.len())?;
+    }
     let stay = plan.unpruned.len();
     if stay > 0 {
         writeln!(f, "{stay} keep all their filters; `plan.unpruned` and the full report say why")?;

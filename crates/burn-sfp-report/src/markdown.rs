@@ -43,6 +43,9 @@ pub(crate) fn text(content: &Content) -> String {
         let (filters, removed) = (count(asked.filters as u64), count(asked.removed as u64));
         let _ = write!(out, " Asked for {} of {filters} filters, removed {removed}.", count(asked.asked as u64));
     }
+    if let Some(blocks) = content.about_blocks() {
+        let _ = write!(out, " {}", escaped(&blocks));
+    }
     out.push_str("\n\n## Sizes\n\n");
     sizes(content, &mut out);
     layers(content, &mut out);

@@ -1,11 +1,11 @@
 //! Compiles and runs the Rust blocks of `README.md` and of the pages in `docs/` as doc tests.
 //!
 //! `cargo test --profile gate --workspace --doc` runs each block. Lines that start with `# ` are hidden by mdBook; those of the pages use what
-//! this crate exports: a small network with a residual block, and data for it. `tests/pages.rs` checks what doc tests cannot see.
+//! this crate exports: small networks with residual blocks, and data for them. `tests/pages.rs` checks what doc tests cannot see.
 
 mod network;
 
-pub use network::{Conv, Net, samples};
+pub use network::{Conv, Net, Residual, samples};
 
 /// One module a page, so that a failing block is reported under the name of its page.
 macro_rules! pages {

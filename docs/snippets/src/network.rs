@@ -5,10 +5,10 @@ use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::prelude::*;
 use burn::tensor::activation::relu;
-use burn_sfp::prelude::GraphModule;
+use burn_sfp::prelude::{GraphModule, Shrink};
 
 /// A 3x3 convolution that keeps the size of the map, and its batch normalisation.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Shrink)]
 pub struct Conv {
     /// The convolution, without bias.
     pub conv: Conv2d,
@@ -71,6 +71,41 @@ impl GraphModule for Net {
 
     fn run(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward(images)
+    }
+}
+
+/// A network with residual blocks in a list, `[samples, 1, height, width]` to `[samples, 4]`.
+#[derive(Module, Debug, Shrink)]
+pub struct Residual {
+    /// The first convolution.
+    pub stem: Conv,
+    /// The blocks, of one convolution each.
+    pub blocks: Vec<Conv>,
+    /// The classifier.
+    pub classifier: Linear,
+}
+
+impl Residual {
+    /// Makes the network, always with the same weights.
+    pub fn new(device: &Device) -> Self {
+        device.seed(1);
+        let blocks = (0..4).map(|_| Conv::new(8, 8, device)).collect();
+        Self { stem: Conv::new(1, 8, device), blocks, classifier: LinearConfig::new(8, 4).init(device) }
+    }
+}
+
+impl GraphModule for Residual {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+
+    fn run(&self, images: Tensor<4>) -> Tensor<2> {
+        let stem = relu(self.stem.forward(images));
+        let x = self.blocks.iter().fold(stem, |x, block| relu(x.clone() + block.forward(x)));
+        self.classifier.forward(x.mean_dim(3).mean_dim(2).flatten(1, 3))
+    }
+
+    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
+        Some(self)
     }
 }
 

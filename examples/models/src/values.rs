@@ -30,3 +30,17 @@ pub fn values<O: ModuleInput>(tensors: O) -> Vec<Vec<f64>> {
     let _ = tensors.map_tensors(&mut flat);
     flat.0
 }
+
+/// Returns the largest difference of what two networks return over the largest value of the second.
+///
+/// ```
+/// use models::values::difference;
+///
+/// assert_eq!(difference(&[vec![1.0, 2.0]], &[vec![1.0, 4.0]]), 0.5);
+/// ```
+pub fn difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let (most, largest) =
+        pairs.fold((0.0, 0.0), |(most, largest): (f64, f64), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
+    if largest > 0.0 { most / largest } else { most }
+}

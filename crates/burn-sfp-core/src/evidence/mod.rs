@@ -7,14 +7,17 @@
 //! | Gram matrices of the inputs of layers | `gram` |
 //! | which input position each element of a kernel reads | `window` |
 //! | the least-squares loss of removed inputs | `loss` |
+//! | what residual blocks do to their streams: two passes of their own | `streams` |
 
 mod gather;
 mod gram;
 mod loss;
 mod outputs;
+mod streams;
 mod window;
 
 pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
 pub use gram::{InputGram, MOST_CHANNELS};
 pub use loss::RemovedInputs;
 pub use outputs::OutputStatistics;
+pub use streams::{BlockStream, gather_streams};

@@ -12,7 +12,7 @@ use crate::labels::{Top1, check_range};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
 /// A fitted readout whose accuracy is to be measured.
-pub(super) struct Fitted {
+pub(crate) struct Fitted {
     pub probe: Probe,
     pub pooled: Option<Pooled>,
     /// `[F, S, C]`.
@@ -25,7 +25,7 @@ pub(super) struct Fitted {
 
 /// Measures the top-1 of fitted readouts by one more pass over the data, which has to hold what the passes counted in `counts` held.
 /// Returns `None` if the work was cancelled.
-pub(super) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     data: &C,
     network: &Network,

@@ -12,7 +12,7 @@ const AUTO_FEATURES: usize = 2048;
 
 /// The pooling of one layer, from its position axes to fewer positions.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pooled {
+pub(crate) struct Pooled {
     from: Vec<usize>,
     /// Positions left along each axis.
     pub to: Vec<usize>,
@@ -21,7 +21,7 @@ pub(super) struct Pooled {
 impl Pooled {
     /// Chooses the grid; `None` where every position counts. Of heads only the tokens are pooled, never the width: its elements
     /// are different nodes, not places.
-    pub(super) fn choose(grid: Grid, kind: UnitKind, tap: &OutputTap) -> Option<Self> {
+    pub(crate) fn choose(grid: Grid, kind: UnitKind, tap: &OutputTap) -> Option<Self> {
         let from: Vec<usize> =
             (1..tap.shape.len()).filter(|axis| *axis != tap.filter_axis).map(|axis| tap.shape[axis]).collect();
         if from.is_empty() || from.len() > 2 {
@@ -54,7 +54,7 @@ impl Pooled {
         self.from.iter().zip(&self.to).all(|(from, to)| from % to == 0)
     }
 
-    pub(super) fn apply(&self, acts: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn apply(&self, acts: Tensor<3>) -> Tensor<3> {
         let [samples, filters, _] = acts.dims();
         match (self.from.as_slice(), self.to.as_slice()) {
             (_, &[to]) => adaptive_avg_pool1d(acts, to),

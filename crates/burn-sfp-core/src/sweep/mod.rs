@@ -11,6 +11,8 @@ mod run;
 mod runner;
 mod target;
 
+pub(crate) use accuracy::{Fitted, measure};
+pub(crate) use grid::Pooled;
 pub(crate) use parts::{Parts, in_smaller_batches};
 pub(crate) use probe::Probe;
 pub(crate) use run::sweep;

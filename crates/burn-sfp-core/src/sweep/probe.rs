@@ -5,13 +5,15 @@ use std::collections::HashMap;
 use burn::backend::ir::TensorId;
 use burn_sfp_graph::{Network, OutputTap};
 
-/// A tensor to tap: the output of a layer, the heads of an attention or, for its mean alone, the input of a layer. It holds
-/// indices, which are the same in a capture of another batch size.
+/// A tensor to tap: the output of a layer, the heads of an attention, for its mean alone the input of a layer, or the stream in front of or
+/// behind a block, which is known to have one. It holds indices, which are the same in a capture of another batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     Layer(usize),
     Heads(usize),
     Input(usize),
+    Before(usize),
+    Behind(usize),
 }
 
 impl Probe {
@@ -20,6 +22,8 @@ impl Probe {
             Self::Layer(layer) => network.layers()[layer].tap.clone(),
             Self::Heads(heads) => network.heads()[heads].tap.clone(),
             Self::Input(layer) => OutputTap::of_input(&network.layers()[layer]),
+            Self::Before(block) => stream(network, block, 0),
+            Self::Behind(block) => stream(network, block, 1),
         }
     }
 
@@ -28,9 +32,15 @@ impl Probe {
         match self {
             Self::Layer(layer) => network.layers()[layer].tap.tensor,
             Self::Heads(heads) => network.heads()[heads].tap.tensor,
-            Self::Input(layer) => OutputTap::of_input(&network.layers()[layer]).tensor,
+            other => other.tap(network).tensor,
         }
     }
+}
+
+/// The stream on one side of a block. Only blocks with streams are probed; without one, nothing of it would be read.
+fn stream(network: &Network, block: usize, side: usize) -> OutputTap {
+    let taps = network.stream_taps(&network.blocks()[block]);
+    taps.map_or_else(|| network.layers()[0].tap.clone(), |[before, behind]| if side == 0 { before } else { behind })
 }
 
 /// Lists each tapped tensor once, together with all its receivers: several probes may name one tensor, and a replay returns each

@@ -230,7 +230,7 @@ impl Candidate<'_> {
 /// The random stream of a target's gradient readout, which depends on nothing else that is analyzed.
 fn random_stream(probe: Probe) -> u64 {
     match probe {
-        Probe::Layer(index) | Probe::Input(index) => index as u64,
+        Probe::Layer(index) | Probe::Input(index) | Probe::Before(index) | Probe::Behind(index) => index as u64,
         Probe::Heads(index) => (1 << 32) + index as u64,
     }
 }

@@ -12,6 +12,7 @@ mod record;
 
 pub use pass::ForwardPass;
 
+use crate::blocks::Omitted;
 use crate::graph::Graph;
 use crate::network::Network;
 use crate::{ChannelId, GraphError, GraphModule, ModuleInput, ScalarChange};
@@ -86,7 +87,7 @@ impl Network {
     }
 
     /// Captures a smaller module on the same inputs as this network and compares the two, as
-    /// [`compare_smaller`](Network::compare_smaller) does. Where the smaller forward pass panics, the error names the operation at which it
+    /// [`compare_without`](Network::compare_without) does. Where the smaller forward pass panics, the error names the operation at which it
     /// stopped.
     ///
     /// # Errors
@@ -94,6 +95,7 @@ impl Network {
     pub fn check_smaller<M: GraphModule>(
         &self,
         removed: &BTreeSet<ChannelId>,
+        omitted: &Omitted,
         smaller: &M,
         input: &M::Inputs,
         also: &[ForwardPass<M>],
@@ -101,8 +103,8 @@ impl Network {
         let main = Borrowed::new(input, M::run);
         let recording = record(smaller, &all(&main, also))?;
         match &recording.panicked {
-            Some(message) => Err(self.stopped(removed, &recording.graph, message)),
-            None => self.compare_graph(removed, &recording.graph),
+            Some(message) => Err(self.stopped(removed, omitted, &recording.graph, message)),
+            None => self.compare_graph(removed, omitted, &recording.graph),
         }
     }
 

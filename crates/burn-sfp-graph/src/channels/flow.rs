@@ -73,6 +73,8 @@ pub struct Flow {
     pub(crate) summed: HashSet<ChannelId>,
     /// Axes of parameters, by index, that keep their values where channels are removed and nothing else does.
     pub(crate) unzeroed: BTreeSet<(usize, usize)>,
+    /// Tensors without negative elements.
+    pub(crate) non_negative: HashSet<TensorId>,
     /// Streams that layer normalisations read, whose mean can be taken out of what writes to them.
     pub(crate) centered: Vec<Stream>,
 }

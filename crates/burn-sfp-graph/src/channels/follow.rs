@@ -154,6 +154,7 @@ fn finish(mut context: Context, graph: &Graph) -> Flow {
     flow.ties.clone_from(context.sets.ties());
     flow.pin_products();
     flow.tensors = tensors;
+    flow.non_negative = std::mem::take(&mut context.non_negative);
     flow.fields = fields;
     flow
 }

@@ -1,10 +1,11 @@
 //! [`RunningActivations`]: the memory of activations while channels are removed one by one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
 
 use super::shapes::RunningShapes;
+use crate::blocks::Block;
 use crate::channels::ids::ChannelId;
 use crate::network::Network;
 use crate::op::name::name;
@@ -50,6 +51,8 @@ pub struct RunningActivations<'a> {
     on_axis: Vec<Vec<usize>>,
     operations: usize,
     batch: u64,
+    /// Tensors that blocks which are left out would have computed.
+    gone: HashSet<TensorId>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ struct Activation {
     /// Bytes of an element.
     size: u64,
     bytes: u64,
+    /// The operation that makes it; `None` of inputs.
+    made_by: Option<usize>,
     /// The first and the last operation during which it is there.
     from: usize,
     to: usize,
@@ -76,6 +81,7 @@ impl<'a> RunningActivations<'a> {
             on_axis: Vec::new(),
             operations: operations.len(),
             batch,
+            gone: HashSet::new(),
         };
         for index in 0..found.all.len() {
             let axes = found.shapes.axes_of(found.all[index].tensor);
@@ -96,6 +102,32 @@ impl<'a> RunningActivations<'a> {
     pub fn restore(&mut self, atom: ChannelId) {
         let longer = self.shapes.lengthen(atom);
         self.recount_axes(&longer);
+    }
+
+    /// Leaves a block out. The stream in front of it takes the memory that the one behind it took.
+    pub fn leave_out(&mut self, block: &Block) {
+        self.change(block, true);
+    }
+
+    /// Puts a block back.
+    pub fn put_back(&mut self, block: &Block) {
+        self.change(block, false);
+    }
+
+    fn change(&mut self, block: &Block, gone: bool) {
+        for index in 0..self.all.len() {
+            let of = &self.all[index];
+            let inside = of.made_by.is_some_and(|operation| block.operations.contains(&operation));
+            let tensor = of.tensor;
+            if inside && !block.stands_for.contains_key(&tensor) {
+                if gone {
+                    self.gone.insert(tensor);
+                } else {
+                    self.gone.remove(&tensor);
+                }
+                self.recount(index);
+            }
+        }
     }
 
     /// Bytes at the peak for a batch of so many samples, without the channels removed so far.
@@ -137,7 +169,7 @@ impl<'a> RunningActivations<'a> {
     fn recount(&mut self, index: usize) {
         let of = &self.all[index];
         let elements: usize = self.shapes.shape(of.tensor, of.shape.clone()).iter().product();
-        self.all[index].bytes = elements as u64 * of.size;
+        self.all[index].bytes = if self.gone.contains(&of.tensor) { 0 } else { elements as u64 * of.size };
     }
 }
 
@@ -152,7 +184,7 @@ fn live(operations: &[OperationIr], inputs: &[TensorId], outputs: &[TensorId]) -
                 Some(&index) => all[index].to = at,
                 None if inputs.contains(&input.id) => {
                     place.insert(input.id, all.len());
-                    all.push(Activation { from: 0, ..Activation::new(input, at) });
+                    all.push(Activation { from: 0, made_by: None, ..Activation::new(input, at) });
                 }
                 // Parameters and constants.
                 None => {}
@@ -178,7 +210,15 @@ fn live(operations: &[OperationIr], inputs: &[TensorId], outputs: &[TensorId]) -
 impl Activation {
     fn new(tensor: &TensorIr, at: usize) -> Self {
         let shape = tensor.shape.iter().copied().collect();
-        Self { tensor: tensor.id, shape, size: tensor.dtype.size() as u64, bytes: 0, from: at, to: at }
+        Self {
+            tensor: tensor.id,
+            shape,
+            size: tensor.dtype.size() as u64,
+            bytes: 0,
+            made_by: Some(at),
+            from: at,
+            to: at,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use burn::backend::ir::TensorIr;
 
+use crate::blocks::Omitted;
 use crate::channels::ids::ChannelId;
 use crate::layers::layer::Layer;
 use crate::network::Network;
@@ -33,12 +34,13 @@ impl Network {
 
     /// [`macs`](Network::macs) without some channels (closed, see [`Flow::closed`](crate::Flow::closed)).
     pub fn macs_without(&self, removed: &BTreeSet<ChannelId>) -> u64 {
-        self.all_macs_without(removed).0
+        self.all_macs_without(removed, &Omitted::default()).0
     }
 
-    /// [`macs_without`](Network::macs_without), and [`layer_macs_without`](Network::layer_macs_without) of each layer.
-    pub fn all_macs_without(&self, removed: &BTreeSet<ChannelId>) -> (u64, Vec<u64>) {
-        let of: Vec<u64> = (0..self.graph.operations.len()).map(|op| self.macs_of(op, removed)).collect();
+    /// [`macs_without`](Network::macs_without) some channels (closed) and some blocks, and the multiply-adds of each layer.
+    pub fn all_macs_without(&self, removed: &BTreeSet<ChannelId>, omitted: &Omitted) -> (u64, Vec<u64>) {
+        let of = |op: usize| if omitted.has_operation(op) { 0 } else { self.macs_of(op, removed) };
+        let of: Vec<u64> = (0..self.graph.operations.len()).map(of).collect();
         let layers = self.layers.iter().map(|layer| layer.operations.iter().map(|&op| of[op]).sum());
         (of.iter().sum::<u64>().saturating_sub(self.skipped_macs()), layers.collect())
     }

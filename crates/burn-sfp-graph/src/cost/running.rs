@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use burn::backend::ir::{TensorId, TensorIr};
 
 use super::shapes::RunningShapes;
+use crate::blocks::Block;
 use crate::channels::ids::ChannelId;
 use crate::network::Network;
 use crate::op::describe;
@@ -51,6 +52,8 @@ pub struct RunningCost<'a> {
     operations: Vec<u64>,
     /// Elements of each parameter and running statistic.
     parameters: Vec<u64>,
+    /// Operations, and parameters, of blocks that are left out.
+    gone: (BTreeSet<usize>, BTreeSet<usize>),
     macs: u64,
     elements: u64,
     bytes: u64,
@@ -74,6 +77,7 @@ impl<'a> RunningCost<'a> {
             users: Vec::new(),
             operations: vec![0; network.graph.operations.len()],
             parameters: vec![0; network.graph.parameters.len()],
+            gone: Default::default(),
             macs: 0,
             elements: 0,
             bytes: 0,
@@ -108,6 +112,26 @@ impl<'a> RunningCost<'a> {
     pub fn restore(&mut self, atom: ChannelId) {
         let longer = self.shapes.lengthen(atom);
         self.recount(&longer);
+    }
+
+    /// Leaves a block out.
+    pub fn leave_out(&mut self, block: &Block) {
+        self.gone.0.extend(&block.operations);
+        self.gone.1.extend(&block.parameters);
+        self.recount_block(block);
+    }
+
+    /// Puts a block back.
+    pub fn put_back(&mut self, block: &Block) {
+        self.gone.0.retain(|operation| !block.operations.contains(operation));
+        self.gone.1.retain(|parameter| !block.parameters.contains(parameter));
+        self.recount_block(block);
+    }
+
+    fn recount_block(&mut self, block: &Block) {
+        let main = block.operations.iter().filter(|&&operation| operation < self.network.graph.main);
+        main.for_each(|&operation| self.recount_operation(operation));
+        block.parameters.iter().for_each(|&parameter| self.recount_parameter(parameter));
     }
 
     /// Whether some axis of a parameter would lose its last index if the atom were removed. A planner leaves such an atom in the network.
@@ -156,13 +180,15 @@ impl<'a> RunningCost<'a> {
         let shape = |tensor: &TensorIr| self.shapes.shape(tensor.id, tensor.shape.iter().copied().collect());
         let described = describe(&self.network.graph.operations[operation]);
         let macs = described.and_then(|described| described.macs(&shape)).unwrap_or_default();
+        let macs = if self.gone.0.contains(&operation) { 0 } else { macs };
         let now = macs / self.network.graph.batch.max(1) as u64;
         self.macs = self.macs - std::mem::replace(&mut self.operations[operation], now) + now;
     }
 
     fn recount_parameter(&mut self, parameter: usize) {
         let of = &self.network.graph.parameters[parameter];
-        let now = self.shapes.shape(of.tensor, of.shape.clone()).iter().product::<usize>() as u64;
+        let left = self.shapes.shape(of.tensor, of.shape.clone()).iter().product::<usize>() as u64;
+        let now = if self.gone.1.contains(&parameter) { 0 } else { left };
         let before = std::mem::replace(&mut self.parameters[parameter], now);
         let size = self.network.graph.values.get(&of.tensor).map_or(4, |data| data.dtype().size()) as u64;
         self.bytes = self.bytes - before * size + now * size;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::layers::LayerLatencies;
+use crate::blocks::Block;
 use crate::channels::ids::ChannelId;
 use crate::cost::activations::RunningActivations;
 use crate::cost::shapes::RunningShapes;
@@ -47,6 +48,8 @@ pub struct RunningLatency<'a> {
     activations: RunningActivations<'a>,
     /// Bytes of all activations of the whole network.
     all: f64,
+    /// The layers of blocks that are left out.
+    gone: BTreeSet<usize>,
 }
 
 impl<'a> RunningLatency<'a> {
@@ -62,6 +65,7 @@ impl<'a> RunningLatency<'a> {
             layers: vec![0.0; network.layers.len()],
             activations,
             all,
+            gone: BTreeSet::new(),
         };
         for (index, layer) in network.layers.iter().enumerate() {
             let axes = latency.shapes.axes_of(layer.applied.id);
@@ -93,6 +97,20 @@ impl<'a> RunningLatency<'a> {
         self.recount_axes(&longer);
     }
 
+    /// Leaves a block out.
+    pub fn leave_out(&mut self, block: &Block) {
+        self.gone.extend(&block.layers);
+        self.activations.leave_out(block);
+        block.layers.iter().for_each(|&layer| self.recount(layer));
+    }
+
+    /// Puts a block back.
+    pub fn put_back(&mut self, block: &Block) {
+        self.gone.retain(|layer| !block.layers.contains(layer));
+        self.activations.put_back(block);
+        block.layers.iter().for_each(|&layer| self.recount(layer));
+    }
+
     /// Seconds of a forward pass over the table's batch without the channels removed so far.
     pub fn seconds(&self) -> f64 {
         self.layers.iter().sum::<f64>() + self.table.rest * self.activations.total() as f64 / self.all
@@ -111,6 +129,7 @@ impl<'a> RunningLatency<'a> {
         let read = shape.get(layer.kind.input_axis()).copied().unwrap_or_default();
         let groups = layer.groups.max(1);
         let inputs = if groups == layer.inputs { outputs * layer.inputs / layer.filters.max(1) } else { read * groups };
-        self.layers[index] = self.table.seconds(layer, inputs, outputs);
+        let gone = self.gone.contains(&index);
+        self.layers[index] = if gone { 0.0 } else { self.table.seconds(layer, inputs, outputs) };
     }
 }

@@ -108,9 +108,16 @@ impl Shrink for RmsNorm {
 
 impl<T: Shrink> Shrink for Vec<T> {
     fn shrink(&mut self, scope: &mut Scope<'_>) {
-        for (index, item) in self.iter_mut().enumerate() {
-            scope.enter(&index.to_string(), |scope| item.shrink(scope));
-        }
+        let mut index = 0;
+        self.retain_mut(|item| {
+            let mut stays = true;
+            scope.enter(&index.to_string(), |scope| {
+                item.shrink(scope);
+                stays = !scope.removes(true);
+            });
+            index += 1;
+            stays
+        });
     }
 }
 
@@ -127,6 +134,9 @@ impl<T: Shrink> Shrink for Option<T> {
     fn shrink(&mut self, scope: &mut Scope<'_>) {
         if let Some(item) = self {
             item.shrink(scope);
+            if scope.removes(false) {
+                *self = None;
+            }
         }
     }
 }

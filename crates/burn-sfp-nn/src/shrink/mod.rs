@@ -9,13 +9,15 @@ pub mod derive;
 mod layers;
 mod scope;
 
-pub use scope::{AxisChange, FieldEdit, Scope};
+pub use scope::{AxisChange, FieldEdit, Removable, Scope};
 
 /// A module, or a part of one, whose plain fields follow when its parameters have lost channels.
 ///
 /// `#[derive(Shrink)]` passes the call on to every field that implements it. Burn's layers, `Vec`, arrays, tuples and `Option` do.
 /// A layer of your own that keeps counts in plain fields implements it by hand; the parameters have their new shapes when it is
 /// called.
+///
+/// Elements of a `Vec` and what an `Option` holds can be left out as a whole ([`Removable`]): residual blocks, for example.
 ///
 /// ```
 /// use burn::prelude::*;

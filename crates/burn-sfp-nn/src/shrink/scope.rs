@@ -1,6 +1,6 @@
 //! [`Scope`], the argument of [`Shrink`](super::Shrink): where in a module a call is and what changes there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,54 @@ pub struct AxisChange {
     pub keep: Vec<usize>,
 }
 
+/// A part of a module that can be left out: an element of a list, which the elements after it move up for, or what an option holds.
+///
+/// ```
+/// use burn_sfp_nn::Removable;
+///
+/// let removed = [Removable { path: "blocks.1".into(), in_list: true }];
+/// assert_eq!(Removable::path_without(&removed, "blocks.0.conv.weight").as_deref(), Some("blocks.0.conv.weight"));
+/// assert_eq!(Removable::path_without(&removed, "blocks.2.conv.weight").as_deref(), Some("blocks.1.conv.weight"));
+/// assert_eq!(Removable::path_without(&removed, "blocks.1.conv.weight"), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removable {
+    /// Its module path, for example `blocks.3`.
+    pub path: String,
+    /// Whether it is an element of a list.
+    pub in_list: bool,
+}
+
+impl Removable {
+    /// Whether a parameter or module with this path is part of it.
+    pub fn holds(&self, path: &str) -> bool {
+        path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    /// The path of a parameter or module once some parts are left out; `None` if it is in one of them.
+    pub fn path_without(removed: &[Self], path: &str) -> Option<String> {
+        if removed.iter().any(|part| part.holds(path)) {
+            return None;
+        }
+        let mut left: Vec<String> = Vec::new();
+        let mut before = String::new();
+        for name in path.split('.') {
+            let index: Option<usize> = name.parse().ok();
+            let is_earlier = |part: &&Self| {
+                let (list, own) = part.path.rsplit_once('.').unwrap_or(("", &part.path));
+                part.in_list && list == before && own.parse::<usize>().ok() < index
+            };
+            let moved = index.map(|index| index - removed.iter().filter(is_earlier).count().min(index));
+            left.push(moved.map_or_else(|| name.to_string(), |index| index.to_string()));
+            if !before.is_empty() {
+                before.push('.');
+            }
+            before.push_str(name);
+        }
+        Some(left.join("."))
+    }
+}
+
 /// A place in a module and the changes below it.
 ///
 /// ```
@@ -72,6 +120,10 @@ pub struct Scope<'a> {
     /// Edits by path and field, axes by parameter and axis.
     edit_at: HashMap<(&'a str, &'a str), usize>,
     axis_at: HashMap<(&'a str, usize), &'a AxisChange>,
+    /// The parts to leave out that nothing has left out yet.
+    unwanted: HashSet<&'a str>,
+    /// The parts that could be left out.
+    removable: Vec<Removable>,
 }
 
 impl<'a> Scope<'a> {
@@ -86,7 +138,47 @@ impl<'a> Scope<'a> {
             taken: vec![false; edits.len()],
             edit_at: edit_at.collect(),
             axis_at: axis_at.collect(),
+            unwanted: HashSet::new(),
+            removable: Vec::new(),
         }
+    }
+
+    /// The same with parts of the module to leave out.
+    ///
+    /// ```
+    /// use burn_sfp_nn::{Removable, Scope, Shrink};
+    ///
+    /// let mut widths = vec![8, 16, 32];
+    /// let removed = [Removable { path: "1".into(), in_list: true }];
+    /// let mut scope = Scope::new(&[], &[]).without(&removed);
+    /// widths.shrink(&mut scope);
+    /// assert_eq!(widths, [8, 32]);
+    /// assert!(scope.unremoved().is_empty() && scope.removable().len() == 3);
+    /// ```
+    pub fn without(mut self, parts: &'a [Removable]) -> Self {
+        self.unwanted = parts.iter().map(|part| part.path.as_str()).collect();
+        self
+    }
+
+    /// Whether the part of the module at this place is left out. A container asks for each element that it can drop, after it has passed the
+    /// call on to it; it says whether it is a list, whose later elements move up.
+    pub fn removes(&mut self, in_list: bool) -> bool {
+        let path = self.path();
+        let gone = self.unwanted.remove(path.as_str());
+        self.removable.push(Removable { path, in_list });
+        gone
+    }
+
+    /// The parts that could be left out, in the order in which they asked.
+    pub fn removable(&self) -> &[Removable] {
+        &self.removable
+    }
+
+    /// Paths of the parts that should have been left out and that no call of [`removes`](Scope::removes) asked for, in their order.
+    pub fn unremoved(&self) -> Vec<&'a str> {
+        let mut left: Vec<&str> = self.unwanted.iter().copied().collect();
+        left.sort_unstable();
+        left
     }
 
     /// Calls `inside` with the scope of a field, a variant or an index.

@@ -1,6 +1,6 @@
 //! [`short`]: which layers hold a cost that cannot be removed.
 
-use burn_sfp_graph::{Layer, Network};
+use burn_sfp_graph::{Layer, Network, Omitted};
 
 use super::keep::CostUnit;
 use super::state::RemovalState;
@@ -15,7 +15,7 @@ pub(super) fn short(state: &RemovalState<'_>, unit: CostUnit) -> Vec<String> {
     let stays = |id: &u32| !removed.contains(id);
     let kept = |layer: &Layer| layer.output_channels().iter().filter(|id| stays(id)).count();
     let left: Vec<u64> = match unit {
-        CostUnit::Macs => network.all_macs_without(&removed).1,
+        CostUnit::Macs => network.all_macs_without(&removed, &Omitted::default()).1,
         CostUnit::Parameters | CostUnit::Bytes => {
             let size = |index: usize| network.parameter_size_without(index, &removed);
             network.layers().iter().map(|layer| layer.parameters_of_all().map(size).sum()).collect()

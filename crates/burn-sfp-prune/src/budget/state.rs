@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use burn_sfp_graph::latency::{LayerLatencies, RunningLatency};
-use burn_sfp_graph::{ChannelId, Network, RunningActivations, RunningCost};
+use burn_sfp_graph::{Block, ChannelId, Network, RunningActivations, RunningCost};
 
 /// How far the removal of channels has come, and what the smaller network costs.
 pub struct RemovalState<'a> {
@@ -114,11 +114,18 @@ pub(crate) struct RunningTotals<'a> {
     original: OnceCell<Box<RunningTotals<'a>>>,
 }
 
+/// What is removed or put back: a channel (atom), or a block by its index in [`Network::blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Candidate {
+    Channel(ChannelId),
+    Block(usize),
+}
+
 /// Something that is made, and brought up to date, when it is asked for.
 struct Late<T> {
     value: RefCell<Option<T>>,
-    /// Atoms removed (true) and put back (false) since.
-    pending: RefCell<Vec<(ChannelId, bool)>>,
+    /// What was removed (true) and put back (false) since.
+    pending: RefCell<Vec<(Candidate, bool)>>,
 }
 
 impl<T> Late<T> {
@@ -126,25 +133,25 @@ impl<T> Late<T> {
         Self { value: RefCell::new(None), pending: RefCell::new(Vec::new()) }
     }
 
-    fn note(&self, channel: ChannelId, gone: bool) {
+    fn note(&self, candidate: Candidate, gone: bool) {
         let mut pending = self.pending.borrow_mut();
         // What was only tried leaves nothing to do.
-        if pending.last() == Some(&(channel, !gone)) {
+        if pending.last() == Some(&(candidate, !gone)) {
             pending.pop();
         } else {
-            pending.push((channel, gone));
+            pending.push((candidate, gone));
         }
     }
 
     fn read<V>(
         &self,
         make: impl FnOnce() -> T,
-        change: impl Fn(&mut T, ChannelId, bool),
+        change: impl Fn(&mut T, Candidate, bool),
         value: impl Fn(&T) -> V,
     ) -> V {
         let mut current = self.value.borrow_mut();
         let current = current.get_or_insert_with(make);
-        self.pending.borrow_mut().drain(..).for_each(|(channel, gone)| change(current, channel, gone));
+        self.pending.borrow_mut().drain(..).for_each(|(candidate, gone)| change(current, candidate, gone));
         value(current)
     }
 }
@@ -159,26 +166,47 @@ impl<'a> RunningTotals<'a> {
     }
 
     pub fn remove(&self, channel: ChannelId) {
-        self.cost.note(channel, true);
-        self.activations.note(channel, true);
-        self.latency.note(channel, true);
+        self.note(Candidate::Channel(channel), true);
     }
 
     pub fn restore(&self, channel: ChannelId) {
-        self.cost.note(channel, false);
-        self.activations.note(channel, false);
-        self.latency.note(channel, false);
+        self.note(Candidate::Channel(channel), false);
+    }
+
+    pub fn leave_out(&self, block: usize) {
+        self.note(Candidate::Block(block), true);
+    }
+
+    pub fn put_back(&self, block: usize) {
+        self.note(Candidate::Block(block), false);
+    }
+
+    fn note(&self, candidate: Candidate, gone: bool) {
+        self.cost.note(candidate, gone);
+        self.activations.note(candidate, gone);
+        self.latency.note(candidate, gone);
+    }
+
+    fn block(&self, index: usize) -> &'a Block {
+        &self.network.blocks()[index]
     }
 
     fn cost(&self, value: impl Fn(&RunningCost<'a>) -> u64) -> u64 {
-        let change =
-            |cost: &mut RunningCost<'a>, channel, gone| if gone { cost.remove(channel) } else { cost.restore(channel) };
+        let change = |cost: &mut RunningCost<'a>, candidate, gone| match (candidate, gone) {
+            (Candidate::Channel(channel), true) => cost.remove(channel),
+            (Candidate::Channel(channel), false) => cost.restore(channel),
+            (Candidate::Block(block), true) => cost.leave_out(self.block(block)),
+            (Candidate::Block(block), false) => cost.put_back(self.block(block)),
+        };
         self.cost.read(|| RunningCost::of(self.network), change, value)
     }
 
     fn held<V>(&self, value: impl Fn(&RunningActivations<'a>) -> V) -> V {
-        let change = |held: &mut RunningActivations<'a>, channel, gone| {
-            if gone { held.remove(channel) } else { held.restore(channel) }
+        let change = |held: &mut RunningActivations<'a>, candidate, gone| match (candidate, gone) {
+            (Candidate::Channel(channel), true) => held.remove(channel),
+            (Candidate::Channel(channel), false) => held.restore(channel),
+            (Candidate::Block(block), true) => held.leave_out(self.block(block)),
+            (Candidate::Block(block), false) => held.put_back(self.block(block)),
         };
         self.activations.read(|| RunningActivations::of(self.network), change, value)
     }
@@ -201,8 +229,11 @@ impl Totals for RunningTotals<'_> {
         self.held(RunningActivations::smooth_peak)
     }
     fn latency(&self, table: &Arc<LayerLatencies>) -> f64 {
-        let change = |latency: &mut RunningLatency<'_>, channel, gone| {
-            if gone { latency.remove(channel) } else { latency.restore(channel) }
+        let change = |latency: &mut RunningLatency<'_>, candidate, gone| match (candidate, gone) {
+            (Candidate::Channel(channel), true) => latency.remove(channel),
+            (Candidate::Channel(channel), false) => latency.restore(channel),
+            (Candidate::Block(block), true) => latency.leave_out(self.block(block)),
+            (Candidate::Block(block), false) => latency.put_back(self.block(block)),
         };
         self.latency.read(|| RunningLatency::of(self.network, table.clone()), change, RunningLatency::seconds)
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use burn_sfp_core::checks::check_batch;
 use burn_sfp_core::{
-    ActivationEvidence, Calibration, InputGram, OutputStatistics, Progress, SfpError, SfpModule, gather_activations,
+    ActivationEvidence, BlockStream, Calibration, InputGram, OutputStatistics, Progress, SfpError, SfpModule,
+    gather_activations, gather_streams,
 };
 use burn_sfp_graph::{Fingerprint, Network};
 
@@ -56,6 +57,8 @@ pub struct Evidence {
     pub filter_gradients: BTreeMap<String, FilterGradients>,
     /// Gradients of parameters, by module path. Not of those that the logits do not depend on.
     pub parameter_gradients: BTreeMap<String, ParameterGradients>,
+    /// What residual blocks that can be left out do to their streams, by module path.
+    pub blocks: BTreeMap<String, BlockStream>,
     /// Which passes were made.
     gathered: Needs,
     fingerprint: Fingerprint,
@@ -63,7 +66,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// Makes the passes over the calibration data that are needed: one for all that is read of activations, one for
-    /// gradients.
+    /// gradients, two for the streams around blocks.
     ///
     /// Gradients are those of the mean cross-entropy of a batch's logits, by Burn's autodiff, of all float parameters,
     /// frozen ones too. Everything runs in evaluation mode (batch normalisations with their running statistics, no
@@ -113,7 +116,7 @@ impl Evidence {
         if let Some(wanted) = needs.activations() {
             activations = gather_activations(model, network, calibration, wanted, progress)?;
             samples = Some(activations.samples);
-            gathered = needs.without_gradients();
+            gathered = needs.of_activations();
         }
         let (mut parameter_gradients, mut filter_gradients) = Default::default();
         if needs.has_gradients() && !(samples.is_some() && progress.is_cancelled()) {
@@ -122,10 +125,15 @@ impl Evidence {
             (parameter_gradients, filter_gradients) = sums.finish();
             gathered = gathered.gradients();
         }
+        let mut blocks = BTreeMap::new();
+        if needs.has_blocks() && !(samples.is_some() && progress.is_cancelled()) {
+            blocks = gather_streams(model, network, calibration, progress)?;
+            gathered = if progress.is_cancelled() { gathered } else { gathered.blocks() };
+        }
         let ActivationEvidence { outputs, inputs, .. } = activations;
         let fingerprint = network.fingerprint().clone();
         let samples = samples.unwrap_or_default();
-        Ok(Self { samples, outputs, inputs, filter_gradients, parameter_gradients, gathered, fingerprint })
+        Ok(Self { samples, outputs, inputs, filter_gradients, parameter_gradients, blocks, gathered, fingerprint })
     }
 
     /// Returns which passes were made.

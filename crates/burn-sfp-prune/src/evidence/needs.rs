@@ -18,6 +18,7 @@ use burn_sfp_core::ActivationNeeds;
 pub struct Needs {
     activations: ActivationNeeds,
     gradients: bool,
+    blocks: bool,
 }
 
 impl Needs {
@@ -38,6 +39,12 @@ impl Needs {
         self
     }
 
+    /// Adds what residual blocks do to their streams: two forward passes a batch ([`gather_streams`](burn_sfp_core::gather_streams)).
+    pub fn blocks(mut self) -> Self {
+        self.blocks = true;
+        self
+    }
+
     /// Adds Gram matrices of the inputs of layers, summed in the forward pass of [`outputs`](Needs::outputs): with a
     /// column for each element of each channel where these are at most `columns`, else with a column for each channel
     /// ([`InputGram`](burn_sfp_core::InputGram)).
@@ -53,7 +60,7 @@ impl Needs {
             outputs: outputs || other.activations.outputs,
             inputs: inputs.max(other.activations.inputs),
         };
-        Self { activations, gradients: self.gradients || other.gradients }
+        Self { activations, gradients: self.gradients || other.gradients, blocks: self.blocks || other.blocks }
     }
 
     /// Returns whether no pass is needed.
@@ -71,6 +78,11 @@ impl Needs {
         self.gradients
     }
 
+    /// Returns whether the streams around blocks are needed.
+    pub fn has_blocks(self) -> bool {
+        self.blocks
+    }
+
     /// Returns the most columns of a Gram matrix with a column for each element, `None` if no such matrices are needed.
     pub fn inputs_up_to(self) -> Option<usize> {
         self.activations.inputs
@@ -82,12 +94,13 @@ impl Needs {
         let is_missing = |own: bool, theirs: bool| theirs && !own;
         !(is_missing(self.has_outputs(), other.has_outputs())
             || is_missing(self.gradients, other.gradients)
+            || is_missing(self.blocks, other.blocks)
             || is_missing(self.inputs_up_to().is_some(), other.inputs_up_to().is_some()))
     }
 
-    /// These needs without gradients.
-    pub(super) fn without_gradients(self) -> Self {
-        Self { gradients: false, ..self }
+    /// What is read of the activations alone.
+    pub(super) fn of_activations(self) -> Self {
+        Self { gradients: false, blocks: false, ..self }
     }
 
     /// What the pass over the activations sums, `None` if none is needed.
@@ -101,6 +114,7 @@ impl std::fmt::Display for Needs {
         let parts = [
             (self.has_outputs(), "the outputs of filters"),
             (self.gradients, "gradients"),
+            (self.blocks, "the streams around blocks"),
             (self.inputs_up_to().is_some(), "the inputs of layers"),
         ];
         let named: Vec<&str> = parts.into_iter().filter(|(needed, _)| *needed).map(|(_, name)| name).collect();

@@ -3,7 +3,7 @@
 use burn::module::Module;
 
 use crate::mask::{KeepMask, KeepMasks, masks_of};
-use crate::rewrite::{in_format, made_by, masks_after_cuts};
+use crate::rewrite::{in_format, made_by, masks_of_smaller};
 use crate::{PruneError, PrunePlan};
 
 /// Checks that a model has the shapes that the plan leaves, and returns the plan's masks for the weights on which nothing holds the
@@ -15,7 +15,7 @@ use crate::{PruneError, PrunePlan};
 pub(super) fn masks_to_enforce<M: Module>(plan: &PrunePlan, model: &M) -> Result<KeepMasks, PruneError> {
     let formats = made_by(plan, model)?;
     let own = masks_of(model);
-    let mut masks = masks_after_cuts(plan);
+    let mut masks = masks_of_smaller(plan);
     for (path, mask) in &masks {
         if let Some(own) = own.get(path).filter(|own| !own.keeps_no_more_than(mask)) {
             let what = format!("the mask of `{path}` keeps {} connections, some of which the plan removes", own.kept());

@@ -16,8 +16,8 @@ pub(super) fn trainable<M: SfpModule>(model: &M, plan: &PrunePlan, all: bool) ->
     if all || plan.trainable.is_empty() {
         return if before.learning().is_empty() { Err(frozen("all layers of the model")) } else { Ok(copy.train()) };
     }
-    let named: HashSet<&str> = plan.trainable.iter().map(String::as_str).collect();
-    if !before.learning().iter().any(|path| named.contains(path)) {
+    let named: HashSet<String> = plan.trainable.iter().filter_map(|path| plan.path_after(path)).collect();
+    if !before.learning().iter().any(|path| named.contains(*path)) {
         return Err(frozen("all layers that the plan touches"));
     }
     let active = before.entries.into_iter().filter(|entry| entry.active && named.contains(entry.path.as_str()));

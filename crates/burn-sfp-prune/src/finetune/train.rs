@@ -1,6 +1,6 @@
 //! [`fine_tune`] and the training loop behind it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::tensor::Tensor;
 use burn_sfp_core::{Batch, DataError, Progress, SfpModule};
@@ -190,7 +190,8 @@ where
 
 /// Checks that the forward pass reaches what learns: something at all, and whatever the plan touches where only a part is trained.
 fn check_reached(unreached: &[String], learning: usize, plan: &PrunePlan, data: Data) -> Result<(), PruneError> {
-    let outside = unreached.iter().find(|path| data.is_split && plan.trainable.contains(*path));
+    let named: HashSet<String> = plan.trainable.iter().filter_map(|path| plan.path_after(path)).collect();
+    let outside = unreached.iter().find(|path| data.is_split && named.contains(*path));
     let why = match outside {
         Some(path) => format!(
             "`{path}`, which the plan touches, lies outside the part that is trained: move it from `features` to `classify`, or \

@@ -9,6 +9,7 @@
 //! layers behind them. Where the module does not follow that, the parts shrink alike.
 
 mod advice;
+mod blocks;
 mod search;
 mod trial;
 
@@ -21,6 +22,7 @@ use crate::rewrite::carry_out;
 use crate::target::Rewritten;
 use crate::{PruneError, PrunePlan};
 use advice::advised;
+use blocks::blocks_that_stay;
 use search::Search;
 use trial::Failure;
 
@@ -77,10 +79,18 @@ fn with_free_splits(
             made.seal();
         }
         let channels = made.channels.clone();
+        let parts = made.blocks.clone();
         let failure = match carry_out(network, module, made) {
             Ok(plan) => return Ok(Fitted::Done(Box::new(plan))),
             Err(error) => Failure::of(error)?,
         };
+        if !parts.is_empty() && !strict {
+            let stay = blocks_that_stay(network, module, &parts)?;
+            if !stay.is_empty() {
+                kept.add_blocks(stay);
+                continue;
+            }
+        }
         let tied = network.free_splits_at(failure.operation);
         if !tied.is_empty() {
             return Ok(Fitted::Tied(tied));
@@ -88,7 +98,8 @@ fn with_free_splits(
         if strict {
             return Err(advised(network, &channels, failure));
         }
-        let found = Search::new(network, module, &kept, &channels).run(failure)?;
+        let omitted = network.omit(parts.iter().map(|part| part.path.as_str()))?;
+        let found = Search::new(network, (&*module, &omitted), &kept, &channels).run(failure)?;
         // What would stay may leave where the parts shrink alike.
         let tied = network.free_splits_of(&found.channels());
         if !tied.is_empty() {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use burn_sfp_graph::{ChannelId, Network};
+use burn_sfp_graph::{ChannelId, Network, Omitted};
 
 use super::trial::{Failure, attempt};
 use crate::PruneError;
@@ -28,6 +28,8 @@ struct Unit {
 pub(super) struct Search<'a> {
     network: &'a Network,
     module: &'a dyn Rewritten,
+    /// The blocks that go, whatever the channels.
+    omitted: &'a Omitted,
     units: Vec<Unit>,
     active: BTreeSet<usize>,
     /// Why a group that is left out is.
@@ -42,7 +44,12 @@ type Outcome = Option<Failure>;
 
 impl<'a> Search<'a> {
     /// Starts from a plan that removes these channels.
-    pub fn new(network: &'a Network, module: &'a dyn Rewritten, kept: &Kept, channels: &[ChannelId]) -> Self {
+    pub fn new(
+        network: &'a Network,
+        (module, omitted): (&'a dyn Rewritten, &'a Omitted),
+        kept: &Kept,
+        channels: &[ChannelId],
+    ) -> Self {
         let all: BTreeSet<ChannelId> = channels.iter().copied().collect();
         let units = Groups::of_kept(network, kept).groups.into_iter().filter_map(|group| {
             let removed: BTreeSet<ChannelId> = group.channels.iter().copied().filter(|id| all.contains(id)).collect();
@@ -53,7 +60,7 @@ impl<'a> Search<'a> {
         });
         let units: Vec<Unit> = units.collect();
         let active = (0..units.len()).collect();
-        Self { network, module, units, active, reasons: BTreeMap::new(), held: BTreeMap::new(), attempts: 0 }
+        Self { network, module, omitted, units, active, reasons: BTreeMap::new(), held: BTreeMap::new(), attempts: 0 }
     }
 
     /// Returns the channels that stay so that the rest runs, given how the plan failed.
@@ -84,7 +91,7 @@ impl<'a> Search<'a> {
     fn attempt(&mut self, units: &BTreeSet<usize>) -> Result<Outcome, PruneError> {
         self.attempts += 1;
         let channels = units.iter().flat_map(|&unit| &self.units[unit].removed).copied().collect();
-        attempt(self.network, self.module, &channels)
+        attempt(self.network, self.module, &channels, self.omitted)
     }
 
     fn without(&mut self, units: &BTreeSet<usize>) -> Result<Outcome, PruneError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use burn_sfp_graph::{ChannelId, GraphError, Network, mismatch_advice, place};
+use burn_sfp_graph::{ChannelId, GraphError, Network, Omitted, mismatch_advice, place};
 
 use crate::PruneError;
 use crate::rewrite::unsettled;
@@ -22,7 +22,7 @@ impl Failure {
         let operation = match &error {
             PruneError::Graph(GraphError::GraphMismatch { operation, .. }) => *operation,
             PruneError::NumberChanges { operation, .. } => Some(*operation),
-            PruneError::NeedsShrink { .. } => None,
+            PruneError::NeedsShrink { .. } | PruneError::BlockStays { .. } => None,
             PruneError::Graph(GraphError::ReadsValues { .. } | GraphError::Forward { .. }) => None,
             _ => return Err(error),
         };
@@ -46,14 +46,15 @@ impl Failure {
     }
 }
 
-/// Checks that the module without these channels would run the planned graph.
+/// Checks that the module without these channels and blocks would run the planned graph.
 pub(super) fn attempt(
     network: &Network,
     module: &dyn Rewritten,
     channels: &BTreeSet<ChannelId>,
+    omitted: &Omitted,
 ) -> Result<Option<Failure>, PruneError> {
     let removed = network.flow().closed(channels);
-    let checked = module.check_sketch(network, &removed);
+    let checked = module.check_sketch(network, &removed, omitted);
     let checked = checked.and_then(|changes| match changes.iter().find(|change| change.undone_by.is_none()) {
         Some(change) => Err(unsettled(network, change)),
         None => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::blocks::check_blocks;
 use super::{CorrectedBias, CorrectionTarget, LayerPlan, PLAN_VERSION, ParameterCut, PrunePlan, check_earlier};
 use burn_sfp_graph::ParameterShape;
 
@@ -45,6 +46,7 @@ impl PrunePlan {
             }
             let shapes = shapes(self)?;
             check_cut_list(&self.cuts, &shapes)?;
+            check_blocks(&self.blocks, &shapes)?;
             check_earlier(self)?;
             check_masks(self, &shapes)?;
             check_centered(self, &shapes)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ChannelId, GraphError, Layer, Network};
+use burn_sfp_graph::{ChannelId, GraphError, Layer, Network, Omitted};
 
 use crate::Connections;
 use crate::plan::{CorrectedBias, CorrectionTarget};
@@ -41,12 +41,13 @@ pub(super) fn constant_corrections(
     setting: BiasCorrection,
     network: &Network,
     removed: &BTreeSet<ChannelId>,
+    omitted: &Omitted,
 ) -> Result<Vec<CorrectedBias>, GraphError> {
     // A root-mean-square normalisation and a sum over channels count removed channels as zero, so everything does.
     if setting != BiasCorrection::Constants || !network.scales(removed).is_empty() || network.sums_shrink(removed) {
         return Ok(Vec::new());
     }
-    let corrections = network.constants(removed)?.into_iter().filter_map(|(layer, inputs)| {
+    let corrections = network.constants(removed, omitted)?.into_iter().filter_map(|(layer, inputs)| {
         let layer = &network.layers()[layer];
         Some(CorrectedBias {
             coverage: vec![1.0; layer.kernel().iter().product::<usize>().max(1)],

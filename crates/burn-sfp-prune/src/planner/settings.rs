@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ForwardPass, GraphModule, ModuleInput, Network};
+use burn_sfp_graph::{ForwardPass, GraphModule, ModuleInput, Network, Omitted};
 
 use super::also::Also;
 use super::bias::{BiasCorrection, constant_corrections};
@@ -21,7 +21,7 @@ use crate::plan::EarlierPruning;
 use crate::policy::check_ranking;
 use crate::rewrite::PrunedModule;
 use crate::score::{Scoring, channel_scores};
-use crate::select::{Eligible, select};
+use crate::select::{Eligible, candidates, select};
 use crate::target::{Rewritten, Target};
 use crate::{PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
 
@@ -297,8 +297,21 @@ impl Planner {
         let groups = Groups::of_kept(network, kept);
         let scores = channel_scores(network, &groups, ranking, self.scoring);
         let bounds = layer_rule::bounds(&self.layers, network, &groups)?;
-        let eligible = Eligible { scores: &scores, cut: self.group_cut, excluded: &stays, kept, bounds: &bounds };
-        let mut channels = select(network, &groups, &eligible, &*self.budget)?;
+        let is_excluded = |path: &str| excluded.contains(path);
+        let normalizer = self.scoring.normalizer.or(ranking.normalizer).unwrap_or_default();
+        let (blocks, kept_blocks) = candidates(network, &groups, ranking, normalizer, (&is_excluded, kept));
+        let eligible = Eligible {
+            scores: &scores,
+            cut: self.group_cut,
+            excluded: &stays,
+            kept,
+            bounds: &bounds,
+            blocks: &blocks,
+            policy,
+        };
+        let (mut channels, left_out) = select(network, &groups, &eligible, &*self.budget)?;
+        let mut omitted = Omitted::default();
+        left_out.iter().for_each(|&block| omitted.add(&network.blocks()[block]));
         let mut masks = ranking.connections.clone();
         masks.retain(|path, _| !excluded.contains(path));
         close(network, &groups, &mut masks, &mut channels, &stays, self.keep_empty);
@@ -313,9 +326,11 @@ impl Planner {
             kept,
             masks: &masks,
             removed: &removed,
+            omitted: &omitted,
             correction,
         });
-        plan.bias_corrections.extend(constant_corrections(correction, network, &removed)?);
+        plan.bias_corrections.extend(constant_corrections(correction, network, &removed, &omitted)?);
+        plan.kept_blocks = kept_blocks;
         plan.groups = held::groups(&Report {
             network,
             groups: &groups,

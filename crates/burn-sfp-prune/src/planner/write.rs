@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn_sfp_core::Analysis;
-use burn_sfp_graph::{ChannelId, Fingerprint, Layer, Network};
+use burn_sfp_graph::{ChannelId, Fingerprint, Layer, Network, Omitted};
 
 use super::bias::{BiasCorrection, mean_correction};
 use super::close::KeepMasks;
@@ -25,13 +25,15 @@ pub(super) struct Decided<'a> {
     pub masks: &'a KeepMasks,
     /// The channels that are removed, products of them included.
     pub removed: &'a BTreeSet<ChannelId>,
+    /// The blocks that are left out.
+    pub omitted: &'a Omitted,
     pub correction: BiasCorrection,
 }
 
 /// Returns the plan without its list of channels, its groups, its corrections by constants, and what they were measured on; it is not sealed.
 pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
-    let &Decided { network, removed, .. } = decided;
-    let (macs_after, layer_macs) = network.all_macs_without(removed);
+    let &Decided { network, removed, omitted, .. } = decided;
+    let (macs_after, layer_macs) = network.all_macs_without(removed, omitted);
     let center = |(index, axis): (usize, usize)| Centered { path: network.parameters()[index].path.clone(), axis };
     let mut plan = PrunePlan {
         version: PLAN_VERSION,
@@ -40,6 +42,8 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         earlier: Vec::new(),
         channels: Vec::new(),
         free_splits: Vec::new(),
+        blocks: omitted.parts().to_vec(),
+        kept_blocks: Vec::new(),
         cuts: cuts(network, removed),
         masks: Vec::new(),
         bias_corrections: Vec::new(),
@@ -60,12 +64,18 @@ pub(super) fn write(decided: &Decided<'_>) -> PrunePlan {
         measured_on: Fingerprint::default(),
         digest: 0,
     };
-    let sizes = sizes_after(network, &plan.cuts);
+    let mut sizes = sizes_after(network, &plan.cuts);
+    sizes.iter_mut().enumerate().filter(|(index, _)| omitted.has_parameter(*index)).for_each(|(_, size)| *size = 0);
     let mut trained = Trainable::default();
-    for (layer, macs) in network.layers().iter().zip(layer_macs) {
-        decided.write_layer(layer, macs, &sizes, &mut plan, &mut trained);
+    for (index, (layer, macs)) in network.layers().iter().zip(layer_macs).enumerate() {
+        if omitted.has_layer(index) {
+            plan.layers.push(layer_plan(network, layer, (0, 0, 0), &sizes, None));
+        } else {
+            decided.write_layer(layer, macs, &sizes, &mut plan, &mut trained);
+        }
     }
-    plan.trainable = trained.paths;
+    // Without a block, all that comes after it has something to learn.
+    plan.trainable = if omitted.is_empty() { trained.paths } else { Vec::new() };
     for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| p.is_trained()) {
         plan.parameters_before += parameter.shape.iter().product::<usize>() as u64;
         plan.parameters_after += sizes[index];

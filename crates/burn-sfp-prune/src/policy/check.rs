@@ -29,6 +29,15 @@ pub(crate) fn check_ranking(network: &Network, policy: &str, ranking: &Ranking) 
             return bad(path, format!("the score of filter {at} is {}", scores[at]));
         }
     }
+    for (path, score) in &ranking.blocks {
+        if !network.blocks().iter().any(|block| block.path() == path) {
+            let available = network.blocks().iter().map(|block| block.path().to_string()).collect();
+            return Err(GraphError::UnknownBlock { path: path.clone(), available }.into());
+        }
+        if !score.is_finite() {
+            return bad(path, format!("the score of the block is {score}"));
+        }
+    }
     for (path, keep) in &ranking.connections {
         let layer = find(path)?;
         if layer.groups > 1 {

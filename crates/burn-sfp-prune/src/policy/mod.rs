@@ -29,7 +29,7 @@ pub use afcc::Afcc;
 pub use apoz::Apoz;
 pub use batch_norm_scale::BatchNormScale;
 pub(crate) use check::check_ranking;
-pub use combine::{Fallback, PolicyExt, Product, RankAverage, Restrict, WeightedSum};
+pub use combine::{BlockScore, Fallback, PolicyExt, Product, RankAverage, Restrict, WeightedSum, WithBlocks};
 pub use connections::Connections;
 pub use context::PolicyContext;
 pub use geometric_median::GeometricMedian;

@@ -170,6 +170,10 @@ pub struct Ranking {
     /// ([`Planner::normalizer`](crate::Planner::normalizer)). `None` is [`Normalizer::Mean`]; a policy whose scores are comparable
     /// as they are says `Some(Normalizer::None)`.
     pub normalizer: Option<Normalizer>,
+    /// What whole residual blocks are worth beside each other, by module path ([`Network::blocks`](burn_sfp_graph::Network::blocks));
+    /// blocks with the lowest scores are left out first. A block without a score stays. See [`WithBlocks`](crate::WithBlocks) for how
+    /// blocks and channels are compared.
+    pub blocks: BTreeMap<String, f64>,
 }
 
 impl Ranking {

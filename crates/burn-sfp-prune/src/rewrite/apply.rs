@@ -8,7 +8,7 @@ use super::bias::additions;
 use super::center::center;
 use super::check::check;
 use super::copy::on_copy;
-use super::fields::set_fields;
+use super::fields::{leave_out, set_fields};
 use super::keep::masks_after_cuts;
 use super::other_weights::{Applied, ApplyConfig, corrections_for};
 use super::resize::resize;
@@ -62,7 +62,7 @@ impl PrunePlan {
     /// - [`PruneError::InvalidPlan`] if the plan contradicts itself or was changed after it was made ([`check`](PrunePlan::check));
     /// - [`PruneError::AlreadyMasked`] if a weight that the plan masks, or whose mean it takes out, has a mask already;
     /// - [`PruneError::NeedsShrink`] if a plain field has to change and the model does not hand itself out for it
-    ///   ([`GraphModule::shrinkable`]).
+    ///   ([`GraphModule::shrinkable`]), [`PruneError::BlockStays`] if a block has to go and the model does not leave it out.
     pub fn apply<M: GraphModule>(&self, model: &M) -> Result<M, PruneError> {
         let applied = self.apply_with(model, &ApplyConfig::new())?;
         if let Some(warning) = applied.warning() {
@@ -117,11 +117,13 @@ impl PrunePlan {
             let mut smaller = resize(self, copy, &additions);
             set_fields(&mut smaller, &self.cuts, &self.fields)?;
             let masks = masks_after_cuts(self);
-            if masks.is_empty() {
-                return Ok(smaller);
+            if !masks.is_empty() {
+                // Zeros below the masks, so that records do not hold what is removed.
+                smaller = attach(zero(smaller, &HashMap::new(), &masks), &masks);
             }
-            // Zeros below the masks, so that records do not hold what is removed.
-            Ok(attach(zero(smaller, &HashMap::new(), &masks), &masks))
+            // Last: until then all paths are those of the original.
+            leave_out(&mut smaller, &self.blocks)?;
+            Ok(smaller)
         })?;
         Ok(Applied { model, dropped })
     }

@@ -51,6 +51,7 @@ impl PrunePlan {
     /// # Errors
     /// - [`GraphError::GraphMismatch`](burn_sfp_graph::GraphError::GraphMismatch) if an operation, a shape, a slice or a group count differs from the plan's: something stored
     ///   in the module does not follow its shapes;
+    /// - [`GraphError::UnknownBlock`](burn_sfp_graph::GraphError::UnknownBlock) if it leaves out what is no block of the network;
     /// - [`PruneError::NumberChanges`] if a scalar that should stay the same follows the shapes;
     /// - [`PruneError::InvalidPlan`] if the plan contradicts itself, or does not follow from the channels that it removes;
     /// - [`PruneError::ModelMismatch`] if `network` is that of another model.
@@ -60,7 +61,8 @@ impl PrunePlan {
         let own = (!free.is_empty()).then(|| network.with_free_splits(&free));
         let network = own.as_ref().unwrap_or(network);
         let removed = self.removed_from(network)?;
-        self.check_scales(network, &removed, &network.compare_smaller(&removed, smaller)?)
+        let omitted = network.omit(self.blocks.iter().map(|block| block.path.as_str()))?;
+        self.check_scales(network, &removed, &network.compare_without(&removed, &omitted, smaller)?)
     }
 
     /// Makes sure that the plan's scales undo all changes of scalars, and nothing else.
@@ -104,7 +106,8 @@ pub(crate) fn carry_out(
     module.apply(&plan)?;
     let removed = network.flow().closed(&plan.channels.iter().copied().collect());
     let known = plan.scales.len();
-    let changes = module.check(network, &removed)?;
+    let omitted = network.omit(plan.blocks.iter().map(|block| block.path.as_str()))?;
+    let changes = module.check(network, &removed, &omitted)?;
     for change in &changes {
         let Some((layer, factor)) = change.undone_by else { continue };
         let layer = &network.layers()[layer];

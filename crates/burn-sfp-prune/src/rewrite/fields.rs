@@ -1,7 +1,7 @@
 //! Plain fields that change with the shapes.
 
 use burn_sfp_graph::GraphModule;
-use burn_sfp_nn::{AxisChange, FieldEdit, Scope};
+use burn_sfp_nn::{AxisChange, FieldEdit, Removable, Scope};
 
 use crate::PruneError;
 use crate::plan::ParameterCut;
@@ -18,6 +18,21 @@ pub(super) fn set_fields<M: GraphModule>(
         smaller.shrink(&mut scope);
     }
     missed(&scope)
+}
+
+/// Leaves parts of a module out.
+pub(super) fn leave_out<M: GraphModule>(model: &mut M, parts: &[Removable]) -> Result<(), PruneError> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut scope = Scope::new(&[], &[]).without(parts);
+    if let Some(model) = model.shrinkable() {
+        model.shrink(&mut scope);
+    }
+    match scope.unremoved().first() {
+        None => Ok(()),
+        Some(path) => Err(PruneError::BlockStays { path: path.to_string() }),
+    }
 }
 
 fn changes(cuts: &[ParameterCut]) -> Vec<AxisChange> {

@@ -11,11 +11,16 @@ pub(super) fn masks_before_cuts(plan: &PrunePlan) -> KeepMasks {
     plan.masks.iter().map(|mask| (mask.parameter.clone(), keep_mask(mask, None))).collect()
 }
 
-/// Returns the plan's masks over the weights as they are after the cuts.
-pub(crate) fn masks_after_cuts(plan: &PrunePlan) -> KeepMasks {
+/// Returns the plan's masks over the weights as they are after the cuts, by their paths in the original.
+pub(super) fn masks_after_cuts(plan: &PrunePlan) -> KeepMasks {
     let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
     let masks = plan.masks.iter();
     masks.map(|mask| (mask.parameter.clone(), keep_mask(mask, cuts.get(mask.parameter.as_str()).copied()))).collect()
+}
+
+/// Returns the plan's masks over the weights of the smaller module, by their paths there.
+pub(crate) fn masks_of_smaller(plan: &PrunePlan) -> KeepMasks {
+    masks_after_cuts(plan).into_iter().filter_map(|(path, mask)| Some((plan.path_after(&path)?, mask))).collect()
 }
 
 fn keep_mask(mask: &Mask, cut: Option<&ParameterCut>) -> KeepMask {

@@ -21,14 +21,15 @@ pub(crate) fn made_by<M: Module>(plan: &PrunePlan, model: &M) -> Result<BTreeMap
     let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
     let found = shapes_of(model);
     for parameter in &plan.model {
-        let path = parameter.path.as_str();
+        let Some(after) = plan.path_after(&parameter.path) else { continue };
+        let path = after.as_str();
         // A mask may have been folded in, a batch normalisation too, and a sparse weight holds what is left of it.
         let folded = found.get(path).is_some_and(|shape| shape[..] == [0]);
         if masked_weight(path).is_some() || in_format(&formats, path) || folded {
             continue;
         }
         let mut expected = parameter.shape.clone();
-        if let Some(cut) = cuts.get(path) {
+        if let Some(cut) = cuts.get(parameter.path.as_str()) {
             cut.shorten(&mut expected);
         }
         let what = match found.get(path) {

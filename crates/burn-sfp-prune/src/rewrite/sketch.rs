@@ -5,19 +5,25 @@ use std::collections::HashMap;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use burn_sfp_graph::GraphModule;
-use burn_sfp_nn::FieldEdit;
 use burn_sfp_nn::tensor::shared_zeros;
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, map_params};
+use burn_sfp_nn::{FieldEdit, Removable};
 
-use super::fields::set_fields;
+use super::fields::{leave_out, set_fields};
 use crate::PruneError;
 use crate::plan::ParameterCut;
 
-/// Returns the module with the planned shapes and plain fields. Parameters that shrink are zero.
-pub(crate) fn sketch<M: GraphModule>(model: &M, cuts: &[ParameterCut], fields: &[FieldEdit]) -> Result<M, PruneError> {
+/// Returns the module with the planned shapes and plain fields, and without some parts. Parameters that shrink are zero.
+pub(crate) fn sketch<M: GraphModule>(
+    model: &M,
+    cuts: &[ParameterCut],
+    fields: &[FieldEdit],
+    blocks: &[Removable],
+) -> Result<M, PruneError> {
     let by_path = cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
     let mut smaller = map_params(model.valid(), &mut Shapes(by_path));
     set_fields(&mut smaller, cuts, fields)?;
+    leave_out(&mut smaller, blocks)?;
     Ok(smaller)
 }
 

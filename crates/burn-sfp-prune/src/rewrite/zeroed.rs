@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use burn_sfp_graph::GraphModule;
+use burn_sfp_graph::{GraphModule, ParameterShape, is_statistic};
 
 use super::center::{center, mark_centered};
 use super::check::check;
@@ -10,7 +10,7 @@ use super::copy::guarded;
 use super::keep::masks_before_cuts;
 use super::other_weights::{ApplyConfig, corrections_for};
 use super::zero::zero;
-use crate::plan::ParameterCut;
+use crate::plan::{AxisCut, ParameterCut};
 use crate::{PruneError, PrunePlan};
 
 impl PrunePlan {
@@ -19,6 +19,8 @@ impl PrunePlan {
     ///
     /// Where the plan takes means out of what writes to a stream ([`PrunePlan::centered`]), so does the copy before anything is set to
     /// zero, and its layer normalisations compute root-mean-square normalisation over all channels.
+    ///
+    /// Of blocks that the plan leaves out ([`PrunePlan::blocks`]), all trained parameters are zero.
     ///
     /// Without bias corrections by means, the outputs of the copy equal those of the smaller module to rounding. Where the plan
     /// corrects biases by constants ([`BiasCorrection::Constants`](crate::BiasCorrection::Constants)), the weights and biases of
@@ -78,12 +80,25 @@ impl PrunePlan {
         if constants {
             self.leave_constants(&mut cuts);
         }
+        for (parameter, cut) in self.of_blocks() {
+            cuts.insert(parameter, cut);
+        }
         for unzeroed in &self.unzeroed {
             if let Some(cut) = cuts.get_mut(unzeroed.path.as_str()) {
                 cut.axes.retain(|axis| axis.axis != unzeroed.axis);
             }
         }
         cuts
+    }
+
+    /// All trained parameters of blocks that are left out, with nothing that stays.
+    fn of_blocks(&self) -> impl Iterator<Item = (&str, ParameterCut)> {
+        let inside = |parameter: &&ParameterShape| self.blocks.iter().any(|block| block.holds(&parameter.path));
+        self.model.iter().filter(inside).filter(|parameter| !is_statistic(&parameter.path)).filter_map(|parameter| {
+            let length = *parameter.shape.first()?;
+            let axes = vec![AxisCut { axis: 0, length, keep: Vec::new() }];
+            Some((parameter.path.as_str(), ParameterCut { path: parameter.path.clone(), axes }))
+        })
     }
 
     /// Limits the cuts to what is set to zero where biases are corrected by constants: filters, and the inputs that no bias takes

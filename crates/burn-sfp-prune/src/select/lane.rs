@@ -96,7 +96,7 @@ impl<'a> Lane<'a> {
     /// Takes the next step, and returns its channels if it could be taken. Whatever comes of it, it is not offered again.
     pub fn take(&mut self, removal: &mut Removal<'_>) -> Option<Vec<ChannelId>> {
         let step = self.steps.pop_front()?;
-        if !removal.take(&step.channels) {
+        if !removal.take_channels(&step.channels) {
             self.ended = self.bounds.multiple > 1;
             return None;
         }
@@ -111,7 +111,7 @@ impl<'a> Lane<'a> {
 
     /// Puts the channels of the last step back, for good. What comes after it in the lane is not offered unless single channels are.
     pub fn put_back(&mut self, removal: &mut Removal<'_>, channels: &[ChannelId]) {
-        removal.put_back(channels);
+        removal.put_back_channels(channels);
         self.left += channels.len();
         self.ended = self.bounds.multiple > 1;
     }

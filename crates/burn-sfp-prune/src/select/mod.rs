@@ -5,16 +5,21 @@
 //! | how few and how many filters a group keeps, and in which steps | `bounds` |
 //! | groups of the same role in repeated blocks | `classes` |
 //! | the channels of a group in steps, the lowest scores first | `lane` |
+//! | what can be removed in one step: channels or a block | `candidate` |
+//! | whole residual blocks as candidates | `depth` |
 //! | lanes that are compared with each other, and the next step of all | `queue` |
 //! | what is removed so far, and taking a step back | `removal` |
 
 mod bounds;
+mod candidate;
 mod classes;
+mod depth;
 mod lane;
 mod queue;
 mod removal;
 
 pub(crate) use bounds::Bounds;
+pub(crate) use depth::{BlockCandidate, candidates};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,17 +45,24 @@ pub(crate) struct Eligible<'a> {
     pub kept: &'a Kept,
     /// For each group how much of it stays.
     pub bounds: &'a [Bounds],
+    /// Blocks that may be left out whole.
+    pub blocks: &'a [BlockCandidate],
+    /// The policy that scored them, for messages.
+    pub policy: &'a str,
 }
 
-/// Returns the channels (atoms) to remove: the lowest scores first, as long as the rule does not stop. Every axis of every
+/// Returns the channels (atoms) to remove, and the blocks to leave out by their indices: the lowest scores first, as long as the rule does not stop. Every axis of every
 /// parameter and every group keeps at least one channel.
 pub(crate) fn select(
     network: &Network,
     groups: &Groups,
     eligible: &Eligible<'_>,
     rule: &dyn StopRule,
-) -> Result<BTreeSet<ChannelId>, PruneError> {
+) -> Result<(BTreeSet<ChannelId>, BTreeSet<usize>), PruneError> {
     let mut removal = Removal::of(network);
+    if !eligible.blocks.is_empty() && rule.cost(&Queue::default().state(&removal, 0)).is_none() {
+        return Err(PruneError::BlocksNeedCost { policy: eligible.policy.to_string(), budget: rule.name() });
+    }
     let mut queues = queues(network, groups, eligible, rule.order());
     // What has to go whatever the rule says.
     for queue in &mut queues {
@@ -64,11 +76,11 @@ pub(crate) fn select(
     for queue in queues.iter_mut().filter(|queue| !queue.is_settled()) {
         queue.run(&mut removal, rule)?;
     }
-    Ok(removal.into_removed())
+    Ok(removal.finish())
 }
 
 /// Returns the groups that are cut, those together that are compared with each other.
-fn queues<'a>(network: &Network, groups: &'a Groups, eligible: &Eligible<'_>, order: RemovalOrder) -> Vec<Queue<'a>> {
+fn queues<'a>(network: &Network, groups: &'a Groups, eligible: &Eligible<'a>, order: RemovalOrder) -> Vec<Queue<'a>> {
     let cut = |group: &&(usize, &Group)| group.1.cut.is_none_or(|cut| cut == eligible.cut);
     let all: Vec<(usize, &Group)> = groups.groups.iter().enumerate().collect();
     let lanes = all.iter().filter(cut).filter_map(|&(index, group)| {
@@ -106,5 +118,21 @@ fn queues<'a>(network: &Network, groups: &'a Groups, eligible: &Eligible<'_>, or
         }
         _ => {}
     }
+    add_blocks(&mut queues, eligible.blocks, order);
     queues
+}
+
+/// Adds blocks to the queue that the rule is asked for.
+fn add_blocks<'a>(queues: &mut Vec<Queue<'a>>, blocks: &'a [BlockCandidate], order: RemovalOrder) {
+    if blocks.is_empty() {
+        return;
+    }
+    let at = queues.iter().position(|queue| !queue.is_settled()).unwrap_or(queues.len());
+    if at == queues.len() {
+        queues.push(Queue::default());
+    }
+    blocks.iter().for_each(|block| queues[at].push_block(block));
+    if order.is_even() {
+        queues[at].compare_blocks_by_share();
+    }
 }

@@ -1,9 +1,11 @@
 //! [`Removal`]: what is removed so far.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use burn_sfp_graph::{ChannelId, Network, RunningShapes};
 
+use super::candidate::Candidate;
+use super::depth::BlockCandidate;
 use crate::budget::RunningTotals;
 
 /// The channels (atoms) removed so far, and what they leave.
@@ -13,12 +15,15 @@ pub(super) struct Removal<'a> {
     shapes: RunningShapes<'a>,
     totals: RunningTotals<'a>,
     removed: BTreeSet<ChannelId>,
+    /// The blocks that are left out, by index, and the channels that are inside of them alone.
+    blocks: BTreeSet<usize>,
+    inside: HashSet<ChannelId>,
 }
 
 impl<'a> Removal<'a> {
     pub fn of(network: &'a Network) -> Self {
         let (shapes, totals) = (RunningShapes::of_parameters(network), RunningTotals::new(network));
-        Self { shapes, totals, removed: BTreeSet::new() }
+        Self { shapes, totals, removed: BTreeSet::new(), blocks: BTreeSet::new(), inside: HashSet::new() }
     }
 
     pub fn totals(&self) -> &RunningTotals<'a> {
@@ -29,15 +34,45 @@ impl<'a> Removal<'a> {
         &self.removed
     }
 
-    pub fn into_removed(self) -> BTreeSet<ChannelId> {
-        self.removed
+    /// The channels that are removed, without those that are inside of a block that is left out, and these blocks.
+    pub fn finish(self) -> (BTreeSet<ChannelId>, BTreeSet<usize>) {
+        let Self { mut removed, blocks, inside, .. } = self;
+        removed.retain(|channel| !inside.contains(channel));
+        (removed, blocks)
     }
 
-    /// Removes all of these, and returns whether it did: not if a parameter would lose the last index of an axis.
-    pub fn take(&mut self, channels: &[ChannelId]) -> bool {
+    /// Removes a candidate, and returns whether it did.
+    pub fn take(&mut self, candidate: &Candidate<'_>) -> bool {
+        match candidate {
+            Candidate::Channels(channels) => self.take_channels(channels),
+            Candidate::Block(block) => {
+                self.totals.leave_out(block.index);
+                self.inside.extend(&block.inside);
+                self.blocks.insert(block.index)
+            }
+        }
+    }
+
+    /// Puts a candidate back that was removed.
+    pub fn put_back(&mut self, candidate: &Candidate<'_>) {
+        match candidate {
+            Candidate::Channels(channels) => self.put_back_channels(channels),
+            Candidate::Block(block) => self.put_back_block(block),
+        }
+    }
+
+    fn put_back_block(&mut self, block: &BlockCandidate) {
+        self.totals.put_back(block.index);
+        self.inside.retain(|channel| !block.inside.contains(channel));
+        self.blocks.remove(&block.index);
+    }
+
+    /// Removes all of these, and returns whether it did: not if a parameter would lose the last index of an axis, or if they are gone with
+    /// a block.
+    pub fn take_channels(&mut self, channels: &[ChannelId]) -> bool {
         for (index, &channel) in channels.iter().enumerate() {
-            if self.shapes.would_empty(channel) {
-                self.put_back(&channels[..index]);
+            if self.inside.contains(&channel) || self.shapes.would_empty(channel) {
+                self.put_back_channels(&channels[..index]);
                 return false;
             }
             self.shapes.remove(channel);
@@ -47,8 +82,8 @@ impl<'a> Removal<'a> {
         true
     }
 
-    /// Puts back what was removed.
-    pub fn put_back(&mut self, channels: &[ChannelId]) {
+    /// Puts channels back that were removed.
+    pub fn put_back_channels(&mut self, channels: &[ChannelId]) {
         for channel in channels {
             self.shapes.restore(*channel);
             self.totals.restore(*channel);

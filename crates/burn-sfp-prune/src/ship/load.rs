@@ -42,9 +42,9 @@ pub fn load_pruned<M: GraphModule>(fresh: M, path: impl AsRef<Path>) -> Result<P
     let masks = masks_in(&values);
     let model = on_copy(&fresh, |mut model| {
         for earlier in &plan.earlier {
-            model = sketch(&model, &earlier.cuts, &earlier.fields)?;
+            model = sketch(&model, &earlier.cuts, &earlier.fields, &earlier.blocks)?;
         }
-        model = sketch(&model, &plan.cuts, &plan.fields)?;
+        model = sketch(&model, &plan.cuts, &plan.fields, &plan.blocks)?;
         if !masks.is_empty() {
             model = attach(model, &masks);
         }

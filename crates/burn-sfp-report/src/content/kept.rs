@@ -30,13 +30,13 @@ pub(crate) struct Reasons {
     pub of: HashMap<String, Vec<usize>>,
 }
 
-/// Reasons of the plan: layers that keep all their filters, those with the same reason together, then groups that lost less than was
+/// Reasons of the plan: layers that keep all their filters and blocks that stay, those with the same reason together, then groups that lost less than was
 /// asked for.
 pub(crate) fn kept(plan: &PrunePlan, left_out: &mut Vec<String>) -> Reasons {
     let mut entries: Vec<Kept> = Vec::new();
     let mut all: Vec<Vec<&str>> = Vec::new();
     let mut known: HashMap<&str, usize> = HashMap::new();
-    for layer in &plan.unpruned {
+    for layer in plan.unpruned.iter().chain(&plan.kept_blocks) {
         let at = *known.entry(&layer.reason).or_insert_with(|| {
             entries.push(Kept {
                 reason: shortened(&layer.reason),
@@ -74,6 +74,12 @@ pub(crate) fn kept(plan: &PrunePlan, left_out: &mut Vec<String>) -> Reasons {
         }
     }
     reasons
+}
+
+/// The blocks that are left out whole.
+pub(super) fn blocks(plan: &PrunePlan, left_out: &mut Vec<String>) -> Vec<String> {
+    let paths = plan.blocks.iter().map(|block| shortened(&block.path));
+    first(paths.collect(), limits::REASONS, "blocks", left_out)
 }
 
 /// What the plan warns of.

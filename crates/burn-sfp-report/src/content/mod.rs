@@ -45,6 +45,8 @@ pub(crate) struct Content {
     pub layers_in_all: usize,
     /// Number of these that lost filters.
     pub layers_pruned: usize,
+    /// The residual blocks that are left out whole, by module path.
+    pub blocks: Vec<String>,
     /// The layers, in the order in which they run.
     pub layers: Vec<LayerRow>,
     /// Why filters stay.
@@ -79,12 +81,18 @@ impl Content {
             layers_pruned: plan.layers.iter().filter(|layer| layer.filters_after < layer.filters_before).count(),
             drawing: drawing::drawing(given, &mut left_out),
             links: links::links(given, &mut left_out),
+            blocks: kept::blocks(plan, &mut left_out),
             layers: lines,
             warnings: kept::warnings(plan, &mut left_out),
             kept: kept.entries,
             recognised: recognised.transpose()?,
             left_out,
         })
+    }
+
+    /// Which blocks are left out whole, in words.
+    pub fn about_blocks(&self) -> Option<String> {
+        (!self.blocks.is_empty()).then(|| format!("Left out whole: {}.", self.blocks.join(", ")))
     }
 
     /// What to know of the sizes where connections were removed one by one.

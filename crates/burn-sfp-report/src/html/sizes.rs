@@ -23,6 +23,7 @@ pub(super) fn section(content: &Content) -> Result<Markup, ReportError> {
             }
             div.tiles { @for measure in &content.measures { (tile(measure)) } }
             (table(content))
+            @if let Some(blocks) = content.about_blocks() { p { (blocks) } }
             @if let Some(note) = content.about_masks() { p.quiet { (note) } }
             (latency(content))
             div.plots { (shares) @if let Some(filters) = filters { (filters) } }

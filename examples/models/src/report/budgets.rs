@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::random::randomise;
-use crate::values::values;
+use crate::values::{difference, values};
 use crate::zoo::{Entry, Size, Visit, visit_all};
 
 /// What came of one network under one budget.
@@ -175,12 +175,4 @@ impl Visit for Rows {
             self.failed = self.failed.take().or(Some(error));
         }
     }
-}
-
-/// Largest difference over the largest value.
-fn difference(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
-    let pairs = found.iter().flatten().zip(expected.iter().flatten());
-    let (most, largest) =
-        pairs.fold((0.0, 0.0), |(most, largest): (f64, f64), (a, b)| (most.max((a - b).abs()), largest.max(b.abs())));
-    if largest > 0.0 { most / largest } else { most }
 }

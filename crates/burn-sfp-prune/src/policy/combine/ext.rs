@@ -1,6 +1,7 @@
 //! [`PolicyExt`]: policies combined by method.
 
 use super::super::ranking::RankingPolicy;
+use super::blocks::{BlockScore, WithBlocks};
 use super::fallback::Fallback;
 use super::product::Product;
 use super::rank_average::RankAverage;
@@ -17,6 +18,8 @@ use super::weighted_sum::WeightedSum;
 /// | `a.rank_average(b)` | mean rank | keeps its filters |
 /// | `a.or(b)` | a's, or else b's | is ranked by that one |
 /// | `a.within(b, 0.2)` | a's; the fifth that is lowest by b goes first | is ranked if a scores it |
+///
+/// `a.with_blocks(score)` adds scores of whole residual blocks to a's. Combinations of policies leave scores of blocks out: add them last.
 ///
 /// Heads of an attention count as a layer of their own here: where only one of two policies scores them, their product, sum or mean rank
 /// is that of their nodes in the layers of queries, keys and values.
@@ -59,6 +62,14 @@ pub trait PolicyExt: RankingPolicy {
         Self: Sized + 'a,
     {
         Fallback::new(self, other)
+    }
+
+    /// Scores whole residual blocks besides: see [`WithBlocks`].
+    fn with_blocks<'a>(self, score: BlockScore) -> WithBlocks<'a>
+    where
+        Self: Sized + 'a,
+    {
+        WithBlocks::new(self, score)
     }
 
     /// Lets this policy choose among what another one keeps: see [`Restrict`].

@@ -1,5 +1,6 @@
 //! Policies made of other policies, a file each, and [`PolicyExt`], which makes them by method.
 
+mod blocks;
 mod ext;
 mod fallback;
 mod part;
@@ -8,6 +9,7 @@ mod rank_average;
 mod restrict;
 mod weighted_sum;
 
+pub use blocks::{BlockScore, WithBlocks};
 pub use ext::PolicyExt;
 pub use fallback::Fallback;
 pub use product::Product;

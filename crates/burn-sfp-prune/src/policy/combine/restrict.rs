@@ -72,6 +72,6 @@ impl RankingPolicy for Restrict<'_> {
                 scores[filter] = (lowest - step * (2.0 - ranks[filter])).max(f64::MIN);
             }
         }
-        Ok(Ranking { filters, connections, normalizer: Some(Normalizer::None) })
+        Ok(Ranking { filters, connections, normalizer: Some(Normalizer::None), ..Ranking::default() })
     }
 }
