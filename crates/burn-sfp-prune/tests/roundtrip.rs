@@ -13,7 +13,7 @@ use burn::optim::AdamWConfig;
 use burn_sfp_core::{Analysis, AnalyzeConfig, Batch, NoProgress, TensorCalibration};
 use burn_sfp_graph::Network;
 use burn_sfp_prune::{
-    Afcc, Budget, Connections, FineTuneConfig, Magnitude, MagnitudeConnections, OptimizerConfig, Planner,
+    Afcc, Budget, Connections, FineTuneConfig, Magnitude, MagnitudeConnections, Normalizer, OptimizerConfig, Planner,
     PolicyContext, PrunePlan, Pruner, RandomAfcc, Ranking, RankingPolicy, Schedule, SfpRanking, fine_tune,
 };
 use inspect::{bytes as parameters, values};
@@ -230,7 +230,9 @@ fn magnitude_connections_like_a_plan_keep_as_many() {
 fn sfp_ranking_is_its_formula() {
     let model = Small::new(1, false);
     let (network, analysis) = analysed(&model, &AnalyzeConfig::new());
-    let scores = rank(&SfpRanking::new(), &network, &analysis).filters;
+    let ranking = rank(&SfpRanking::new(), &network, &analysis);
+    assert_eq!(ranking.normalizer, Some(Normalizer::Lamp));
+    let scores = ranking.filters;
     for (path, weight) in [("first", values(model.first.weight.val())), ("second", values(model.second.weight.val()))] {
         let filters = &analysis.layer(path).unwrap().performance;
         let labels = sets(&analysis, path);

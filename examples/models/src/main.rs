@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{} networks with the same outputs bit by bit, {} with others {other:?}", same.len(), other.len());
     } else if let Some(file) = &args.budgets {
         let rows = budgets(Size::Standard, &device)?;
-        write_budgets(&rows, file)?;
+        write_budgets(&rows, file).map_err(|error| -> Box<dyn std::error::Error> { error })?;
         println!("{}", budget_table(&rows));
     } else if args.list {
         println!("{}", listed(&device));

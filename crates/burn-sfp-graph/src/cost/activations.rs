@@ -1,5 +1,6 @@
 //! [`RunningActivations`]: the memory of activations while channels are removed one by one.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
@@ -49,10 +50,21 @@ pub struct RunningActivations<'a> {
     all: Vec<Activation>,
     /// For each axis the activations that it is one of.
     on_axis: Vec<Vec<usize>>,
-    operations: usize,
+    /// For each operation how many bytes more are held than during the one before, and the same behind the last.
+    change: Vec<i64>,
     batch: u64,
     /// Tensors that blocks which are left out would have computed.
     gone: HashSet<TensorId>,
+    known: Known,
+    /// The atom that was removed last, and what was known before.
+    last: Option<(ChannelId, Known)>,
+}
+
+/// What was computed since something changed.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    peak: Cell<Option<u128>>,
+    smooth_peak: Cell<Option<f64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +73,9 @@ struct Activation {
     shape: Vec<usize>,
     /// Bytes of an element.
     size: u64,
+    /// The axes along which channels run, and the bytes of a channel along all of them.
+    axes: Vec<usize>,
+    each: u64,
     bytes: u64,
     /// The operation that makes it; `None` of inputs.
     made_by: Option<usize>,
@@ -79,14 +94,19 @@ impl<'a> RunningActivations<'a> {
             shapes: RunningShapes::new(&network.flow),
             all,
             on_axis: Vec::new(),
-            operations: operations.len(),
+            change: vec![0; operations.len() + 1],
             batch,
             gone: HashSet::new(),
+            known: Known::default(),
+            last: None,
         };
         for index in 0..found.all.len() {
             let axes = found.shapes.axes_of(found.all[index].tensor);
             found.on_axis.resize(found.shapes.len(), Vec::new());
-            axes.into_iter().for_each(|axis| found.on_axis[axis].push(index));
+            axes.iter().for_each(|&axis| found.on_axis[axis].push(index));
+            let own = &mut found.all[index];
+            own.each = own.size * found.shapes.without_channels(own.tensor, &own.shape) as u64;
+            own.axes = axes;
             found.recount(index);
         }
         found
@@ -94,14 +114,23 @@ impl<'a> RunningActivations<'a> {
 
     /// Removes an atom (see [`Flow`](crate::Flow)), and with it every product that it is part of.
     pub fn remove(&mut self, atom: ChannelId) {
+        if self.shapes.removed().contains(&atom) {
+            return;
+        }
         let shorter = self.shapes.shorten(atom);
         self.recount_axes(&shorter);
+        self.last = Some((atom, std::mem::take(&mut self.known)));
     }
 
     /// Puts a removed atom back.
     pub fn restore(&mut self, atom: ChannelId) {
+        if !self.shapes.removed().contains(&atom) {
+            return;
+        }
         let longer = self.shapes.lengthen(atom);
         self.recount_axes(&longer);
+        // What was only tried changes nothing.
+        self.known = self.last.take().filter(|(last, _)| *last == atom).map(|(_, known)| known).unwrap_or_default();
     }
 
     /// Leaves a block out. The stream in front of it takes the memory that the one behind it took.
@@ -128,11 +157,12 @@ impl<'a> RunningActivations<'a> {
                 self.recount(index);
             }
         }
+        (self.known, self.last) = Default::default();
     }
 
     /// Bytes at the peak for a batch of so many samples, without the channels removed so far.
     pub fn peak(&self, samples: usize) -> u64 {
-        let peak = self.held().max().unwrap_or_default() * samples as u128 / u128::from(self.batch);
+        let peak = self.captured_peak() * samples as u128 / u128::from(self.batch);
         u64::try_from(peak).unwrap_or(u64::MAX)
     }
 
@@ -144,32 +174,45 @@ impl<'a> RunningActivations<'a> {
     /// A number that falls with the peak, and with everything that is nearly as high: the norm of order 32 of the bytes over the operations,
     /// for the captured batch. Where two operations hold as much, the peak falls only once both hold less.
     pub fn smooth_peak(&self) -> f64 {
-        let peak = self.held().max().unwrap_or_default().max(1) as f64;
-        peak * self.held().map(|bytes| (bytes as f64 / peak).powi(32)).sum::<f64>().powf(1.0 / 32.0)
+        if let Some(known) = self.known.smooth_peak.get() {
+            return known;
+        }
+        let peak = self.captured_peak().max(1) as f64;
+        let smooth = peak * self.held().map(|bytes| (bytes as f64 / peak).powi(32)).sum::<f64>().powf(1.0 / 32.0);
+        self.known.smooth_peak.set(Some(smooth));
+        smooth
+    }
+
+    /// Bytes at the peak for the captured batch.
+    fn captured_peak(&self) -> u128 {
+        let peak = self.known.peak.get().unwrap_or_else(|| self.held().max().unwrap_or_default());
+        self.known.peak.set(Some(peak));
+        peak
     }
 
     /// Bytes during each operation, for the captured batch.
     fn held(&self) -> impl Iterator<Item = u128> {
-        let mut change = vec![0i128; self.operations + 1];
-        for activation in &self.all {
-            change[activation.from] += i128::from(activation.bytes);
-            change[activation.to + 1] -= i128::from(activation.bytes);
-        }
-        change.into_iter().scan(0, |now, change| {
+        self.change.iter().scan(0, |now: &mut i64, change| {
             *now += change;
-            Some((*now).max(0) as u128)
+            Some(u128::try_from(*now).unwrap_or_default())
         })
     }
 
     fn recount_axes(&mut self, axes: &BTreeSet<usize>) {
-        let changed: BTreeSet<usize> = axes.iter().flat_map(|&axis| &self.on_axis[axis]).copied().collect();
+        let mut changed: Vec<usize> = axes.iter().flat_map(|&axis| &self.on_axis[axis]).copied().collect();
+        changed.sort_unstable();
+        changed.dedup();
         changed.into_iter().for_each(|index| self.recount(index));
     }
 
     fn recount(&mut self, index: usize) {
-        let of = &self.all[index];
-        let elements: usize = self.shapes.shape(of.tensor, of.shape.clone()).iter().product();
-        self.all[index].bytes = if self.gone.contains(&of.tensor) { 0 } else { elements as u64 * of.size };
+        let of = &mut self.all[index];
+        let left = of.each * of.axes.iter().map(|&axis| self.shapes.left(axis) as u64).product::<u64>();
+        let bytes = if self.gone.contains(&of.tensor) { 0 } else { left };
+        let more = bytes as i64 - of.bytes as i64;
+        of.bytes = bytes;
+        self.change[of.from] += more;
+        self.change[of.to + 1] -= more;
     }
 }
 
@@ -214,6 +257,8 @@ impl Activation {
             tensor: tensor.id,
             shape,
             size: tensor.dtype.size() as u64,
+            axes: Vec::new(),
+            each: 0,
             bytes: 0,
             made_by: Some(at),
             from: at,
@@ -260,7 +305,18 @@ mod tests {
         let stream: Vec<ChannelId> = network.layers()[0].output_channels().iter().copied().take(4).collect();
         stream.iter().for_each(|&channel| activations.remove(channel));
         assert_eq!(activations.peak(5), 5 * 18 * 4);
+        let smooth = activations.smooth_peak();
         activations.restore(stream[0]);
         assert_eq!(activations.peak(1), 21 * 4);
+        // What was tried and put back leaves the numbers as they were, and anything else does not.
+        let before = (activations.peak(1), activations.smooth_peak());
+        activations.remove(stream[0]);
+        assert_eq!((activations.peak(1), activations.smooth_peak()), (18 * 4, smooth));
+        activations.restore(stream[0]);
+        assert_eq!((activations.peak(1), activations.smooth_peak()), before);
+        activations.remove(stream[0]);
+        activations.remove(stream[0]);
+        activations.restore(stream[1]);
+        assert_eq!((activations.peak(1), activations.smooth_peak()), before);
     }
 }

@@ -166,6 +166,18 @@ impl<'a> RunningShapes<'a> {
         losses.into_iter().map(|(axis, lost)| (axis, lost, self.axes[axis].left))
     }
 
+    /// Indices of an axis that are left.
+    pub(crate) fn left(&self, axis: usize) -> usize {
+        self.axes[axis].left
+    }
+
+    /// Elements of a tensor for one channel along each axis that has channels.
+    pub(crate) fn without_channels(&self, tensor: TensorId, shape: &[usize]) -> usize {
+        let axes = self.tensors.get(&tensor).map(Vec::as_slice).unwrap_or_default();
+        let has_channels = |at: usize| axes.get(at).is_some_and(Option::is_some);
+        shape.iter().enumerate().filter(|(at, _)| !has_channels(*at)).map(|(_, length)| length).product()
+    }
+
     /// A tensor's shape without the removed channels.
     pub(crate) fn shape(&self, tensor: TensorId, mut shape: Vec<usize>) -> Vec<usize> {
         let axes = self.tensors.get(&tensor).map(Vec::as_slice).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use burn::backend::ir::{BaseOperationIr as B, OperationIr, SliceAssignOpIr, SliceOpIr, TensorId, TensorIr};
 use burn::tensor::Slice;
+use num_integer::Integer;
 
 use super::description::{Constants, Describe, Described, FREE, Family, ShapeOf, dims, same_exponent};
 use crate::channels::context::Context;
@@ -204,7 +205,7 @@ impl Part {
 
     /// The common divisor of a number and of all bounds.
     pub fn common(self, other: usize) -> usize {
-        [self.whole, self.start, self.end].into_iter().fold(other, gcd)
+        [self.whole, self.start, self.end].iter().fold(other, |block, bound| block.gcd(bound)).max(1)
     }
 }
 
@@ -258,7 +259,7 @@ impl Window {
             context.sets.pin(&ids, STEPPED);
             return None;
         }
-        let block = gcd(gcd(self.start, self.end), self.length);
+        let block = self.start.gcd(&self.end).gcd(&self.length).max(1);
         for (k, &id) in ids.iter().enumerate() {
             context.sets.union(id, ids[k % block]);
         }
@@ -278,10 +279,6 @@ impl Window {
         let before = |bound: usize| (0..bound).filter(|&k| keep(k)).count();
         (before(self.start), before(self.end))
     }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

@@ -59,8 +59,8 @@ impl fmt::Debug for Exclude {
     }
 }
 
-/// The paths by which a layer can be excluded: its own, and those of the parameters from which its weight is computed if there are several.
-fn names<'n>(network: &'n Network, layer: &'n Layer) -> impl Iterator<Item = &'n str> {
+/// The paths by which a layer can be named: its own, and those of the parameters from which its weight is computed if there are several.
+pub(super) fn names<'n>(network: &'n Network, layer: &'n Layer) -> impl Iterator<Item = &'n str> {
     let made_of = layer.weight_parameters();
     let several = made_of.iter().filter(move |_| made_of.len() > 1);
     let parameters = several.map(|&parameter| network.parameters()[parameter].path.as_str());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn_sfp_graph::{GraphError, Layer, Network};
 use burn_sfp_nn::ConfigError;
 
+use super::exclude::{is_inside, names};
 use super::settings::Planner;
 use crate::PruneError;
 use crate::group::Groups;
@@ -122,10 +123,10 @@ impl LayerRule {
         self
     }
 
-    fn holds_for(&self, layer: &Layer) -> bool {
+    fn holds_for(&self, network: &Network, layer: &Layer) -> bool {
         match &self.which {
             Which::All => true,
-            Which::At(path) => super::exclude::is_inside(&layer.path, path),
+            Which::At(path) => names(network, layer).any(|name| is_inside(name, path)),
             Which::Where(condition) => condition(&layer.path),
         }
     }
@@ -193,7 +194,7 @@ pub(super) fn check(rules: &[LayerRule]) -> Result<(), PruneError> {
 /// Returns what holds for each group. A rule that speaks of no layer is an error.
 pub(super) fn bounds(rules: &[LayerRule], network: &Network, groups: &Groups) -> Result<Vec<Bounds>, PruneError> {
     for rule in rules {
-        if !network.layers().iter().any(|layer| rule.holds_for(layer)) {
+        if !network.layers().iter().any(|layer| rule.holds_for(network, layer)) {
             let available = network.layers().iter().map(|layer| layer.path.clone()).collect();
             return Err(match &rule.which {
                 Which::At(path) => GraphError::UnknownLayer { path: path.clone(), available }.into(),
@@ -201,14 +202,14 @@ pub(super) fn bounds(rules: &[LayerRule], network: &Network, groups: &Groups) ->
             });
         }
     }
-    let of_layer: Vec<Bounds> = network.layers().iter().map(|layer| of_layer(rules, layer)).collect();
+    let of_layer: Vec<Bounds> = network.layers().iter().map(|layer| of_layer(rules, network, layer)).collect();
     let of_group = |layers: &[usize]| layers.iter().map(|&layer| of_layer[layer]).reduce(join).unwrap_or_default();
     Ok(groups.groups.iter().map(|group| of_group(&group.layers)).collect())
 }
 
-fn of_layer(rules: &[LayerRule], layer: &Layer) -> Bounds {
+fn of_layer(rules: &[LayerRule], network: &Network, layer: &Layer) -> Bounds {
     let mut bounds = Bounds::default();
-    for rule in rules.iter().filter(|rule| rule.holds_for(layer)) {
+    for rule in rules.iter().filter(|rule| rule.holds_for(network, layer)) {
         if let Some(least) = rule.least {
             bounds.least = least.of(layer.filters).clamp(1, layer.filters.max(1));
         }

@@ -9,6 +9,7 @@ use super::context::PolicyContext;
 use super::norm::Norm;
 use super::ranking::{Ranking, RankingPolicy};
 use crate::PruneError;
+use crate::normalize::Normalizer;
 
 /// Ranks filters by their signal: labels that few other filters recognise, and little noise.
 ///
@@ -17,6 +18,10 @@ use crate::PruneError;
 /// docs/method.md, section 3. Silent filters score 0. Filters with the same score (the silent ones above all) are ordered by the
 /// L1 norm of their weights. Heads of attentions are scored by the same formula, with the weights of all their nodes in the layers
 /// of queries, keys and values.
+///
+/// Scores of different layers are compared by [`Normalizer::Lamp`]: a filter's score against those that are still there when its turn comes.
+/// 1 / n_l is the share of its layer's service to a label that leaves with the filter; once the filters below it have left, that share is
+/// larger, so that a layer which has lost many is spared.
 ///
 /// This score is the library's own; the quantities in it are the paper's.
 ///
@@ -41,7 +46,7 @@ impl RankingPolicy for SfpRanking {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         context.require_analysis(&self.name())?;
-        let mut ranking = Ranking::default();
+        let mut ranking = Ranking { normalizer: Some(Normalizer::Lamp), ..Ranking::default() };
         let mut norms: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for layer in context.prunable_layers() {
             let kernels = context.kernels(layer)?;

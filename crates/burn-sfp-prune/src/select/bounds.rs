@@ -1,5 +1,7 @@
 //! [`Bounds`]: how few and how many filters of a group stay.
 
+use num_integer::Integer;
+
 /// How many filters of each layer of a group stay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bounds {
@@ -26,16 +28,12 @@ impl Bounds {
         let mut bounds = Self {
             least: self.least.div_ceil(each).max(1),
             most: if self.most == usize::MAX { all } else { (self.most / each).max(1) },
-            multiple: self.multiple.max(1) / common_divisor(self.multiple.max(1), each),
+            multiple: self.multiple.max(1) / self.multiple.max(1).gcd(&each),
             share: self.share,
         };
         bounds.most = bounds.most.max(bounds.least);
         bounds
     }
-}
-
-fn common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! Every network under budgets in units of cost: what was asked for, and what is left.
 
-use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use burn_sfp::graph::file::replace;
+use burn_sfp::core::DataError;
 use burn_sfp::prelude::{GraphModule, Keep, LayerRule, Magnitude, Network, Planner, PruneError, RemovalOrder};
 use comfy_table::Table;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use support::write_rows;
 
 use crate::random::randomise;
 use crate::values::{difference, values};
@@ -106,19 +105,13 @@ pub fn budget_table(rows: &[BudgetRow]) -> Table {
     table
 }
 
-/// Writes the rows under `budgets` into a JSON file, whose other entries stay.
+/// Writes the rows under `budgets` into a JSON file in place of earlier ones; rows in other units, and other entries of the file, stay.
 ///
 /// # Errors
 /// Those of reading and writing the file.
-pub fn write_budgets(rows: &[BudgetRow], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let mut all: Map<String, Value> = match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
-        Err(error) => return Err(error.into()),
-    };
-    all.insert("budgets".into(), serde_json::to_value(rows)?);
-    let text = serde_json::to_string_pretty(&all)? + "\n";
-    Ok(replace(path, |file| file.write_all(text.as_bytes()))?)
+pub fn write_budgets(rows: &[BudgetRow], path: &Path) -> Result<(), DataError> {
+    let is_own = |row: &Value| matches!(row["unit"].as_str(), Some("macs" | "parameters"));
+    write_rows(path, "budgets", rows, is_own)
 }
 
 struct Rows {

@@ -1,0 +1,267 @@
+//! Half of the latency of one image: channels chosen by seconds, and by multiply-adds until the model is as fast.
+//!
+//! All three take the same scores (the L2 norm of filters):
+//!
+//! | `chosen_by` | channels go in the order of | until |
+//! | --- | --- | --- |
+//! | `latency` | their score for each second that they save, by a table of the layers | [`LatencySearch`] has met the target |
+//! | `macs` | their score for each multiply-add that they save | the measured latency is that of `latency` |
+//! | `macs_score` | their score alone, the default of [`Keep::macs`] | the same |
+//!
+//! Models that are compared run in turn, and latencies are medians.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::prelude::*;
+use burn_sfp::graph::latency::{LayerLatencies, compare, forward};
+use burn_sfp::prelude::*;
+use burn_sfp::prune::group::Groups;
+use serde::Serialize;
+use serde_json::Value;
+use support::write_rows;
+
+use crate::networks::{Name, Size, Visit, visit};
+use crate::table::{markdown, why_not};
+
+/// Share of the latency that is asked for.
+const ASKED: f64 = 0.5;
+/// The unit of the rows.
+const UNIT: &str = "latency_b1";
+/// Models that are tried to find the multiply-adds for a latency.
+const PROBES: usize = 7;
+
+/// What came of one network.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyRow {
+    /// Name of the network.
+    pub network: &'static str,
+    /// `latency_b1`.
+    pub unit: &'static str,
+    /// Share of the latency that was asked for.
+    pub asked: f64,
+    /// Share of the latency that is left, measured in turn with the original and the other models of the network.
+    pub got: Option<f64>,
+    /// How channels were chosen: `latency`, `macs` or `macs_score`.
+    pub chosen_by: &'static str,
+    /// Share of the scores of all channels that is kept, each over the mean of its layer.
+    pub importance_kept: Option<f64>,
+    /// Share of the multiply-adds that is left.
+    pub macs_got: Option<f64>,
+    /// Milliseconds of the smaller model, the median.
+    pub milliseconds: Option<f64>,
+    /// Why there is no model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Measures all networks, writes the rows under `budgets` in place of earlier ones, and returns the table.
+///
+/// # Errors
+/// Those of pruning other than a budget that cannot be met, of forward passes and of the file.
+pub fn run(
+    size: Size,
+    runs: usize,
+    file: Option<&Path>,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<String, DataError> {
+    let mut measured = Measured { runs, rows: Vec::new(), progress };
+    for name in [Name::ResNet18, Name::ResNet50, Name::MobileNetV2] {
+        visit(name, size, None, device, &mut measured)?;
+    }
+    if let Some(file) = file {
+        write_rows(file, "budgets", &measured.rows, |row: &Value| row["unit"].as_str() == Some(UNIT))?;
+    }
+    Ok(table(&measured.rows))
+}
+
+fn table(rows: &[LatencyRow]) -> String {
+    let header =
+        ["network", "chosen by", "latency asked", "got", "ms", "importance kept", "multiply-adds left", "why not"];
+    let mut table = markdown(&header, 2);
+    let share = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
+    for row in rows {
+        table.add_row([
+            row.network.to_string(),
+            row.chosen_by.to_string(),
+            row.asked.to_string(),
+            share(row.got),
+            row.milliseconds.map_or_else(String::new, |value| format!("{value:.2}")),
+            share(row.importance_kept),
+            share(row.macs_got),
+            why_not(row.error.as_deref()),
+        ]);
+    }
+    table.to_string()
+}
+
+struct Measured<'a> {
+    runs: usize,
+    rows: Vec<LatencyRow>,
+    progress: &'a dyn Progress,
+}
+
+/// How channels were chosen, and the smaller model if there is one.
+type Chosen<M> = (&'static str, Result<PrunedModule<M>, PruneError>);
+
+impl Visit for Measured<'_> {
+    fn visit<M: SfpModule<Inputs = Tensor<4>>>(
+        &mut self,
+        name: &'static str,
+        model: M,
+        image: Tensor<4>,
+    ) -> Result<(), DataError> {
+        let config = LatencyConfig::new().with_runs(self.runs);
+        let fewer = LatencyConfig::new().with_runs((self.runs / 2).max(1));
+        let network = Network::capture(&model, &image)?;
+        let importance = Importance::of(&network)?;
+        let table = Arc::new(LayerLatencies::measure_with(&model, &image, &fewer, self.progress)?);
+        let search = LatencySearch::share(ASKED, table).config(config.clone());
+        let by_latency = search.run(&model, &image, |budget| prune(&model, &image, budget));
+        let target = match &by_latency {
+            Ok(timed) => timed.after.median / timed.before.median,
+            Err(_) => ASKED,
+        };
+        let mut chosen: Vec<Chosen<M>> = vec![("latency", by_latency.map(|timed| timed.pruned))];
+        for (chosen_by, by_cost) in [("macs", true), ("macs_score", false)] {
+            self.progress.start(&format!("{name} by {chosen_by}"), Some(PROBES));
+            let budget = |share| Keep::macs(share).by_cost(by_cost);
+            let found = as_fast(&model, &image, target, &fewer, |share| {
+                self.progress.advance(1);
+                prune(&model, &image, budget(share))
+            });
+            self.progress.finish();
+            chosen.push((chosen_by, found));
+        }
+        self.rows.extend(measure(name, &model, &image, &config, &importance, chosen)?);
+        Ok(())
+    }
+}
+
+fn prune<M: GraphModule<Inputs = Tensor<4>>>(
+    model: &M,
+    image: &Tensor<4>,
+    budget: impl StopRule + 'static,
+) -> Result<PrunedModule<M>, PruneError> {
+    Planner::new().budget(budget).prune(model, image, &Magnitude::l2())
+}
+
+/// Finds the share of the multiply-adds at which the latency is the target, by bisection, and returns the model that came nearest.
+fn as_fast<M: GraphModule<Inputs = Tensor<4>>>(
+    model: &M,
+    image: &Tensor<4>,
+    target: f64,
+    config: &LatencyConfig,
+    mut prune: impl FnMut(f64) -> Result<PrunedModule<M>, PruneError>,
+) -> Result<PrunedModule<M>, PruneError> {
+    let (mut low, mut high) = (0.0, 1.0);
+    let mut best: Option<(f64, PrunedModule<M>)> = None;
+    let mut held = None;
+    for _ in 0..PROBES {
+        let share = (low + high) / 2.0;
+        let pruned = match prune(share) {
+            Ok(pruned) => pruned,
+            // So few multiply-adds are out of reach.
+            Err(error @ PruneError::BudgetNotMet { .. }) => {
+                (low, held) = (share, Some(error));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let both = compare(config, &[&|| forward(model, image), &|| forward(&pruned.model, image)])?;
+        let got = both[1].median / both[0].median;
+        let off = (got / target - 1.0).abs();
+        if best.as_ref().is_none_or(|(least, _)| off < *least) {
+            best = Some((off, pruned));
+        }
+        if got > target { high = share } else { low = share }
+    }
+    match (best, held) {
+        (Some((_, pruned)), _) => Ok(pruned),
+        (None, Some(error)) => Err(error),
+        // Each probe ends in one of the two.
+        (None, None) => prune(target),
+    }
+}
+
+/// Measures the smaller models in turn with the original.
+fn measure<M: GraphModule<Inputs = Tensor<4>>>(
+    network: &'static str,
+    model: &M,
+    image: &Tensor<4>,
+    config: &LatencyConfig,
+    importance: &Importance,
+    chosen: Vec<Chosen<M>>,
+) -> Result<Vec<LatencyRow>, PruneError> {
+    let models: Vec<&M> = std::iter::once(model)
+        .chain(chosen.iter().filter_map(|(_, found)| Some(&found.as_ref().ok()?.model)))
+        .collect();
+    let passes: Vec<_> = models.iter().map(|model| move || forward(*model, image)).collect();
+    let passes: Vec<&dyn Fn() -> Result<(), GraphError>> = passes.iter().map(|pass| pass as _).collect();
+    let seconds = compare(config, &passes)?;
+    let mut smaller = seconds[1..].iter();
+    let mut rows = Vec::new();
+    for (chosen_by, found) in chosen {
+        let empty = LatencyRow {
+            network,
+            unit: UNIT,
+            asked: ASKED,
+            got: None,
+            chosen_by,
+            importance_kept: None,
+            macs_got: None,
+            milliseconds: None,
+            error: None,
+        };
+        rows.push(match (found, seconds.first()) {
+            (Ok(pruned), Some(before)) => {
+                let median = smaller.next().map(|latency| latency.median);
+                LatencyRow {
+                    got: median.map(|median| median / before.median),
+                    importance_kept: Some(importance.kept(&pruned.plan)),
+                    macs_got: Some(pruned.plan.macs_after as f64 / pruned.plan.macs_before as f64),
+                    milliseconds: median.map(|median| 1e3 * median),
+                    ..empty
+                }
+            }
+            (Err(error @ PruneError::BudgetNotMet { .. }), _) => LatencyRow { error: Some(error.to_string()), ..empty },
+            (Err(error), _) => return Err(error),
+            (Ok(_), None) => empty,
+        });
+    }
+    Ok(rows)
+}
+
+/// The score of each channel set, as a planner compares them.
+struct Importance(Vec<(u32, f64)>);
+
+impl Importance {
+    fn of(network: &Network) -> Result<Self, PruneError> {
+        let ranking = Magnitude::l2().rank(&PolicyContext::new(network, None))?;
+        let scores: Vec<Option<Vec<f64>>> = network
+            .layers()
+            .iter()
+            .map(|layer| Some(Normalizer::Mean.apply(ranking.filters.get(&layer.path)?)))
+            .collect();
+        let groups = Groups::of(network);
+        let channels = groups.groups.iter().flat_map(|group| &group.channels);
+        let of = |id: &u32| {
+            let producers = groups.channels.get(id)?.producers.iter();
+            let own: Option<Vec<f64>> =
+                producers.map(|&(layer, filter)| Some(scores[layer].as_ref()?[filter])).collect();
+            Some((*id, Reduction::Mean.of(&own?)))
+        };
+        let mut all: Vec<(u32, f64)> = channels.filter_map(of).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all.dedup_by_key(|(id, _)| *id);
+        Ok(Self(all))
+    }
+
+    /// Share of all scores that stays.
+    fn kept(&self, plan: &PrunePlan) -> f64 {
+        let stays = |id: &u32| plan.channels.binary_search(id).is_err();
+        let kept: f64 = self.0.iter().filter(|(id, _)| stays(id)).map(|(_, score)| score).sum();
+        kept / self.0.iter().map(|(_, score)| score).sum::<f64>()
+    }
+}
