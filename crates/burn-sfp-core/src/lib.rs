@@ -8,6 +8,7 @@
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
 //! | means of activations, Gram matrices of inputs; streams around residual blocks | [`gather_activations`], [`gather_streams`] |
+//! | a model over all batches layer by layer, least squares and moments on the way | [`Layerwise`], [`Regression`], [`ChannelMoments`] |
 //! | the result: saved, loaded, merged, printed | [`Analysis`] |
 //!
 //! The method is that of Y. Tzach et al., "Advanced deep architecture pruning using single-filter performance",
@@ -60,6 +61,7 @@ mod evidence;
 mod gpu;
 #[doc(hidden)]
 pub mod labels;
+mod layerwise;
 mod module;
 pub mod performance;
 mod readout;
@@ -80,5 +82,6 @@ pub use evidence::{
     ActivationEvidence, ActivationNeeds, BlockStream, InputGram, MOST_CHANNELS, OutputStatistics, RemovedInputs,
     gather_activations, gather_streams,
 };
+pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;
 pub use readout::GradientConfig;

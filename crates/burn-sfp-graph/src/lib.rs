@@ -12,6 +12,7 @@
 //! | multiply-adds, parameters and bytes | [`Cost`], [`RunningCost`], [`RunningActivations`], [`RunningShapes`], [`UncountedOperation`] |
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
 //! | the recorded operations, run on a device | [`Replay`] |
+//! | the same for many batches together, operation by operation, with parameters replaced on the way | [`StepReplay`], [`Step`] |
 //! | latency of forward passes | [`latency`] |
 //! | which values the parameters have | [`Fingerprint`] |
 //! | errors of files | [`FileError`] |
@@ -74,6 +75,8 @@ mod progress;
 mod replay;
 mod sources;
 mod splits;
+mod step_replay;
+mod steps;
 mod weights;
 mod wiring;
 
@@ -111,3 +114,5 @@ pub use plain_field::PlainField;
 pub use progress::{NoProgress, Progress};
 pub use replay::Replay;
 pub use sources::Sources;
+pub use step_replay::StepReplay;
+pub use steps::{Step, StepKind, StepTensor};

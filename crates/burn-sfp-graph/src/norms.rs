@@ -157,7 +157,7 @@ fn adds_bias(op: &OperationIr) -> bool {
 }
 
 /// A product, element by element, with something else that keeps the shape: a connection mask.
-fn masked(op: &OperationIr, tensor: TensorId) -> bool {
+pub(crate) fn masked(op: &OperationIr, tensor: TensorId) -> bool {
     let OperationIr::NumericFloat(_, N::Mul(op)) = op else { return false };
     let (own, other) = if op.lhs.id == tensor { (&op.lhs, &op.rhs) } else { (&op.rhs, &op.lhs) };
     own.id != other.id && own.shape == op.out.shape

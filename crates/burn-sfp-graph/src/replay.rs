@@ -24,7 +24,7 @@ use crate::panics::attempt;
 use crate::{GraphError, ModuleInput};
 
 /// Runs operations on tensors that are known by their ids.
-trait Execute {
+pub(crate) trait Execute {
     fn load(&mut self, id: TensorId, data: TensorData);
     fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String>;
     fn run(&mut self, op: OperationIr);
@@ -139,7 +139,7 @@ impl IrVisitorMut for KeepAll {
     }
 }
 
-fn interpreter(device: &Device) -> Result<Box<dyn Execute>, GraphError> {
+pub(crate) fn interpreter(device: &Device) -> Result<Box<dyn Execute>, GraphError> {
     match device.as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(device) => Ok(Box::new(TensorInterpreter::<burn_flex::Flex>::new(*device))),
@@ -335,7 +335,7 @@ impl Replay {
 }
 
 /// What a replay does at the moment, for errors.
-enum Step<'a> {
+pub(crate) enum Step<'a> {
     Values,
     Input,
     Operation(usize, &'a OperationIr),
@@ -343,7 +343,7 @@ enum Step<'a> {
 }
 
 /// Turns a backend's error, or its panic, into a [`GraphError::Replay`].
-fn guard<T>(step: Step<'_>, work: impl FnOnce() -> Result<T, String>) -> Result<T, GraphError> {
+pub(crate) fn guard<T>(step: Step<'_>, work: impl FnOnce() -> Result<T, String>) -> Result<T, GraphError> {
     let failed = |message| {
         let (operation, name) = match step {
             Step::Values => (None, "loading the parameters".to_string()),
@@ -368,7 +368,8 @@ impl IrVisitorMut for KeepValues<'_> {
     }
 }
 
-struct Dispatched(Vec<DispatchTensor>);
+/// The tensors of an input, as a backend takes them.
+pub(crate) struct Dispatched(pub Vec<DispatchTensor>);
 
 map_every_kind!(Dispatched, self, tensor, {
     self.0.push(tensor.clone().without_autodiff().into_dispatch());

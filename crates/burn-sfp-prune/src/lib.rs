@@ -11,6 +11,7 @@
 //! | the smaller module | [`PrunePlan::apply`], [`ConnectionMask`] |
 //! | layers that skip removed connections | [`sparsify`], [`densify`] |
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
+//! | accuracy brought back without training | [`recover()`], [`Recover`] |
 //! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
 //! | small channels by a penalty in training | [`Regularizer`] |
 //! | several rounds with training in between; the largest cut that an accuracy allows | [`Iterative`], [`CutSearch`] |
@@ -69,6 +70,7 @@ mod plan;
 mod planner;
 mod policy;
 mod pruner;
+mod recover;
 mod reduce;
 mod regularize;
 mod rewrite;
@@ -99,10 +101,11 @@ pub use planner::{Amount, BiasCorrection, LayerRule, Planner};
 pub use policy::{
     ActivationMean, Afcc, Apoz, BatchNormScale, BlockScore, Connections, Fallback, GeometricMedian, HessianDiagonal,
     Kernels, LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm, PolicyContext, PolicyExt, Product, Random,
-    RandomAfcc, RankAverage, Ranking, RankingPolicy, ReconstructionError, Restrict, SfpRanking, Taylor, WeightedSum,
-    WithBlocks, WithEvidence,
+    RandomAfcc, RankAverage, Ranking, RankingPolicy, ReconstructionConnections, ReconstructionError, Restrict,
+    SfpRanking, Taylor, WeightedSum, WithBlocks, WithEvidence,
 };
 pub use pruner::{Pruned, Pruner};
+pub use recover::{Corrected, NotCorrected, Recover, Recovered, RecoveryReport, RecoveryStep, recover};
 pub use reduce::Reduction;
 pub use regularize::Regularizer;
 pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule};

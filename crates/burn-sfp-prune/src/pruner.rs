@@ -1,4 +1,4 @@
-//! [`Pruner`]: analysis, plan and rewriting in one call.
+//! [`Pruner`]: analysis, plan, rewriting and recovery in one call.
 
 use std::fmt;
 use std::time::Instant;
@@ -12,7 +12,8 @@ use crate::rewrite::PrunedModule;
 use crate::target::Target;
 use crate::{
     Afcc, BiasCorrection, Budget, Evidence, LayerRule, Normalizer, PlanSummary, Planner, PruneError, PrunePlan,
-    RankingPolicy, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, sparsify,
+    RankingPolicy, Recover, Recovered, RecoveryReport, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, recover,
+    sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -21,17 +22,18 @@ pub struct Pruner<'a, C: ?Sized> {
     policy: Box<dyn RankingPolicy + 'a>,
     config: AnalyzeConfig,
     planner: Planner,
+    recovery: Option<Recover>,
     sparse: Option<SparseConfig>,
     progress: &'a dyn Progress,
 }
 
 impl<C: ?Sized> fmt::Debug for Pruner<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, config, planner, sparse, .. } = self;
+        let Self { policy, config, planner, recovery, sparse, .. } = self;
         let name = policy.name();
         let mut shown = f.debug_struct("Pruner");
-        shown.field("policy", &name).field("config", config).field("planner", planner).field("sparse", sparse);
-        shown.finish_non_exhaustive()
+        shown.field("policy", &name).field("config", config).field("planner", planner).field("recovery", recovery);
+        shown.field("sparse", sparse).finish_non_exhaustive()
     }
 }
 
@@ -43,11 +45,13 @@ pub struct Pruned<M> {
     pub model: M,
     /// What was removed.
     pub plan: PrunePlan,
+    /// What was fitted to the original afterwards; `None` after [`Pruner::without_recovery`].
+    pub recovery: Option<RecoveryReport>,
     /// The formats of layers that lack connections; empty unless [`Pruner::sparse`] was called.
     pub sparse: Vec<SparseLayer>,
     /// What the filters recognise.
     pub analysis: Analysis,
-    /// Seconds spent on ranking, and on planning and rewriting.
+    /// Seconds spent on ranking, and on planning and rewriting; those of the recovery are in its report.
     pub seconds: (f64, f64),
 }
 
@@ -66,6 +70,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             policy: Box::new(Afcc::new()),
             config: AnalyzeConfig::new(),
             planner: Planner::new(),
+            recovery: Some(Recover::new()),
             sparse: None,
             progress: &NoProgress,
         }
@@ -165,6 +170,20 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Sets how what is left is fitted to the original afterwards, on the calibration data and without training; see [`recover`]. By
+    /// default all steps are made.
+    pub fn recovery(mut self, recovery: Recover) -> Self {
+        self.recovery = Some(recovery);
+        self
+    }
+
+    /// Leaves parameters as the plan leaves them: the outputs are those of the original with the removed channels at zero, or at their
+    /// means.
+    pub fn without_recovery(mut self) -> Self {
+        self.recovery = None;
+        self
+    }
+
     /// Makes layers skip removed connections, as [`sparsify`] does with the first calibration batch as example. Applies to the
     /// sparse layers of [`burn_sfp_nn`].
     pub fn sparse(mut self, sparse: SparseConfig) -> Self {
@@ -196,13 +215,14 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         Evidence::of_network(model, network, self.calibration, needs, self.progress).map(Some)
     }
 
-    /// Analyses the model, makes the further passes that the policy needs, plans and rewrites. The model itself is not changed.
+    /// Analyses the model, makes the further passes that the policy needs, plans, rewrites and fits what is left to the original. The model
+    /// itself is not changed.
     ///
     /// If the module returns more than its logits, all outputs are kept: the policy ranks the layers of the logits, and the plan is
     /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Evidence::gather`], [`Planner::prune`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
+    /// Those of [`analyze_network`], [`Evidence::gather`], [`Planner::prune`], [`recover`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
     /// model is planned, with the analysis of the samples seen by then.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
@@ -218,6 +238,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             return Err(PruneError::Cancelled { analysis: Box::new(analysis) });
         }
         self.planner.check()?;
+        self.recovery.as_ref().map_or(Ok(()), Recover::check)?;
         let evidence = self.evidence(model, &network)?;
         if evidence.is_some() && self.progress.is_cancelled() {
             return Err(PruneError::Cancelled { analysis: Box::new(analysis) });
@@ -238,12 +259,29 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         let started = Instant::now();
         let target = Target::new(model, &first.input, &also);
         let ranked = Ranked { policy: &self.policy.name(), ranking: &ranking };
-        let PrunedModule { model, plan } = self.planner.prune_ranked(&network, target, Some(&analysis), &ranked)?;
+        let pruned = self.planner.prune_ranked(&network, target, Some(&analysis), &ranked)?;
+        let rewriting = started.elapsed().as_secs_f64();
+        self.progress.finish();
+        let (PrunedModule { model, plan }, recovery) = self.recovered(model, pruned)?;
         let Sparse { model, layers } = match &self.sparse {
             Some(config) => sparsify(&model, &first.input, config)?,
             None => Sparse { model, layers: Vec::new() },
         };
-        self.progress.finish();
-        Ok(Pruned { model, plan, sparse: layers, analysis, seconds: (planning, started.elapsed().as_secs_f64()) })
+        Ok(Pruned { model, plan, recovery, sparse: layers, analysis, seconds: (planning, rewriting) })
+    }
+
+    /// Fits what is left to the original, unless that is switched off.
+    fn recovered<M: SfpModule>(
+        &self,
+        original: &M,
+        pruned: PrunedModule<M>,
+    ) -> Result<(PrunedModule<M>, Option<RecoveryReport>), PruneError>
+    where
+        C: Calibration<M::Inputs>,
+    {
+        let Some(config) = &self.recovery else { return Ok((pruned, None)) };
+        let PrunedModule { model, plan } = pruned;
+        let Recovered { model, report } = recover(original, &model, &plan, self.calibration, config, self.progress)?;
+        Ok((PrunedModule { model, plan }, Some(report)))
     }
 }

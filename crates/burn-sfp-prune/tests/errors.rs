@@ -198,12 +198,12 @@ fn plan_files_that_are_none() {
         unreadable(&["not a pruning plan"]);
     }
     fs::write(&path, "{\"version\":4,\"policy\":\"afcc\",\"model\":[]}").unwrap();
-    unreadable(&["version 4", "version 5", "plan again"]);
+    unreadable(&["version 4", "version 6", "plan again"]);
     let text = String::from_utf8(whole).unwrap();
-    fs::write(&path, text.replacen("\"version\":5", "\"version\":99", 1)).unwrap();
-    unreadable(&["version 99", "version 5", "plan again"]);
+    fs::write(&path, text.replacen("\"version\":6", "\"version\":99", 1)).unwrap();
+    unreadable(&["version 99", "version 6", "plan again"]);
     made.version = 99;
-    let error = holds(made.save(&path).unwrap_err(), &["version 99", "version 5"]);
+    let error = holds(made.save(&path).unwrap_err(), &["version 99", "version 6"]);
     assert!(matches!(error, PruneError::InvalidPlan(_)));
 }
 

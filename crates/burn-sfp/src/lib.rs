@@ -86,10 +86,11 @@ pub mod prelude {
         Connections, CostUnit, Curve, CutSearch, Evidence, FineTuneConfig, GeometricMedian, GroupCut, HessianDiagonal,
         Iterative, Keep, KeepLatency, LabelCover, Lamp, LatencySearch, LayerRule, Magnitude, MagnitudeConnections,
         Needs, Normalizer, OptimizerConfig, OtherWeights, Planner, PolicyContext, PolicyExt, Precision, PruneError,
-        PrunePlan, Pruned, PrunedModule, Pruner, Random, RandomAfcc, Ranking, RankingPolicy, ReconstructionError,
-        Reduction, Regularizer, RemovalOrder, RemovalState, SaveConfig, Schedule, SfpRanking, Sparse, SparseConfig,
-        SparseFormat, SplitModule, StopRule, Taylor, WithBlocks, densify, fine_tune, fine_tune_split, fold_batch_norms,
-        load_pruned, save_pruned, sparsify,
+        PrunePlan, Pruned, PrunedModule, Pruner, Random, RandomAfcc, Ranking, RankingPolicy, ReconstructionConnections,
+        ReconstructionError, Recover, Recovered, RecoveryReport, RecoveryStep, Reduction, Regularizer, RemovalOrder,
+        RemovalState, SaveConfig, Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat, SplitModule, StopRule,
+        Taylor, WithBlocks, densify, fine_tune, fine_tune_split, fold_batch_norms, load_pruned, recover, save_pruned,
+        sparsify,
     };
     #[cfg(feature = "onnx")]
     pub use burn_sfp_prune::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};

@@ -22,6 +22,7 @@ pages! {
     getting_started = "getting-started.md",
     policies = "policies.md",
     budgets = "budgets.md",
+    recovery = "recovery.md",
     networks = "networks.md",
     saving = "saving.md",
     deployment = "deployment.md",

@@ -5,6 +5,7 @@
 //! | the data: 24 letters, drawn from a seed and an index | [`glyphs`], [`font`], [`canvas`] |
 //! | the networks: a VGG and a linear one | [`model`] |
 //! | training, top-1 | [`train`] |
+//! | ways to recover without training, compared | [`recovery`] |
 //! | what is printed | [`table`] |
 //!
 //! The binary trains, analyses, prunes, fine-tunes and prints a table: `cargo run --release -p quickstart`.
@@ -13,5 +14,6 @@ pub mod canvas;
 pub mod font;
 pub mod glyphs;
 pub mod model;
+pub mod recovery;
 pub mod table;
 pub mod train;

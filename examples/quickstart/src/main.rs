@@ -1,4 +1,5 @@
-//! Trains a small VGG on drawn letters, analyses and prunes it, fine-tunes it, and prints what that cost and gained.
+//! Trains a small VGG on drawn letters, analyses and prunes it, fits what is left to the original, fine-tunes it, and prints what that cost and
+//! gained.
 
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use burn_sfp::prelude::*;
 use clap::{Parser, ValueEnum};
 use quickstart::glyphs::GlyphSet;
 use quickstart::model::{Pixels, Vgg, VggConfig};
+use quickstart::recovery::compare;
 use quickstart::table::{Row, table};
 use quickstart::train::{TrainConfig, top1, train};
 use support::DeviceName;
@@ -42,6 +44,9 @@ struct Args {
     /// Share of each layer's filters that goes (afcc removes connections instead and has no ratio).
     #[arg(long, default_value_t = 0.5)]
     ratio: f64,
+    /// Compares ways to recover without training, and what fine-tuning makes of them, and stops there.
+    #[arg(long)]
+    recoveries: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -91,15 +96,31 @@ fn main() -> Result<(), DataError> {
         pruned.summary()
     );
 
+    // What the plan leaves, before it is fitted to the original.
+    let unfitted = pruned.plan.apply(&vgg)?;
+    let tune = |model: &Vgg| {
+        fine_tune(
+            model.clone(),
+            &pruned.plan,
+            |epoch| set.epoch(args.epochs + epoch, args.samples, config.batch_size, &device),
+            args.samples,
+            &FineTuneConfig::new().with_epochs(TUNE_EPOCHS).with_learning_rate(0.02),
+            &Bars::new("pruned VGG"),
+        )
+    };
+    if args.recoveries {
+        println!("{}", compare(&vgg, &unfitted, &pruned.plan, &calibration, &test)?);
+        for (name, model) in [("as the plan leaves it", &unfitted), ("recovered", &pruned.model)] {
+            println!("{name}, then fine-tuned: {:.2} %", 100.0 * top1(&tune(model)?, &test)?);
+        }
+        return Ok(());
+    }
+    if let Some(report) = &pruned.recovery {
+        println!("{report}");
+    }
+
     let clock = Instant::now();
-    let tuned = fine_tune(
-        pruned.model.clone(),
-        &pruned.plan,
-        |epoch| set.epoch(args.epochs + epoch, args.samples, config.batch_size, &device),
-        args.samples,
-        &FineTuneConfig::new().with_epochs(TUNE_EPOCHS).with_learning_rate(0.02),
-        &Bars::new("pruned VGG"),
-    )?;
+    let tuned = tune(&pruned.model)?;
     // Connections that afcc masked become plain zeros.
     let tuned = tuned.materialize();
     println!("fine-tuned in {:.1} s", clock.elapsed().as_secs_f64());
@@ -114,14 +135,15 @@ fn main() -> Result<(), DataError> {
         })
     };
     let all = pruned.plan.totals();
-    let untuned = pruned.model.materialize();
+    let (unfitted, untuned) = (unfitted.materialize(), pruned.model.materialize());
     let rows = [
         measure("trained", &vgg, all.connections_before, all.macs_before)?,
-        measure("pruned", &untuned, all.connections_after, all.macs_after)?,
+        measure("pruned", &unfitted, all.connections_after, all.macs_after)?,
+        measure("pruned, recovered", &untuned, all.connections_after, all.macs_after)?,
         measure("pruned, fine-tuned", &tuned, all.connections_after, all.macs_after)?,
     ];
     let batches = [1, 64].map(|samples| set.batch(0..samples, &device).input);
-    let models = [("trained", &vgg), ("pruned", &untuned), ("pruned, fine-tuned", &tuned)];
+    let models = [("trained", &vgg), ("pruned, recovered", &untuned), ("pruned, fine-tuned", &tuned)];
     let latencies =
         LatencyTable::measure_with(&models, &batches, &LatencyConfig::new().with_runs(RUNS), &Bars::default())?;
     println!("{}\n\n{latencies}\n{:.0} s in all", table(&rows), started.elapsed().as_secs_f64());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn_sfp_graph::{Layer, Network};
-use ndarray::{Array2, ArrayView2, ArrayView3, s};
+use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
 use super::window::Window;
@@ -46,6 +46,10 @@ pub(super) struct GroupGram {
     pub is_exact: bool,
     /// The lower triangle.
     pub matrix: Array2<f64>,
+    /// Sums of the columns of an exact matrix; once the pass is over, scaled so that their products are what the means of the columns
+    /// contribute to the matrix.
+    pub totals: Vec<f64>,
+    rows: u64,
 }
 
 impl InputGram {
@@ -113,6 +117,8 @@ impl GramSums {
         for (index, group) in self.gram.groups.iter_mut().enumerate() {
             let alike = if group.is_exact { 1 } else { group.elements };
             group.matrix /= samples.max(1) as f64 * alike as f64;
+            let scale = 1.0 / ((group.rows.max(1) as f64) * samples.max(1) as f64).sqrt();
+            group.totals.iter_mut().for_each(|total| *total *= scale);
             if let Some((column, &value)) = group.matrix.diag().indexed_iter().find(|(_, value)| !value.is_finite()) {
                 let channel = if group.is_exact { column / group.elements.max(1) } else { column };
                 let input = group.places.iter().position(|&(of, _)| of == channel).unwrap_or_default();
@@ -134,7 +140,9 @@ impl GroupGram {
         if !is_exact && channels > MOST_CHANNELS {
             return None;
         }
-        Some(Self { places, channels, elements, is_exact, matrix: Array2::zeros((columns, columns)) })
+        let totals = if is_exact { vec![0.0; columns] } else { Vec::new() };
+        let matrix = Array2::zeros((columns, columns));
+        Some(Self { places, channels, elements, is_exact, matrix, totals, rows: 0 })
     }
 
     /// Rows `from..from + count` of X, each with a column for each element of each channel.
@@ -157,7 +165,11 @@ impl GroupGram {
     }
 
     fn add(&mut self, rows: ArrayView2<'_, f32>) -> Result<(), burn_sfp_ndarray::KernelError> {
+        self.rows += rows.nrows() as u64;
         if self.is_exact {
+            self.totals.par_iter_mut().zip(rows.axis_iter(Axis(1)).into_par_iter()).for_each(|(total, values)| {
+                *total += values.iter().map(|&value| f64::from(value)).sum::<f64>();
+            });
             return burn_sfp_ndarray::gram_update(rows, self.matrix.view_mut());
         }
         (0..self.elements).try_for_each(|element| {

@@ -8,13 +8,15 @@
 //! | which input position each element of a kernel reads | `window` |
 //! | the least-squares loss of removed inputs | `loss` |
 //! | what residual blocks do to their streams: two passes of their own | `streams` |
+//! | which inputs explain an output best | `pursuit` |
 
 mod gather;
 mod gram;
 mod loss;
 mod outputs;
+mod pursuit;
 mod streams;
-mod window;
+pub(crate) mod window;
 
 pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
 pub use gram::{InputGram, MOST_CHANNELS};

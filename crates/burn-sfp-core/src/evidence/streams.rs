@@ -86,9 +86,9 @@ impl Streams {
         let mut all = Self::default();
         for (index, block) in network.blocks().iter().enumerate() {
             let taps = network.stream_taps(block).filter(|_| block.not_removable.is_none());
-            let Some(taps) = taps.filter(|taps| taps.iter().all(|tap| tap.shape[0] == network.batch())) else {
+            if !taps.is_some_and(|taps| taps.iter().all(|tap| tap.shape[0] == network.batch())) {
                 continue;
-            };
+            }
             let [before, after] = [Probe::Before(index), Probe::Behind(index)].map(|probe| {
                 let tap = probe.tap(network);
                 *all.places.entry(tap.tensor).or_insert_with(|| {
@@ -99,7 +99,6 @@ impl Streams {
                     all.sums.len() - 1
                 })
             });
-            debug_assert_eq!(taps[0].tensor, Probe::Before(index).tap(network).tensor);
             all.blocks.push(Between { path: block.path().into(), before, after, squares: [0.0; 2] });
         }
         all

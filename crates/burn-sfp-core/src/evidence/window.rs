@@ -6,7 +6,8 @@ use burn_sfp_graph::{Layer, Network};
 const NONE: u32 = u32::MAX;
 
 /// Where the elements of a kernel read, for each position of the output.
-pub(super) enum Window {
+#[derive(Debug)]
+pub(crate) enum Window {
     /// A layer without kernel: each position of the output reads the same position of the input.
     Same,
     /// `table[position * elements + element]` is a position of the input.

@@ -52,6 +52,7 @@ pub struct AxisChange {
 /// assert_eq!(Removable::path_without(&removed, "blocks.0.conv.weight").as_deref(), Some("blocks.0.conv.weight"));
 /// assert_eq!(Removable::path_without(&removed, "blocks.2.conv.weight").as_deref(), Some("blocks.1.conv.weight"));
 /// assert_eq!(Removable::path_without(&removed, "blocks.1.conv.weight"), None);
+/// assert_eq!(Removable::path_before(&removed, "blocks.1.conv.weight"), "blocks.2.conv.weight");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removable {
@@ -88,6 +89,29 @@ impl Removable {
             before.push_str(name);
         }
         Some(left.join("."))
+    }
+
+    /// The path of a parameter or module before some parts were left out: the inverse of [`path_without`](Removable::path_without).
+    pub fn path_before(removed: &[Self], path: &str) -> String {
+        let mut before = String::new();
+        for name in path.split('.') {
+            let mut name = name.to_string();
+            if let Ok(mut index) = name.parse::<usize>() {
+                let of_list = |part: &Self| {
+                    let (list, own) = part.path.rsplit_once('.').unwrap_or(("", &part.path));
+                    own.parse::<usize>().ok().filter(|_| part.in_list && list == before)
+                };
+                let mut gone: Vec<usize> = removed.iter().filter_map(of_list).collect();
+                gone.sort_unstable();
+                gone.into_iter().for_each(|earlier| index += usize::from(earlier <= index));
+                name = index.to_string();
+            }
+            if !before.is_empty() {
+                before.push('.');
+            }
+            before.push_str(&name);
+        }
+        before
     }
 }
 

@@ -18,6 +18,11 @@ impl PrunePlan {
     pub fn path_after(&self, path: &str) -> Option<String> {
         Removable::path_without(&self.blocks, path)
     }
+
+    /// Returns the module path in the original of a parameter or module of the smaller model.
+    pub(crate) fn path_before(&self, path: &str) -> String {
+        Removable::path_before(&self.blocks, path)
+    }
 }
 
 /// Checks that each part holds parameters of the model, and that none is there twice or inside of another.

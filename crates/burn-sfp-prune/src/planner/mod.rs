@@ -8,6 +8,7 @@ mod exclude;
 mod held;
 mod layer_rule;
 mod masks;
+mod ranked;
 mod scoring;
 mod settings;
 mod trainable;
@@ -15,5 +16,5 @@ mod write;
 
 pub use bias::BiasCorrection;
 pub use layer_rule::{Amount, LayerRule};
+pub(crate) use ranked::{Ranked, rank};
 pub use settings::Planner;
-pub(crate) use settings::{Ranked, rank};

@@ -12,6 +12,7 @@ use super::close::close;
 use super::exclude::Exclude;
 use super::held::{self, Report};
 use super::layer_rule::{self, LayerRule};
+use super::ranked::{Ranked, rank};
 use super::write::{Decided, write};
 use crate::budget::{Budget, StopRule};
 use crate::fit::fit;
@@ -23,7 +24,7 @@ use crate::rewrite::PrunedModule;
 use crate::score::{Scoring, channel_scores};
 use crate::select::{Eligible, candidates, select};
 use crate::target::{Rewritten, Target};
-use crate::{PolicyContext, PruneError, PrunePlan, Ranking, RankingPolicy};
+use crate::{PolicyContext, PruneError, PrunePlan, RankingPolicy};
 
 /// Makes pruning plans.
 ///
@@ -343,6 +344,9 @@ impl Planner {
             bounds: &bounds,
             removed: &channels,
         });
+        // Nothing is to be said of what is gone.
+        plan.groups
+            .retain(|group| group.layers.iter().any(|layer| plan.blocks.iter().all(|block| !block.holds(layer))));
         plan.channels = channels.into_iter().collect();
         plan.measured_on = match analysis {
             Some(analysis) if plan.bias_corrections.iter().any(|corrected| !corrected.constants) => {
@@ -438,22 +442,4 @@ impl Planner {
         let ranked = Ranked { policy: &policy.name(), ranking: &ranking };
         self.prune_ranked(&network, Target::new(model, inputs, &also), None, &ranked)
     }
-}
-
-/// Ranks the layers of a network, those too whose filters can leave only if the parts of splits shrink each by itself.
-pub(crate) fn rank(
-    policy: &dyn RankingPolicy,
-    network: &Network,
-    analysis: Option<&Analysis>,
-) -> Result<Ranking, PruneError> {
-    let _span = tracing::info_span!("rank", policy = policy.name()).entered();
-    let uneven = network.uneven_splits();
-    let own = (!uneven.is_empty()).then(|| network.with_free_splits(&uneven));
-    policy.rank(&PolicyContext::new(own.as_ref().unwrap_or(network), analysis))
-}
-
-/// A policy's name and its ranking.
-pub(crate) struct Ranked<'a> {
-    pub policy: &'a str,
-    pub ranking: &'a Ranking,
 }

@@ -26,7 +26,8 @@ fn check_masks(plan: &PrunePlan, masked: &KeepMasks) -> Result<(), PruneError> {
     Ok(())
 }
 
-fn check_shapes(plan: &PrunePlan, found: &HashMap<String, Vec<usize>>) -> Result<(), PruneError> {
+/// Refuses shapes that are not those of the plan's model.
+pub(crate) fn check_shapes(plan: &PrunePlan, found: &HashMap<String, Vec<usize>>) -> Result<(), PruneError> {
     for expected in &plan.model {
         let what = match found.get(&expected.path) {
             Some(shape) if *shape == expected.shape => continue,

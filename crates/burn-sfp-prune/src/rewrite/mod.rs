@@ -39,7 +39,7 @@ mod zeroed;
 
 pub use carry_out::PrunedModule;
 pub(crate) use carry_out::{carry_out, unsettled};
-pub(crate) use check::shapes_of;
+pub(crate) use check::{check_shapes, shapes_of};
 pub(crate) use copy::{guarded, on_copy};
 pub(crate) use keep::masks_of_smaller;
 pub(crate) use made_by::{in_format, made_by};

@@ -71,7 +71,8 @@ fn what_the_module_does_not_follow_stays_and_is_named() {
     assert!(smaller.plan.kept_blocks[0].reason.contains("index out of bounds"), "{:?}", smaller.plan.kept_blocks);
     assert!(smaller.model.option.is_none() && smaller.model.blocks.len() == 2);
     check_planned(&model, &x, &smaller).unwrap();
-    assert!(smaller.plan.summary().to_string().contains("left out whole: option"));
+    let summary = smaller.plan.summary().to_string();
+    assert!(summary.contains("left out whole: option") && summary.contains("block blocks.0 stays: "), "{summary}");
     // A strict planner says so.
     assert!(planner.strict().prune(&model, &x, &policy).is_err());
 }

@@ -1,11 +1,11 @@
 //! What comes after: training, files, and pruning once more.
 
 use burn::tensor::Device;
-use burn_sfp_core::{Batch, NoProgress};
+use burn_sfp_core::{Batch, NoProgress, TensorCalibration};
 use burn_sfp_graph::{GraphModule, Network};
 use burn_sfp_prune::{
-    BlockScore, Budget, FineTuneConfig, Keep, Magnitude, MagnitudeConnections, Planner, PolicyExt, PrunePlan,
-    SaveConfig, fine_tune, load_pruned, save_pruned,
+    BlockScore, Budget, FineTuneConfig, Keep, Magnitude, MagnitudeConnections, Planner, PolicyExt, PrunePlan, Recover,
+    SaveConfig, fine_tune, load_pruned, recover, save_pruned,
 };
 
 use crate::inspect::values;
@@ -71,4 +71,20 @@ fn pruned_once_more() {
     save_pruned(&third.model, &third.plan, &path, &SaveConfig::new()).unwrap();
     let loaded = load_pruned(Net::new(&spec(4), &device), &path).unwrap();
     assert_eq!(values(loaded.model.run(x.clone())), values(third.model.run(x)));
+}
+
+/// With blocks gone, what stays is fitted to the original as well, and is nearer to it then.
+#[test]
+fn recovered_behind_blocks() {
+    let device = Device::flex();
+    let net = Net::new(&spec(5), &device);
+    let smaller = planned(&net, &device);
+    assert!(!smaller.plan.blocks.is_empty());
+    let x = net.input(64, &device);
+    let calibration = TensorCalibration::new(x.clone(), (0..64).map(|n| n % CLASSES).collect(), 16);
+    let recovered = recover(&net, &smaller.model, &smaller.plan, &calibration, &Recover::new(), &NoProgress).unwrap();
+    assert!(recovered.report.corrected.iter().any(|layer| layer.path.contains("blocks")), "{:?}", recovered.report);
+    let (before, after) =
+        (off(smaller.model.run(x.clone()), net.run(x.clone())), off(recovered.model.run(x.clone()), net.run(x)));
+    assert!(after < 0.7 * before, "{after} of {before}");
 }

@@ -64,7 +64,7 @@ fn data() -> (Tensor<4>, TensorCalibration<Tensor<4>>) {
 fn all_outputs_are_kept() {
     let (x, data) = data();
     let net = model();
-    let pruner = || Pruner::new(&data).bias_correction(BiasCorrection::Off).ratio(0.5);
+    let pruner = || Pruner::new(&data).without_recovery().bias_correction(BiasCorrection::Off).ratio(0.5);
     for pruned in [
         pruner().policy(SfpRanking::new()).analyze_and_prune(&net).unwrap(),
         pruner().policy(Magnitude::l2()).analyze_and_prune(&net).unwrap(),
@@ -84,8 +84,12 @@ fn all_outputs_are_kept() {
 fn connections_by_what_filters_recognise() {
     let (x, data) = data();
     let net = model();
-    let pruned =
-        Pruner::new(&data).bias_correction(BiasCorrection::Off).keep_empty(true).analyze_and_prune(&net).unwrap();
+    let pruned = Pruner::new(&data)
+        .without_recovery()
+        .bias_correction(BiasCorrection::Off)
+        .keep_empty(true)
+        .analyze_and_prune(&net)
+        .unwrap();
     let masked: Vec<&str> = pruned.plan.masks.iter().map(|mask| mask.layer.as_str()).collect();
     assert!(!masked.contains(&"side") && !masked.contains(&"last"), "{masked:?}");
     let zeroed = pruned.plan.zeroed(&net).unwrap();

@@ -59,7 +59,7 @@ pub enum BlockScore {
 /// # let net = Net { first: linear(4, 8), blocks: vec![linear(8, 8), linear(8, 8), linear(8, 8)], last: linear(8, 3) };
 /// let scores = [("blocks.0".to_string(), 1.0), ("blocks.1".to_string(), 0.01), ("blocks.2".to_string(), 2.0)];
 /// let policy = Magnitude::l2().with_blocks(BlockScore::Given(scores.into()));
-/// let smaller = Planner::new().budget(Keep::macs(0.8)).prune(&net, &Tensor::zeros([1, 4], &device), &policy)?;
+/// let smaller = Planner::new().budget(Keep::macs(0.75)).prune(&net, &Tensor::zeros([1, 4], &device), &policy)?;
 /// assert_eq!(smaller.model.blocks.len(), 2);
 /// assert_eq!(smaller.plan.path_after("blocks.2").as_deref(), Some("blocks.1"));
 /// # Ok::<(), burn_sfp_prune::PruneError>(())

@@ -1,0 +1,105 @@
+//! [`ChannelMoments`]: mean and variance of each channel.
+
+use ndarray::{ArrayView3, Axis};
+use rayon::prelude::*;
+
+use crate::SfpError;
+
+/// Mean and variance of each channel over all samples and positions, in double precision.
+///
+/// Within a batch the deviations are taken from the mean of the batch, and batches are put together by the formula of Chan, Golub and
+/// LeVeque ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), so that a large mean costs no digits. Each
+/// channel is summed by one thread.
+///
+/// ```
+/// use burn_sfp_core::ChannelMoments;
+/// use ndarray::array;
+///
+/// let mut moments = ChannelMoments::new("norm", 1);
+/// moments.add(array![[[1.0, 3.0]]].view());
+/// moments.add(array![[[5.0, 7.0]]].view());
+/// assert_eq!(moments.finish()?, (vec![4.0], vec![5.0]));
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ChannelMoments {
+    path: String,
+    count: u64,
+    mean: Vec<f64>,
+    /// Sums of squared deviations.
+    deviations: Vec<f64>,
+}
+
+impl ChannelMoments {
+    /// Starts with no sample, for so many channels of the module at `path`.
+    pub fn new(path: &str, channels: usize) -> Self {
+        Self { path: path.into(), count: 0, mean: vec![0.0; channels], deviations: vec![0.0; channels] }
+    }
+
+    /// Adds a batch `[rows, channels, positions]`.
+    pub fn add(&mut self, values: ArrayView3<'_, f32>) {
+        let added = (values.dim().0 * values.dim().2) as u64;
+        if added == 0 {
+            return;
+        }
+        let before = self.count as f64;
+        self.count += added;
+        let (own, all) = (added as f64, self.count as f64);
+        let channels = self.mean.par_iter_mut().zip(&mut self.deviations);
+        channels.zip(values.axis_iter(Axis(1)).into_par_iter()).for_each(|((mean, deviations), values)| {
+            let batch_mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / own;
+            let batch = values.iter().map(|&value| (f64::from(value) - batch_mean).powi(2)).sum::<f64>();
+            let step = batch_mean - *mean;
+            *mean += step * own / all;
+            *deviations += batch + step * step * before * own / all;
+        });
+    }
+
+    /// Values of each channel so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Mean and variance of each channel; the variance is that of the samples as a population, as batch normalisation takes it.
+    ///
+    /// # Errors
+    /// [`SfpError::NonFiniteInput`] where values were NaN or infinite.
+    pub fn finish(self) -> Result<(Vec<f64>, Vec<f64>), SfpError> {
+        let count = self.count.max(1) as f64;
+        let variance: Vec<f64> = self.deviations.iter().map(|sum| sum / count).collect();
+        let undefined = (0..variance.len()).find(|&k| !self.mean[k].is_finite() || !variance[k].is_finite());
+        match undefined {
+            None => Ok((self.mean, variance)),
+            Some(input) => Err(SfpError::NonFiniteInput { path: self.path, input, value: self.mean[input] as f32 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    #[test]
+    fn batches_of_different_sizes_add_up() {
+        let all = Array3::from_shape_fn((7, 3, 4), |(n, c, s)| ((n * 12 + c * 5 + s * 3) % 11) as f32 + 1e4 * c as f32);
+        let mut moments = ChannelMoments::new("norm", 3);
+        for (from, to) in [(0, 3), (3, 4), (4, 7)] {
+            moments.add(all.slice(ndarray::s![from..to, .., ..]));
+        }
+        let (mean, variance) = moments.finish().unwrap();
+        for c in 0..3 {
+            let values: Vec<f64> = all.index_axis(Axis(1), c).iter().map(|&value| f64::from(value)).collect();
+            let expected = values.iter().sum::<f64>() / 28.0;
+            let deviation = values.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / 28.0;
+            assert!((mean[c] - expected).abs() < 1e-9 && (variance[c] - deviation).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_nan_is_an_error_with_its_channel() {
+        let mut moments = ChannelMoments::new("norm", 2);
+        moments.add(ndarray::array![[[1.0_f32], [f32::NAN]]].view());
+        assert!(matches!(moments.finish(), Err(SfpError::NonFiniteInput { path, input: 1, .. }) if path == "norm"));
+    }
+}

@@ -1,0 +1,12 @@
+//! Recovery without training: each step against plain loops in double precision, exact cases, what is left out, errors, determinism.
+
+mod choice;
+#[allow(dead_code)]
+#[path = "../common/graph/mod.rs"]
+mod graph;
+mod limits;
+mod net;
+mod plain;
+mod random;
+mod steps;
+mod transposed;
