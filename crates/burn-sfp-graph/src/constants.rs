@@ -111,9 +111,8 @@ impl Network {
         }
         for &index in omitted.parameters() {
             let parameter = &self.graph.parameters[index];
-            let divides = self.flow.unzeroed.iter().any(|(other, _)| *other == index);
             let data = Arc::make_mut(&mut network.graph.values).get_mut(&parameter.tensor);
-            if let (Some(data), true, false) = (data, parameter.is_trained(), divides) {
+            if let (Some(data), true, false) = (data, parameter.is_trained(), self.flow.keeps_values(index)) {
                 *data = TensorData::zeros::<f32, _>(parameter.shape.clone()).convert_dtype(data.dtype());
             }
         }

@@ -87,9 +87,7 @@ impl Network {
         let axes = self.flow.tensors.get(&tensor)?;
         let mut carrying = axes.iter().enumerate().filter(|(_, ids)| ids.is_some()).map(|(axis, _)| axis);
         let (Some(filter_axis @ 1..), None) = (carrying.next(), carrying.next()) else { return None };
-        let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis);
-        let positions = others.map(|(_, length)| length).product();
-        Some(OutputTap { through: Vec::new(), filter_axis, positions, tensor, shape })
+        Some(OutputTap::bare(tensor, shape, filter_axis))
     }
 }
 

@@ -22,8 +22,7 @@ impl Silence {
         let mut context = Context::new(&network.graph);
         let (mut zero, mut unzeroed) = (HashSet::new(), BTreeSet::new());
         for (index, parameter) in network.graph.parameters.iter().enumerate() {
-            let divides = network.flow.unzeroed.iter().any(|(other, _)| *other == index);
-            if parameters.contains(&index) && parameter.is_trained() && !divides {
+            if parameters.contains(&index) && parameter.is_trained() && !network.flow.keeps_values(index) {
                 zero.insert(parameter.tensor);
             } else {
                 unzeroed.extend((0..parameter.shape.len()).map(|axis| (index, axis)));

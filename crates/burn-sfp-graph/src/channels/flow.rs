@@ -119,6 +119,11 @@ impl Flow {
         all
     }
 
+    /// Whether some axis of a parameter keeps its values where channels are removed, because something is divided by what it makes.
+    pub(crate) fn keeps_values(&self, parameter: usize) -> bool {
+        self.unzeroed.iter().any(|(other, _)| *other == parameter)
+    }
+
     /// What is left without the channels in `removed` (closed).
     pub(crate) fn left<'a>(&'a self, removed: &'a BTreeSet<ChannelId>) -> Left<'a> {
         Left { tensors: &self.tensors, removed }

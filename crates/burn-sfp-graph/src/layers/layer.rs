@@ -26,9 +26,14 @@ impl OutputTap {
     pub fn of_input(layer: &Layer) -> Self {
         let shape = layer.input_shape.clone();
         let filter_axis = layer.kind.channel_axis(shape.len());
+        Self::bare(layer.input, shape, filter_axis)
+    }
+
+    /// A tensor with samples first, nothing passed on the way.
+    pub(crate) fn bare(tensor: TensorId, shape: Vec<usize>, filter_axis: usize) -> Self {
         let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 0 && *axis != filter_axis);
         let positions = others.map(|(_, length)| length).product();
-        Self { through: vec![], shape, filter_axis, positions, tensor: layer.input }
+        Self { through: vec![], shape, filter_axis, positions, tensor }
     }
 }
 

@@ -42,23 +42,20 @@ pub(crate) fn candidates(
         network.blocks().iter().filter_map(|block| ranking.blocks.get(block.path()).copied()).collect();
     let mean = scored.iter().map(|score| score.max(0.0)).sum::<f64>() / scored.len().max(1) as f64;
     for (index, block) in network.blocks().iter().enumerate() {
-        let reason = || {
-            let excluded =
-                block.layers.iter().map(|&layer| network.layers()[layer].path.as_str()).find(|path| is_excluded(path));
-            let excluded = excluded.map(|path| format!("layer `{path}` in it is excluded"));
-            let followed = || kept.reason_of_block(block.path()).map(str::to_string);
-            block.not_removable.clone().or(excluded).or_else(followed)
-        };
-        let Some(&score) = ranking.blocks.get(block.path()).filter(|_| block.not_removable.is_none()) else {
-            if let Some(reason) = &block.not_removable {
-                stay.push(Unpruned { path: block.path().into(), reason: reason.clone() });
-            }
-            continue;
-        };
-        if let Some(reason) = reason() {
-            stay.push(Unpruned { path: block.path().into(), reason });
+        let score = ranking.blocks.get(block.path());
+        if score.is_none() && block.not_removable.is_none() {
             continue;
         }
+        let excluded = || {
+            let mut layers = block.layers.iter().map(|&layer| network.layers()[layer].path.as_str());
+            layers.find(|path| is_excluded(path)).map(|path| format!("layer `{path}` in it is excluded"))
+        };
+        let not_followed = || kept.reason_of_block(block.path()).map(str::to_string);
+        let reason = block.not_removable.clone().or_else(excluded).or_else(not_followed);
+        let (Some(&score), None) = (score, &reason) else {
+            stay.extend(reason.map(|reason| Unpruned { path: block.path().into(), reason }));
+            continue;
+        };
         let share = if mean > 0.0 { score.max(0.0) / mean } else { 1.0 };
         let (filters, own) = filter_scores(network, block, ranking, normalizer);
         found.push(BlockCandidate { index, score: share * own, filters, inside: inside(block, groups) });
