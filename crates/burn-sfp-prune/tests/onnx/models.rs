@@ -191,7 +191,8 @@ impl GraphModule for Forms {
         let vector = self.vector.forward(first - second * 2.0 + scan.more.unwrap());
         let [samples, width] = vector.dims();
         let gated = image * vector.clone().reshape([samples, width, 1, 1]);
-        let sums = gated.clone().flatten::<2>(1, 3).sum_dim(1).reshape([samples]);
+        // Of squares: a sum in which terms cancel is off by more than rounding of its own size.
+        let sums = (gated.clone() * gated.clone()).flatten::<2>(1, 3).sum_dim(1).reshape([samples]);
         (vec![vector.clone(), relu(vector)], gated, sums)
     }
 }
