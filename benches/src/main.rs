@@ -9,11 +9,12 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`sparse`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`] |
 
 mod afcc;
 mod analysis;
 mod definition;
+mod finetune;
 mod growth;
 mod half;
 mod imagenet;
@@ -49,7 +50,7 @@ struct Bench {
 }
 
 /// All measurements but those of [`sparse`].
-const BENCHES: [Bench; 18] = [
+const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
     Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
@@ -68,6 +69,7 @@ const BENCHES: [Bench; 18] = [
     Bench { name: half::BATCH, about: half::ABOUT_BATCH, run: half::batch },
     Bench { name: afcc::ONE, about: afcc::ABOUT, run: afcc::one },
     Bench { name: afcc::BATCH, about: afcc::ABOUT, run: afcc::batch },
+    Bench { name: finetune::NAME, about: finetune::ABOUT, run: finetune::run },
 ];
 
 /// All measurements, in the order in which they run; those on wgpu where this build has it.

@@ -123,6 +123,49 @@ pub enum GraphError {
         /// The device's error message.
         message: String,
     },
+    /// The model's forward pass in training mode cannot be recorded.
+    #[error(
+        "the model's forward pass in training mode could not be recorded{}: {message}; train the whole model instead (`fine_tune`)",
+        place(after)
+    )]
+    NotInTraining {
+        /// The layer that ran last.
+        after: Option<String>,
+        /// The panic's message.
+        message: String,
+    },
+    /// An operation behind a parameter that learns has no gradient here.
+    #[error(
+        "operation {operation} ({name}){} is behind a parameter that learns, and is not one that trains on stored outputs: train the \
+         whole model instead (`fine_tune`)",
+        place(after)
+    )]
+    NotTrainable {
+        /// Position of the operation in the graph.
+        operation: usize,
+        /// Name of the operation.
+        name: String,
+        /// The layer that ran last.
+        after: Option<String>,
+    },
+    /// What the part that learns reads of the frozen part cannot be stored sample by sample.
+    #[error(
+        "the frozen part hands on a tensor of shape {shape:?} (operation {operation}, {name}{}), which does not hold one entry for each \
+         of the {samples} samples along its first axis: train the whole model instead (`fine_tune`)",
+        place(after)
+    )]
+    NotBySample {
+        /// Position of the operation that makes the tensor.
+        operation: usize,
+        /// Its name, or `the input`.
+        name: String,
+        /// The layer that ran last.
+        after: Option<String>,
+        /// Shape of the tensor.
+        shape: Vec<usize>,
+        /// Samples in the batch.
+        samples: usize,
+    },
     /// A smaller module does not run the graph that its plan foresaw.
     #[error(
         "the smaller module does not run the planned graph: {}{}: {what}; {}",

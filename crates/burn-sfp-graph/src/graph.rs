@@ -126,6 +126,14 @@ impl Graph {
         self.consumers(tensor).iter().map(|&consumer| &self.operations[consumer])
     }
 
+    /// Path of the layer (or bare parameter) that the last operation up to `operation` to read a parameter belongs to.
+    pub fn layer_before(&self, operation: usize) -> Option<String> {
+        let until = self.operations.len().min(operation + 1);
+        let read = |op: &OperationIr| op.inputs().find_map(|input| self.parameter(input.id));
+        let path = &self.parameters[self.operations[..until].iter().rev().find_map(read)?].path;
+        Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
+    }
+
     /// Index of the parameter that a tensor is, where it is one.
     pub fn parameter(&self, tensor: TensorId) -> Option<usize> {
         self.edges.parameters.get(&tensor).copied()

@@ -13,6 +13,7 @@
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
 //! | the recorded operations, run on a device | [`Replay`] |
 //! | the same for many batches together, operation by operation, with parameters replaced on the way | [`StepReplay`], [`Step`] |
+//! | a pass in training mode, cut where learning begins | [`TrainingGraph`] |
 //! | latency of forward passes | [`latency`] |
 //! | which values the parameters have | [`Fingerprint`] |
 //! | errors of files | [`FileError`] |
@@ -77,6 +78,7 @@ mod sources;
 mod splits;
 mod step_replay;
 mod steps;
+mod training;
 mod weights;
 mod wiring;
 
@@ -116,3 +118,4 @@ pub use replay::Replay;
 pub use sources::Sources;
 pub use step_replay::StepReplay;
 pub use steps::{Step, StepKind, StepTensor};
+pub use training::{FrozenOutput, FrozenOutputs, FrozenPart, FrozenTensor, LearningPart, TrainingGraph};

@@ -30,6 +30,8 @@ pub(crate) trait Execute {
     fn run(&mut self, op: OperationIr);
     /// Returns a float tensor, its axes permuted and then reshaped.
     fn get(&mut self, tensor: &TensorIr, permute: Option<&[usize]>, shape: &[usize]) -> Result<DispatchTensor, String>;
+    /// Returns a tensor of any kind.
+    fn take(&mut self, tensor: &TensorIr) -> Result<DispatchTensor, String>;
     /// Returns the value of a tensor of any kind.
     fn read(&mut self, tensor: &TensorIr) -> Result<TensorData, String>;
 }
@@ -69,6 +71,16 @@ where
         }
         value = B::float_reshape(value, Shape::from(shape.to_vec()));
         Ok(<DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(value)))
+    }
+
+    fn take(&mut self, tensor: &TensorIr) -> Result<DispatchTensor, String> {
+        let value = match self.get_tensor(tensor) {
+            HandleKind::Float(value) => BackendTensor::Float(value),
+            HandleKind::Int(value) => BackendTensor::Int(value),
+            HandleKind::Bool(value) => BackendTensor::Bool(value),
+            _ => return Err("the tensor is neither a float, an integer nor a boolean tensor".into()),
+        };
+        Ok(<DispatchTensor as DispatchKindConversion<B>>::from_backend(value))
     }
 
     fn read(&mut self, tensor: &TensorIr) -> Result<TensorData, String> {

@@ -1,7 +1,7 @@
 //! [`PruneError`]: everything that can go wrong in planning, rewriting and fine-tuning.
 
 use burn_sfp_core::{Analysis, DataError, SfpError};
-use burn_sfp_graph::{GraphError, place};
+use burn_sfp_graph::{FileError, GraphError, place};
 use burn_sfp_nn::{ConfigError, NnError, listed};
 
 /// An error of planning, rewriting or fine-tuning. Each message says what was found, where, and what to do.
@@ -176,6 +176,9 @@ pub enum PruneError {
     /// A ratio or another setting is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The plan or the analysis was made for another model.
     #[error(
         "this is another model than that of the plan or the analysis: {what}; make a plan from this model's own analysis"
@@ -287,6 +290,61 @@ pub enum PruneError {
     NothingTrained {
         /// Why, and what to do.
         why: String,
+    },
+    /// The teacher of a distillation has other logits than the model.
+    #[error(
+        "the teacher returns logits of shape {found:?} where the model returns {expected:?}: take a teacher of the same classes"
+    )]
+    OtherTeacher {
+        /// Shape of the teacher's logits.
+        found: [usize; 2],
+        /// Shape of the model's.
+        expected: [usize; 2],
+    },
+    /// A store would be larger than allowed.
+    #[error(
+        "the outputs of the frozen layers take {bytes} bytes, and {limit} are allowed: store fewer copies or half precision, allow more \
+         (`StoreConfig::memory`), or let them go to disk (`spill`, `file`)"
+    )]
+    StoreTooLarge {
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The file of a store belongs to another model or to other data.
+    #[error("{}: is the store of something else: {what}; delete it, or give this training a file of its own", path.display())]
+    OtherStore {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// A checkpoint belongs to another training.
+    #[error(
+        "{}: is the checkpoint of another training (another model, plan, settings or number of samples); delete it, or give this one a \
+         file of its own", path.display()
+    )]
+    OtherCheckpoint {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// An output of the frozen layers is beyond the range of half precision.
+    #[error(
+        "the frozen layers return the value {value}, beyond the range of half precision: store `StorePrecision::BFloat16` or `Float32`"
+    )]
+    NotInHalf {
+        /// The value.
+        value: f32,
+    },
+    /// A model does not train on stored outputs as it trains itself.
+    #[error(
+        "this model does not train on stored outputs as it trains itself: {what}; a forward pass that detaches tensors, branches on \
+         autodiff or mixes the samples of a batch cannot be stored, train the whole model instead (`fine_tune`)"
+    )]
+    NotByStore {
+        /// What differs.
+        what: String,
     },
     /// The inputs of a training batch are NaN or infinite.
     #[error("training batch {batch} holds the value {value}: clean the inputs of NaN and infinite values")]

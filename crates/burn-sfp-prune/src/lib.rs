@@ -12,7 +12,7 @@
 //! | layers that skip removed connections | [`sparsify`], [`densify`] |
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
 //! | accuracy brought back without training | [`recover()`], [`Recover`] |
-//! | training afterwards | [`fine_tune`], [`FineTuneConfig`] |
+//! | training afterwards, simple or with everything around it, on stored outputs of frozen layers | [`fine_tune`], [`FineTune`], [`fine_tune_stored`] |
 //! | small channels by a penalty in training | [`Regularizer`] |
 //! | several rounds with training in between; the largest cut that an accuracy allows | [`Iterative`], [`CutSearch`] |
 //! | one file for a pruned model, and the model from it | [`save_pruned`], [`load_pruned`] |
@@ -86,7 +86,10 @@ pub use budget::{Budget, CostUnit, Keep, KeepLatency, RemovalOrder, RemovalState
 pub use burn_sfp_nn::Removable;
 pub use error::PruneError;
 pub use evidence::{Evidence, FilterGradients, Needs, ParameterGradients};
-pub use finetune::{FineTuneConfig, OptimizerConfig, Schedule, SplitModule, fine_tune, fine_tune_split};
+pub use finetune::{
+    Distillation, EpochReport, FineTune, FineTuneConfig, FineTuned, HeldOut, OptimizerConfig, Schedule, StoreConfig,
+    StorePrecision, epoch_order, fine_tune, fine_tune_stored,
+};
 pub use fold_norms::{Folded, FoldedNorm, KeptNorm, fold_batch_norms};
 pub use group::GroupCut;
 pub use mask::ConnectionMask;

@@ -1,7 +1,8 @@
 //! Capture: one or more forward passes of a module, recorded without running them, as a [`Network`].
 //!
 //! `pass` describes a forward pass, `device` puts a copy of the module on Burn's capture device, `devices` lends these out, `record` records passes there and joins
-//! operations and parameters by module path, `reads` computes values that a forward pass reads while it is recorded, `plain` names tensors that are no parameters.
+//! operations and parameters by module path, `reads` computes values that a forward pass reads while it is recorded, `plain` names tensors that are no
+//! parameters. `training` records a pass in training mode.
 
 mod device;
 mod devices;
@@ -9,8 +10,10 @@ mod pass;
 mod plain;
 mod reads;
 mod record;
+mod training;
 
 pub use pass::ForwardPass;
+pub(crate) use training::{SparseAt, TrainingPass};
 
 use crate::blocks::Omitted;
 use crate::graph::Graph;
@@ -155,9 +158,7 @@ fn all<'a, M>(main: &'a dyn Pass<M>, also: &'a [ForwardPass<M>]) -> Vec<&'a dyn 
 
 /// Path of the layer (or bare parameter) that the last operation to read a parameter belongs to.
 fn last_layer(graph: &Graph) -> Option<String> {
-    let read = |op: &burn::backend::ir::OperationIr| op.inputs().find_map(|input| graph.parameter(input.id));
-    let path = &graph.parameters[graph.operations.iter().rev().find_map(read)?].path;
-    Some(path.rsplit_once('.').map_or(path.as_str(), |(layer, _)| layer).to_string())
+    graph.layer_before(graph.operations.len())
 }
 
 #[cfg(test)]

@@ -20,6 +20,17 @@ pub(super) struct Boundary {
     pub output_shapes: Vec<Vec<usize>>,
 }
 
+impl Boundary {
+    /// Puts an input on the capture device.
+    pub fn put<I: ModuleInput>(&mut self, input: &I, device: &Device) -> I {
+        let mut ids = Ids::default();
+        // A capture device takes no tensor with autodiff.
+        let input = input.clone().map_tensors(&mut Plain).to_device(device).map_tensors(&mut ids);
+        self.inputs.extend(ids.0);
+        input
+    }
+}
+
 /// A forward pass that can be recorded.
 pub(super) trait Pass<M> {
     fn input_shapes(&self) -> Vec<Vec<usize>>;
@@ -55,10 +66,7 @@ impl<M, B: Borrow<I>, I: ModuleInput, O: ModuleInput, F: Fn(&M, I) -> O> Pass<M>
     }
 
     fn run(&self, model: &M, device: &Device, boundary: &mut Boundary) {
-        let mut ids = Ids::default();
-        // A capture device takes no tensor with autodiff.
-        let input = self.input.borrow().clone().map_tensors(&mut Plain).to_device(device).map_tensors(&mut ids);
-        boundary.inputs.extend(ids.0);
+        let input = boundary.put(self.input.borrow(), device);
         let outputs = (self.forward)(model, input);
         boundary.output_shapes.extend(outputs.shapes());
         let mut ids = Ids::default();

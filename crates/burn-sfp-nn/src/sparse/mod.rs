@@ -6,6 +6,7 @@
 //! | formats of all layers of a module, read or changed | [`formats`], [`with_formats`] |
 //! | the format as a part of a layer | [`Sparsity`] |
 //! | multiply-adds that sparse layers leave out | [`skipped_macs`] |
+//! | the sparse convolutions of a captured forward pass | [`recorded_calls`] |
 //!
 //! The layers are [`SparseConv2d`](crate::SparseConv2d) and [`SparseLinear`](crate::SparseLinear).
 //!
@@ -39,6 +40,7 @@ pub(crate) mod layer;
 mod model;
 pub(crate) mod op;
 mod portable;
+mod recorded;
 mod skipped_macs;
 mod sparsity;
 mod weight;
@@ -47,5 +49,6 @@ pub use burn_sfp_ndarray::KernelPattern;
 pub use format::{Block, Blocks, WeightFormat};
 pub(crate) use model::formats_of_codes;
 pub use model::{formats, with_formats};
+pub use recorded::{RecordedCall, SparseCall, recorded_calls};
 pub use skipped_macs::skipped_macs;
 pub use sparsity::Sparsity;

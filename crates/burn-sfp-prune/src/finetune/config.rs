@@ -1,6 +1,7 @@
 //! [`FineTuneConfig`]: the settings of fine-tuning, and what they must hold.
 
 use burn::config::Config;
+use burn::grad_clipping::GradientClippingConfig;
 use burn::lr_scheduler::LrSchedulerConfig;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
@@ -97,6 +98,9 @@ pub struct FineTuneConfig {
     /// Whether all layers learn, and not only the pruned ones.
     #[config(default = false)]
     pub all_layers: bool,
+    /// Clipping of the gradient of each parameter, by value or by its norm; none by default. It takes the place of one that Adam or
+    /// AdamW bring along.
+    pub gradient_clipping: Option<GradientClippingConfig>,
 }
 
 impl Default for FineTuneConfig {
@@ -133,6 +137,11 @@ impl FineTuneConfig {
         if !(0.0..1.0).contains(&self.label_smoothing) {
             return Err(out_of_range("label smoothing", self.label_smoothing, "at least 0 and below 1"));
         }
+        if let Some(GradientClippingConfig::Value(most) | GradientClippingConfig::Norm(most)) = self.gradient_clipping
+            && !(most > 0.0 && most.is_finite())
+        {
+            return Err(out_of_range("gradient clipping", most, "finite and above 0"));
+        }
         match self.schedule {
             Schedule::Exponential(factor) if !(factor > 0.0 && factor <= 1.0) => {
                 return Err(out_of_range("factor of the exponential schedule", factor, "above 0 and at most 1"));
@@ -146,8 +155,16 @@ impl FineTuneConfig {
         }
     }
 
-    /// Returns the optimiser in its first state.
-    pub(super) fn init_optimizer(&self) -> ModuleOptimizer {
+    /// Returns the optimiser in its first state: that which is given, else that of the settings, with their clipping.
+    pub(super) fn init_optimizer(&self, given: Option<&ModuleOptimizer>) -> ModuleOptimizer {
+        let optimizer = given.cloned().unwrap_or_else(|| self.unclipped());
+        match &self.gradient_clipping {
+            Some(clipping) => optimizer.with_grad_clipping(clipping.init()),
+            None => optimizer,
+        }
+    }
+
+    fn unclipped(&self) -> ModuleOptimizer {
         match &self.optimizer {
             OptimizerConfig::Adam(config) => config.init(),
             OptimizerConfig::AdamW(config) => config.init(),
@@ -201,7 +218,6 @@ pub(super) fn out_of_range(name: &'static str, found: impl ToString, expected: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::grad_clipping::GradientClippingConfig;
     use burn::lr_scheduler::noam::NoamLrSchedulerConfig;
 
     #[test]
@@ -225,7 +241,8 @@ mod tests {
                 .with_nesterov(false)
                 .with_weight_decay(0.25)
                 .with_label_smoothing(0.125)
-                .with_all_layers(true);
+                .with_all_layers(true)
+                .with_gradient_clipping(Some(GradientClippingConfig::Norm(2.0)));
             config.save(&file).unwrap();
             assert_eq!(FineTuneConfig::load(&file).unwrap().to_string(), config.to_string());
         }
@@ -258,6 +275,7 @@ mod tests {
                 adam(AdamConfig::new().with_grad_clipping(Some(GradientClippingConfig::Norm(f32::NAN)))),
                 "gradient clipping",
             ),
+            (config().with_gradient_clipping(Some(GradientClippingConfig::Norm(0.0))), "gradient clipping is 0"),
             (adamw(AdamWConfig::new().with_weight_decay(f32::NAN)), "weight decay of the optimiser is NaN"),
             (adamw(AdamWConfig::new().with_weight_decay(-0.25)), "weight decay of the optimiser is -0.25"),
         ] {

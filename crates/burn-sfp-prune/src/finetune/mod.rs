@@ -7,23 +7,44 @@
 //! | which parameters learn, and learned before | `freeze` |
 //! | whether the model is the plan's, and the masks to enforce | `fits` |
 //! | the gradients of a step, and those that masks take away | `gradients` |
+//! | the loss, with distillation | [`Distillation`] |
 //! | the checks of batches and passes, and of values | `pass`, `finite` |
+//! | what is trained on, and how logits are computed | `source` |
 //! | the step on one batch | `step` |
-//! | the training loop | [`fine_tune`] |
-//! | training on the stored outputs of the frozen layers | [`SplitModule`], [`fine_tune_split`] |
+//! | the training loop, the only one | [`fine_tune`] |
+//! | what happens around its steps | `hooks` |
+//! | reports, held-out data, early stop, checkpoints | `observe`, `held_out`, `checkpoint`, `values` |
+//! | all of it together | [`FineTune`] |
+//! | training on the stored outputs of the frozen layers | [`fine_tune_stored`], `stored/` |
 
+mod builder;
+mod checkpoint;
 mod config;
 mod finite;
 mod fits;
 mod freeze;
 mod gradients;
+mod held_out;
+mod hooks;
+mod loss;
+mod observe;
 mod pass;
 mod rate;
-mod split;
+mod report;
+mod simple;
+mod source;
 mod step;
+mod stored;
 mod train;
+mod values;
 
+pub use builder::{FineTune, FineTuned};
 pub use config::{FineTuneConfig, OptimizerConfig, Schedule};
-pub use split::{SplitModule, fine_tune_split};
-pub(crate) use step::{cross_entropy, run};
+pub use held_out::HeldOut;
+pub use loss::Distillation;
+pub(crate) use loss::cross_entropy;
+pub use report::EpochReport;
+pub use simple::fine_tune_stored;
+pub(crate) use step::run;
+pub use stored::{StoreConfig, StorePrecision, epoch_order};
 pub use train::fine_tune;

@@ -5,6 +5,7 @@ use burn_sfp_core::checks::{check_batch, check_shapes};
 use burn_sfp_graph::ModuleInput;
 
 use super::rate::Position;
+use super::source::Example;
 use crate::PruneError;
 
 /// A pass over the training data, and what the first batch of all was like.
@@ -21,8 +22,9 @@ impl Pass {
         Self { samples, seen: 0, shapes: None }
     }
 
-    pub fn start(&mut self) {
-        self.seen = 0;
+    /// Starts a pass, of which `seen` samples were seen before.
+    pub fn start(&mut self, seen: usize) {
+        self.seen = seen;
     }
 
     /// Whether training ends inside this pass, after a share of it.
@@ -31,13 +33,14 @@ impl Pass {
     }
 
     /// Checks the next batch of the pass and counts its samples.
-    pub fn check<I: ModuleInput>(&mut self, position: Position, batch: &Batch<I>) -> Result<(), PruneError> {
-        check_batch(position.batch, batch)?;
+    pub fn check<I: ModuleInput>(&mut self, position: Position, example: &Example<I>) -> Result<(), PruneError> {
+        let Example { input, labels, .. } = example;
+        check_batch(position.batch, &Batch { input: input.clone(), labels: labels.clone() })?;
         match &self.shapes {
-            Some(expected) => check_shapes(position.batch, &batch.input, expected)?,
-            None => self.shapes = Some(batch.input.shapes()),
+            Some(expected) => check_shapes(position.batch, input, expected)?,
+            None => self.shapes = Some(input.shapes()),
         }
-        self.seen += batch.labels.len();
+        self.seen += labels.len();
         if self.seen > self.samples { Err(self.wrong_length(position)) } else { Ok(()) }
     }
 

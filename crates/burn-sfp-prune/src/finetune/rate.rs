@@ -5,11 +5,12 @@ use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::exponential::ExponentialLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler, ModuleLrSchedulerConfig};
 use burn_sfp_nn::ConfigError;
+use serde::{Deserialize, Serialize};
 
 use super::config::{FineTuneConfig, Schedule, out_of_range};
 
 /// How far training has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
     /// Epochs that are over.
     pub epoch: usize,
@@ -19,6 +20,8 @@ pub(super) struct Position {
     pub step: usize,
     /// Samples seen.
     pub samples: usize,
+    /// Batches seen of the epoch that has begun.
+    pub in_epoch: usize,
 }
 
 /// What a scheduler counts as one of its iterations.
@@ -59,6 +62,11 @@ impl LearningRates {
             out_of_range("learning-rate schedule", found, "one that Burn's scheduler accepts")
         })?;
         Ok(Self { scheduler, iteration, made: 0, current: start.into() })
+    }
+
+    /// The learning rate returned last.
+    pub fn last(&self) -> f64 {
+        self.current.base()
     }
 
     /// Returns the learning rate at a position. Positions must not go back.

@@ -1,8 +1,9 @@
 //! [`fine_tune`] and the training loop behind it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use burn::tensor::Tensor;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{Batch, DataError, Progress, SfpModule};
 use burn_sfp_graph::ModuleInput;
 
@@ -11,9 +12,13 @@ use super::finite::non_finite;
 use super::fits::masks_to_enforce;
 use super::freeze::{Activity, trainable};
 use super::gradients::GradientMasks;
+use super::hooks::{At, Hooks, NoHooks};
+use super::loss::Distillation;
 use super::pass::Pass;
 use super::rate::{LearningRates, Position};
-use super::step::Stepper;
+use super::source::{Example, Work};
+use super::step::{Stepper, run};
+use crate::mask::KeepMasks;
 use crate::rewrite::zero;
 use crate::{PruneError, PrunePlan};
 
@@ -81,7 +86,7 @@ use crate::{PruneError, PrunePlan};
 pub fn fine_tune<M, It>(
     model: M,
     plan: &PrunePlan,
-    epoch: impl FnMut(usize) -> It,
+    mut epoch: impl FnMut(usize) -> It,
     samples: usize,
     config: &FineTuneConfig,
     progress: &dyn Progress,
@@ -90,117 +95,218 @@ where
     M: SfpModule,
     It: Iterator<Item = Result<Batch<M::Inputs>, DataError>>,
 {
-    let data = Data { samples, is_split: false };
-    train(model, plan, |model: &M, input| model.logits(input), epoch, data, config, progress)
+    let device = training_device(&model);
+    let forward = |model: &M, input: &M::Inputs, batch: usize| whole(model, input, batch, &device);
+    let work = Work { forward: &forward, teacher: None };
+    let epoch = |number: usize, from: usize| epoch(number).skip(from).map(|batch| batch.map(Example::from));
+    Training { plan, config, distillation: None, optimizer: None, samples, progress }.run(
+        model,
+        &work,
+        epoch,
+        &mut NoHooks,
+    )
 }
 
-/// What the training loop has to know of its data.
-#[derive(Clone, Copy)]
-pub(super) struct Data {
+/// The logits of a model on a batch, with gradients where its parameters have some.
+pub(super) fn whole<M: SfpModule>(
+    model: &M,
+    input: &M::Inputs,
+    batch: usize,
+    device: &Device,
+) -> Result<Tensor<2>, PruneError> {
+    run(input, batch, |input| model.logits(input.to_device(device)))
+}
+
+/// The device of a model's parameters, with autodiff.
+pub(super) fn training_device<M: SfpModule>(model: &M) -> Device {
+    model.devices().into_iter().next().unwrap_or_default().without_autodiff().autodiff()
+}
+
+/// What the training loop has to know beside the model and its data.
+pub(super) struct Training<'a> {
+    pub plan: &'a PrunePlan,
+    pub config: &'a FineTuneConfig,
+    pub distillation: Option<Distillation>,
+    /// In the place of that of the settings.
+    pub optimizer: Option<&'a ModuleOptimizer>,
     /// Samples of a pass.
     pub samples: usize,
-    /// Whether the batches are outputs of a first part that does not learn, so that the plan must not touch it.
-    pub is_split: bool,
+    pub progress: &'a dyn Progress,
 }
 
-/// The training loop: `forward` computes the logits of a batch, whatever its inputs are.
-pub(super) fn train<M, I, It>(
-    model: M,
-    plan: &PrunePlan,
-    forward: impl Fn(&M, I) -> Tensor<2>,
-    mut epoch: impl FnMut(usize) -> It,
-    data: Data,
-    config: &FineTuneConfig,
-    progress: &dyn Progress,
-) -> Result<M, PruneError>
-where
-    M: SfpModule,
-    I: ModuleInput,
-    It: Iterator<Item = Result<Batch<I>, DataError>>,
-{
-    config.check()?;
-    let masks = masks_to_enforce(plan, &model)?;
-    let total = config.epochs * data.samples as f64;
-    let mut rates = LearningRates::new(config, total.ceil() as usize)?;
-    if config.epochs == 0.0 {
-        return Ok(model.valid());
+/// How the loop over the epochs ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    Whole,
+    Cancelled,
+}
+
+impl Training<'_> {
+    /// The training loop. `epoch` starts an epoch, given with its number, at one of its batches.
+    pub fn run<M, I, It>(
+        &self,
+        model: M,
+        work: &Work<'_, M, I>,
+        epoch: impl FnMut(usize, usize) -> It,
+        hooks: &mut dyn Hooks<M>,
+    ) -> Result<M, PruneError>
+    where
+        M: SfpModule,
+        I: ModuleInput,
+        It: Iterator<Item = Result<Example<I>, DataError>>,
+    {
+        self.config.check()?;
+        let masks = masks_to_enforce(self.plan, &model)?;
+        let total = self.config.epochs * self.samples as f64;
+        let rates = LearningRates::new(self.config, total.ceil() as usize)?;
+        if self.config.epochs == 0.0 {
+            return Ok(model.valid());
+        }
+        if self.samples == 0 {
+            return Err(PruneError::NothingTrained { why: "a pass over the data holds no sample".into() });
+        }
+        let (activity, undefined) = (Activity::of(&model), non_finite(&model));
+        let masked = masked(&model, &masks);
+        let device = training_device(&masked);
+        let (smoothing, distillation) = (self.config.label_smoothing, self.distillation);
+        let optimizer = self.config.init_optimizer(self.optimizer);
+        let gradients = GradientMasks::new(&masks, &masked);
+        let mut stepper = Stepper::new(smoothing, distillation, optimizer, gradients, device);
+        let mut position = Position::default();
+        let model = trainable(&masked, self.plan, self.config.all_layers)?;
+        let model = hooks.begin(model, &mut stepper, &mut position)?;
+        let learning = Activity::of(&model).learning().len();
+        let _span = tracing::info_span!("fine-tune", epochs = self.config.epochs, samples = self.samples).entered();
+        self.progress.start("fine-tuning", Some(total.ceil() as usize));
+        if position.samples > 0 {
+            self.progress.advance(position.samples);
+        }
+        let mut epochs = Epochs { training: self, stepper, rates, position, undefined: &undefined, learning };
+        let (model, end) = match hooks.is_done() {
+            true => (model, End::Whole),
+            false => epochs.run(model, work, epoch, hooks)?,
+        };
+        let position = epochs.position;
+        self.progress.finish();
+        if position.step == 0 && end == End::Whole {
+            let why = "every batch holds a single sample, for which batch normalisations have no variance: use batches of two or more";
+            return Err(PruneError::NothingTrained { why: why.into() });
+        }
+        let model = zero(activity.restore(hooks.end(model)?), &HashMap::new(), &masks);
+        match non_finite(&model).into_iter().find(|(path, _)| !undefined.contains_key(path)) {
+            Some((path, value)) => Err(PruneError::NonFiniteParameter { path, value, steps: position.step }),
+            None => Ok(model),
+        }
     }
-    if data.samples == 0 {
-        return Err(PruneError::NothingTrained { why: "a pass over the data holds no sample".into() });
-    }
-    let (activity, undefined) = (Activity::of(&model), non_finite(&model));
-    // Before training starts: in training a product would be a part of the graph.
-    let masked = zero(model.valid(), &HashMap::new(), &masks);
-    let mut model = trainable(&masked, plan, config.all_layers)?;
-    let learning = Activity::of(&model).learning().len();
-    let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff().autodiff();
-    let mut stepper = Stepper::new(config, GradientMasks::new(&masks, &masked), device);
-    let mut position = Position::default();
-    let mut pass = Pass::new(data.samples);
-    let _span = tracing::info_span!("fine-tune", epochs = config.epochs, samples = data.samples).entered();
-    progress.start("fine-tuning", Some(total.ceil() as usize));
-    let mut is_cancelled = false;
-    'training: for number in 0..config.epochs.ceil() as usize {
-        position.epoch = number;
-        pass.start();
-        for batch in epoch(number) {
-            if pass.ends_early(position, total) {
+}
+
+/// The model in evaluation mode with its removed connections at zero. Before training starts: in training a product would be a part of
+/// the graph.
+pub(super) fn masked<M: SfpModule>(model: &M, masks: &KeepMasks) -> M {
+    zero(model.valid(), &HashMap::new(), masks)
+}
+
+/// The loop over the epochs.
+struct Epochs<'a> {
+    training: &'a Training<'a>,
+    stepper: Stepper,
+    rates: LearningRates,
+    position: Position,
+    /// What was not finite before.
+    undefined: &'a BTreeMap<String, f64>,
+    /// Number of parameters that learn.
+    learning: usize,
+}
+
+impl Epochs<'_> {
+    fn run<M, I, It>(
+        &mut self,
+        mut model: M,
+        work: &Work<'_, M, I>,
+        mut epoch: impl FnMut(usize, usize) -> It,
+        hooks: &mut dyn Hooks<M>,
+    ) -> Result<(M, End), PruneError>
+    where
+        M: SfpModule,
+        I: ModuleInput,
+        It: Iterator<Item = Result<Example<I>, DataError>>,
+    {
+        let samples = self.training.samples;
+        let total = self.training.config.epochs * samples as f64;
+        let mut pass = Pass::new(samples);
+        for number in self.position.epoch..self.training.config.epochs.ceil() as usize {
+            self.position.epoch = number;
+            pass.start(self.position.samples - number * samples);
+            for example in epoch(number, self.position.in_epoch) {
+                if pass.ends_early(self.position, total) {
+                    break;
+                }
+                if self.training.progress.is_cancelled() {
+                    hooks.cancelled(&self.at(&model))?;
+                    return Ok((model, End::Cancelled));
+                }
+                let example = example.map_err(|source| PruneError::Data { batch: self.position.batch, source })?;
+                pass.check(self.position, &example)?;
+                model = self.batch(model, work, example, hooks)?;
+            }
+            pass.end(self.position, total)?;
+            self.position = Position { epoch: number + 1, in_epoch: 0, ..self.position };
+            if hooks.after_epoch(&self.at(&model))? {
                 break;
             }
-            is_cancelled = progress.is_cancelled();
-            if is_cancelled {
-                break 'training;
-            }
-            let batch = batch.map_err(|source| PruneError::Data { batch: position.batch, source })?;
-            pass.check(position, &batch)?;
-            let count = batch.labels.len();
-            // A batch of one sample has no variance for the batch normalisations.
-            if count > 1 {
-                let rate = rates.at(position)?;
-                let unreached;
-                (model, unreached) = stepper.step(model, &forward, batch, rate, position).map_err(|error| {
-                    // What was not finite before cannot be the training's doing.
-                    match (error, undefined.first_key_value()) {
-                        (PruneError::Diverged { step: 0, .. }, Some((path, value))) => {
-                            PruneError::NonFiniteModel { path: path.clone(), value: *value }
-                        }
-                        (error, _) => error,
-                    }
-                })?;
-                check_reached(&unreached, learning, plan, data)?;
-                position.step += 1;
-                progress.advance(count);
-            }
-            position.samples += count;
-            position.batch += 1;
         }
-        pass.end(position, total)?;
+        Ok((model, End::Whole))
     }
-    progress.finish();
-    if position.step == 0 && !is_cancelled {
-        let why = "every batch holds a single sample, for which batch normalisations have no variance: use batches of two or more";
-        return Err(PruneError::NothingTrained { why: why.into() });
+
+    fn batch<M: SfpModule, I: ModuleInput>(
+        &mut self,
+        mut model: M,
+        work: &Work<'_, M, I>,
+        example: Example<I>,
+        hooks: &mut dyn Hooks<M>,
+    ) -> Result<M, PruneError> {
+        let count = example.labels.len();
+        let mut found = None;
+        // A batch of one sample has no variance for the batch normalisations.
+        if count > 1 {
+            let (rate, step) = (self.rates.at(self.position)?, self.position.step);
+            hooks.before_step(self.position);
+            let made = self.stepper.step(model, work, example, rate, self.position);
+            let made = made.map_err(|error| match (error, self.undefined.first_key_value()) {
+                // What was not finite before cannot be the training's doing.
+                (PruneError::Diverged { step: 0, .. }, Some((path, value))) => {
+                    PruneError::NonFiniteModel { path: path.clone(), value: *value }
+                }
+                (error, _) => error,
+            })?;
+            model = made.0;
+            if step == 0 {
+                check_reached(&made.1.unreached, self.learning)?;
+            }
+            self.position.step += 1;
+            self.training.progress.advance(count);
+            found = Some(made.1);
+        }
+        self.position.samples += count;
+        self.position.batch += 1;
+        self.position.in_epoch += 1;
+        if let Some(found) = found {
+            hooks.after_step(&self.at(&model), found.loss, found.hits, count)?;
+        }
+        Ok(model)
     }
-    let model = zero(activity.restore(model), &HashMap::new(), &masks);
-    match non_finite(&model).into_iter().find(|(path, _)| !undefined.contains_key(path)) {
-        Some((path, value)) => Err(PruneError::NonFiniteParameter { path, value, steps: position.step }),
-        None => Ok(model),
+
+    fn at<'a, M>(&'a self, model: &'a M) -> At<'a, M> {
+        let learning_rate = self.rates.last();
+        At { model, optimizer: &self.stepper.optimizer, position: self.position, learning_rate }
     }
 }
 
-/// Checks that the forward pass reaches what learns: something at all, and whatever the plan touches where only a part is trained.
-fn check_reached(unreached: &[String], learning: usize, plan: &PrunePlan, data: Data) -> Result<(), PruneError> {
-    let named: HashSet<String> = plan.trainable.iter().filter_map(|path| plan.path_after(path)).collect();
-    let outside = unreached.iter().find(|path| data.is_split && named.contains(*path));
-    let why = match outside {
-        Some(path) => format!(
-            "`{path}`, which the plan touches, lies outside the part that is trained: move it from `features` to `classify`, or \
-             train the whole model with `fine_tune`"
-        ),
-        None if learning > 0 && unreached.len() == learning => {
-            "the logits depend on no parameter that learns: set `all_layers`, or train the layers that the plan touches yourself".into()
-        }
-        None => return Ok(()),
-    };
-    Err(PruneError::NothingTrained { why })
+/// Checks that the forward pass reaches something that learns.
+fn check_reached(unreached: &[String], learning: usize) -> Result<(), PruneError> {
+    if learning == 0 || unreached.len() < learning {
+        return Ok(());
+    }
+    let why = "the logits depend on no parameter that learns: set `all_layers`, or train the layers that the plan touches yourself";
+    Err(PruneError::NothingTrained { why: why.into() })
 }

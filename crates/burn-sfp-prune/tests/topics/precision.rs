@@ -14,7 +14,7 @@ use burn_sfp_graph::{Fingerprint, GraphModule, Network};
 use burn_sfp_nn::{SparseConv2d, SparseLinear};
 use burn_sfp_prune::{
     Afcc, BiasCorrection, Budget, FineTuneConfig, Magnitude, MagnitudeConnections, OptimizerConfig, Planner, PrunePlan,
-    Pruner, RankingPolicy, SfpRanking, SparseConfig, SparseFormat, SplitModule, densify, fine_tune, fine_tune_split,
+    Pruner, RankingPolicy, SfpRanking, SparseConfig, SparseFormat, StoreConfig, densify, fine_tune, fine_tune_stored,
     fold_batch_norms, sparsify,
 };
 
@@ -58,16 +58,7 @@ impl GraphModule for Net {
     type Inputs = Tensor<4>;
     type Outputs = Tensor<2>;
     fn run(&self, x: Tensor<4>) -> Tensor<2> {
-        self.classify(self.features(x))
-    }
-}
-
-impl SplitModule for Net {
-    type Features = Tensor<4>;
-    fn features(&self, x: Tensor<4>) -> Tensor<4> {
-        relu(self.norm.forward(self.stem.forward(x)))
-    }
-    fn classify(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = relu(self.norm.forward(self.stem.forward(x)));
         self.fc.forward(relu(self.hidden.forward(mean(relu(self.deep.forward(x))))))
     }
 }
@@ -247,9 +238,9 @@ fn training() {
         }
         let only = Planner::new().keep_empty(true);
         let only = only.prune(&net, &x, &MagnitudeConnections::l1().layers(["fc", "hidden"])).unwrap();
-        let tuned =
-            fine_tune_split(only.model.clone(), &only.plan, &data(dtype), 3, &FineTuneConfig::new(), &NoProgress)
-                .unwrap();
+        let (made, store) = (only.model.clone(), StoreConfig::new());
+        let tuned = fine_tune_stored(made, &only.plan, batches(dtype), 12, &store, &FineTuneConfig::new(), &NoProgress)
+            .unwrap();
         assert!(difference(tuned.run(x.clone()), only.model.run(x)) > 0.0);
     }
 }

@@ -4,12 +4,12 @@ use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn_sfp_core::{Batch, DataError, FnCalibration, NoProgress, SfpError, TensorCalibration};
+use burn_sfp_core::{Batch, DataError, NoProgress, SfpError};
 use burn_sfp_graph::{GraphError, GraphModule};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 use burn_sfp_prune::{
     Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PruneError, PrunePlan, PrunedModule, Schedule,
-    SplitModule, fine_tune, fine_tune_split,
+    StoreConfig, fine_tune, fine_tune_stored,
 };
 
 use crate::support::*;
@@ -33,16 +33,7 @@ impl GraphModule for Mlp {
     type Inputs = Tensor<2>;
     type Outputs = Tensor<2>;
     fn run(&self, x: Tensor<2>) -> Tensor<2> {
-        self.classify(self.features(x))
-    }
-}
-
-impl SplitModule for Mlp {
-    type Features = Tensor<2>;
-    fn features(&self, x: Tensor<2>) -> Tensor<2> {
-        relu(self.norm.forward(self.a.forward(x)))
-    }
-    fn classify(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = relu(self.norm.forward(self.a.forward(x)));
         self.c.forward(relu(self.b.forward(x)))
     }
 }
@@ -153,29 +144,18 @@ fn nothing_trained() {
         let error = tune(model.clone().freeze(), &plan, &[vec![batch(4)]], 4, &steady().with_all_layers(all));
         holds(error.unwrap_err(), &["nothing was trained", "frozen"]);
     }
-    let data = |samples: usize| TensorCalibration::new(input([samples, 4]), (0..samples).map(|k| k % 3).collect(), 4);
-    let split = |made: PrunedModule<Mlp>, samples, all| {
-        let config = steady().with_all_layers(all);
-        fine_tune_split(made.model, &made.plan, &data(samples), 1, &config, &NoProgress)
+    let store = |made: PrunedModule<Mlp>, batches: fn() -> Vec<Loaded>, samples, all| {
+        let (config, store) = (steady().with_all_layers(all), StoreConfig::new());
+        fine_tune_stored(made.model, &made.plan, |_| batches().into_iter(), samples, &store, &config, &NoProgress)
     };
-    holds(split(masked(["b", "c"]), 0, false).unwrap_err(), &["nothing was trained"]);
-    // The plan touches the first part.
-    for (made, path) in
-        [(masked(["a", "c"]), "`a.weight`"), (masked(["a", "b"]), "`a.weight`"), (pruned(), "`a.weight`")]
-    {
-        for all in [false, true] {
-            let error = split(made.clone(), 8, all).unwrap_err();
-            assert!(matches!(error, PruneError::NothingTrained { .. }));
-            holds(error, &[path, "outside the part that is trained", "`features` to `classify`"]);
-        }
-    }
+    holds(store(masked(["b", "c"]), || vec![batch(4)], 0, false).unwrap_err(), &["epoch 0 holds at least 4 samples"]);
+    let two = || vec![batch(4), batch(4)];
     let made = masked(["b", "c"]);
-    let tuned = split(made.clone(), 8, false).unwrap();
+    let tuned = store(made.clone(), two, 8, false).unwrap();
     assert_eq!(values(tuned.a.weight.val()), values(made.model.a.weight.val()));
-    split(made, 8, true).unwrap();
-    let wrong = FnCalibration::new(|| [batch(4), Ok(Batch { input: input([4, 5]), labels: vec![0; 4] })].into_iter());
-    let made = masked(["b", "c"]);
-    let error = fine_tune_split(made.model, &made.plan, &wrong, 1, &steady(), &NoProgress).unwrap_err();
+    store(made, two, 8, true).unwrap();
+    let wrong = || vec![batch(4), Ok(Batch { input: input([4, 5]), labels: vec![0; 4] })];
+    let error = store(masked(["b", "c"]), wrong, 8, false).unwrap_err();
     assert!(matches!(error, PruneError::Analysis(SfpError::BatchShape { batch: 1, .. })));
 }
 
