@@ -9,7 +9,7 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`] |
 
 mod afcc;
 mod analysis;
@@ -24,6 +24,7 @@ mod performance;
 mod product;
 mod pruning;
 mod readouts;
+mod shared;
 mod sparse;
 mod subject;
 mod sweep;
@@ -49,7 +50,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`].
+/// All measurements but those of [`sparse`] and [`shared`].
 const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -75,7 +76,7 @@ const BENCHES: [Bench; 19] = [
 /// All measurements, in the order in which they run; those on wgpu where this build has it.
 fn all() -> impl Iterator<Item = &'static Bench> {
     let gpu = if cfg!(feature = "wgpu") { sparse::ROWS_WGPU } else { &[] };
-    BENCHES.iter().chain(sparse::ROWS).chain(gpu)
+    BENCHES.iter().chain(sparse::ROWS).chain(shared::ROWS).chain(gpu)
 }
 
 /// Measures the library against what it should be measured by, in pairs.

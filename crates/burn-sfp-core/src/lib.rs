@@ -79,8 +79,8 @@ pub use data::{
 };
 pub use error::SfpError;
 pub use evidence::{
-    ActivationEvidence, ActivationNeeds, BlockStream, InputGram, MOST_CHANNELS, OutputStatistics, RemovedInputs,
-    gather_activations, gather_streams,
+    ActivationEvidence, ActivationNeeds, BlockStream, Explained, InputGram, MOST_CHANNELS, OutputStatistics, Pursuit,
+    RemovedInputs, gather_activations, gather_streams,
 };
 pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;

@@ -205,6 +205,24 @@ pub enum PruneError {
         /// Module path of the parameter.
         path: String,
     },
+    /// A model was asked to move its connections, and nothing in it is masked.
+    #[error(
+        "the model carries no masks over connections: apply a plan that removes connections, and do not call `materialize()` before training"
+    )]
+    NoMasks,
+    /// The gradients by which connections should move are NaN or infinite.
+    #[error(
+        "after step {step} the gradient of `{path}` holds the value {value}: connections cannot move by it; lower the learning rate, or look \
+         for NaN and infinite values in the batch"
+    )]
+    NonFiniteRegrowth {
+        /// Module path of the parameter.
+        path: String,
+        /// The value found.
+        value: f64,
+        /// The optimiser step.
+        step: usize,
+    },
     /// A policy returned something that does not fit the network.
     #[error("policy {policy} returned a ranking that does not fit layer `{path}`: {what}")]
     BadRanking {

@@ -72,6 +72,7 @@ mod policy;
 mod pruner;
 mod recover;
 mod reduce;
+mod regrow;
 mod regularize;
 mod rewrite;
 mod schedule;
@@ -102,16 +103,18 @@ pub use plan::{
 };
 pub use planner::{Amount, BiasCorrection, LayerRule, Planner};
 pub use policy::{
-    ActivationMean, Afcc, Apoz, BatchNormScale, BlockScore, Connections, Fallback, GeometricMedian, HessianDiagonal,
-    Kernels, LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm, PolicyContext, PolicyExt, Product, Random,
-    RandomAfcc, RankAverage, Ranking, RankingPolicy, ReconstructionConnections, ReconstructionError, Restrict,
-    SfpRanking, Taylor, WeightedSum, WithBlocks, WithEvidence,
+    ActivationMean, Afcc, Among, Apoz, BatchNormScale, BlockScore, ConnectionChoice, ConnectionPolicy, Connections,
+    Fallback, GeometricMedian, HessianDiagonal, Kernels, LabelCover, Lamp, Magnitude, MagnitudeConnections, Norm,
+    Pattern, PolicyContext, PolicyExt, Product, Random, RandomAfcc, RankAverage, Ranking, RankingPolicy,
+    ReconstructionConnections, ReconstructionError, Restrict, SfpRanking, Spread, Taylor, Wanted, WeightedSum,
+    WithBlocks, WithEvidence, choose_connections,
 };
 pub use pruner::{Pruned, Pruner};
 pub use recover::{Corrected, NotCorrected, Recover, Recovered, RecoveryReport, RecoveryStep, recover};
 pub use reduce::Reduction;
+pub use regrow::{Regrown, Regrowth};
 pub use regularize::Regularizer;
-pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule};
+pub use rewrite::{Applied, ApplyConfig, OtherWeights, PrunedModule, unmask};
 pub use schedule::{Curve, CutSearch, Found, Iterative, LatencySearch, Probe, Round, Timed};
 pub use ship::{MODEL_VERSION, Precision, SaveConfig, load_pruned, save_pruned};
 pub use sparse::{ChosenFormat, CostModel, Sparse, SparseConfig, SparseFormat, SparseLayer, densify, sparsify};

@@ -1,19 +1,18 @@
-//! Keep masks over the connections of a weight, and [`ConnectionMask`], which holds removed connections at zero whatever the
-//! optimiser does.
+//! Keep masks over parameters, and [`ConnectionMask`], which holds what is removed at zero whatever the optimiser does.
 
 use std::collections::HashMap;
 
 use burn::module::{Module, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
+use burn_sfp_nn::walk::{ParamMapper, ParamPath, ParamVisitor, map_params, visit_params};
 use burn_sfp_nn::{Marker, NnLayer};
 
-/// Makes a weight's effective value `base * mask`, with one element of the mask for each pair of indices of the weight's first two
-/// axes.
+/// Makes a parameter's effective value `base * mask`: of a weight with one element of the mask for each pair of indices of the weight's
+/// first two axes.
 ///
 /// Attached to a parameter as a Burn reparameterisation, it follows the module through training, records and devices;
-/// `Module::materialize` folds it into the weight. The mask itself is not trained, and the gradient of a removed connection is
-/// zero.
+/// `Module::materialize` folds it into the parameter. The mask itself is not trained, and the gradient of what it removes is
+/// zero. Whatever an optimiser does to the base below it, the effective value stays exactly zero.
 ///
 /// ```
 /// use burn::module::Reparameterization;
@@ -28,6 +27,10 @@ use burn_sfp_nn::{Marker, NnLayer};
 #[derive(Module, Debug)]
 pub struct ConnectionMask {
     mask: Param<Tensor<2>>,
+    /// The shape under which the mask is multiplied with the parameter, 1 where it says the same for all indices of an axis. Empty for
+    /// the first two axes.
+    #[module(skip)]
+    view: Vec<usize>,
     marker: Marker,
 }
 
@@ -43,10 +46,21 @@ impl ConnectionMask {
         let values: Vec<f32> = keep.into_iter().map(|keep| f32::from(u8::from(keep))).collect();
         let mask = Tensor::from_data(TensorData::new(values, [first, second]), (device, dtype));
         let mask = Param::from_tensor(mask).set_require_grad(false);
-        Self { mask, marker: Marker::new(NnLayer::ConnectionMask) }
+        Self { mask, view: Vec::new(), marker: Marker::new(NnLayer::ConnectionMask) }
     }
 
-    /// Returns the mask, of shape `[first, second]`: 1 for what stays, 0 for what is removed.
+    /// Returns a mask for a parameter that is multiplied with it under the shape `view`; `keep` says row by row what stays.
+    pub(crate) fn spread<const D: usize>(view: Vec<usize>, keep: Vec<bool>, parameter: &Tensor<D>) -> Self {
+        let first = view.first().copied().unwrap_or(1);
+        let rest = view.iter().skip(1).product();
+        let dtype = if parameter.dtype().is_float() { parameter.dtype() } else { DType::F32 };
+        let mask = Self::of_type(first, rest, keep, &parameter.device(), dtype);
+        let is_plain = view.iter().skip(2).all(|length| *length == 1);
+        if is_plain { mask } else { Self { view, ..mask } }
+    }
+
+    /// Returns the mask, of shape `[first, second]`: 1 for what stays, 0 for what is removed. Where a mask is over other axes than the
+    /// first two ([`PrunePlan::mask`](crate::PrunePlan::mask)), all but the first are one here.
     pub fn values(&self) -> Tensor<2> {
         self.mask.val()
     }
@@ -61,9 +75,11 @@ impl Reparameterization for ConnectionMask {
         let mask = if mask.device() == device { mask } else { mask.to_device(&device) };
         // A mask has the type of its weight, unless one of them was cast.
         let mask = if mask.dtype() != base.dtype() && base.dtype().is_float() { mask.cast(base.dtype()) } else { mask };
-        let [first, second] = mask.dims();
+        let two = mask.dims();
+        let view = if self.view.is_empty() { &two[..] } else { &self.view[..] };
         let mut shape = [1; D];
-        shape[..2.min(D)].copy_from_slice(&[first, second][..2.min(D)]);
+        let axes = view.len().min(D);
+        shape[..axes].copy_from_slice(&view[..axes]);
         base * mask.reshape(shape)
     }
 }
@@ -81,6 +97,11 @@ impl KeepMask {
     /// Reads a mask from its values: what is not zero stays.
     pub fn of_values(shape: [usize; 2], values: TensorData) -> Self {
         Self { shape, keep: values.convert::<f32>().iter::<f32>().map(|value| value != 0.0).collect() }
+    }
+
+    /// Returns the values of the mask, with the device and the type of what they replace.
+    fn values<const D: usize>(&self, like: &Tensor<D>) -> Tensor<2> {
+        ConnectionMask::of_type(self.shape[0], self.shape[1], self.keep.clone(), &like.device(), like.dtype()).values()
     }
 
     /// Returns the mask as a module, with the device and the float type of a weight.
@@ -114,6 +135,19 @@ pub(crate) fn masks_of<M: Module>(model: &M) -> KeepMasks {
     let mut read = Read(KeepMasks::new());
     visit_params(model, &mut read);
     read.0
+}
+
+/// Sets the masks of a model whose connections changed, by the path of the weight.
+pub(crate) fn replace<M: Module>(model: M, masks: &KeepMasks) -> M {
+    struct Replace<'a>(&'a KeepMasks);
+    impl ParamMapper for Replace<'_> {
+        fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = path.join();
+            let Some(mask) = masked_weight(&path).and_then(|weight| self.0.get(weight)) else { return param };
+            param.map(|old| mask.values(&old).reshape(old.dims()))
+        }
+    }
+    map_params(model, &mut Replace(masks))
 }
 
 /// Attaches masks to the weights of a model, as reparameterisations.

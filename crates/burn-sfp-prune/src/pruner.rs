@@ -11,9 +11,9 @@ use crate::planner::{Ranked, rank};
 use crate::rewrite::PrunedModule;
 use crate::target::Target;
 use crate::{
-    Afcc, BiasCorrection, Budget, Evidence, LayerRule, Normalizer, PlanSummary, Planner, PruneError, PrunePlan,
-    RankingPolicy, Recover, Recovered, RecoveryReport, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, recover,
-    sparsify,
+    BiasCorrection, Budget, Evidence, LayerRule, Normalizer, PlanSummary, Planner, PruneError, PrunePlan,
+    RankingPolicy, Recover, Recovered, RecoveryReport, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, Taylor,
+    recover, sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -63,11 +63,12 @@ impl<M> Pruned<M> {
 }
 
 impl<'a, C: ?Sized> Pruner<'a, C> {
-    /// Creates a pruner that ranks by [`Afcc`] over these labelled batches.
+    /// Creates a pruner over these labelled batches that ranks by [`Taylor`] and removes half of each layer's filters. Where policies were
+    /// compared (docs/results.md), that one kept the highest accuracy without training, and lay within 0.1 points of the highest after it.
     pub fn new(calibration: &'a C) -> Self {
         Self {
             calibration,
-            policy: Box::new(Afcc::new()),
+            policy: Box::new(Taylor::new()),
             config: AnalyzeConfig::new(),
             planner: Planner::new(),
             recovery: Some(Recover::new()),

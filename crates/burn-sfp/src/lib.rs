@@ -83,14 +83,14 @@ pub mod prelude {
     };
     pub use burn_sfp_prune::{
         ActivationMean, Afcc, Amount, Apoz, Applied, ApplyConfig, BatchNormScale, BiasCorrection, BlockScore, Budget,
-        Connections, CostUnit, Curve, CutSearch, Distillation, Evidence, FineTune, FineTuneConfig, GeometricMedian,
-        GroupCut, HessianDiagonal, Iterative, Keep, KeepLatency, LabelCover, Lamp, LatencySearch, LayerRule, Magnitude,
-        MagnitudeConnections, Needs, Normalizer, OptimizerConfig, OtherWeights, Planner, PolicyContext, PolicyExt,
-        Precision, PruneError, PrunePlan, Pruned, PrunedModule, Pruner, Random, RandomAfcc, Ranking, RankingPolicy,
-        ReconstructionConnections, ReconstructionError, Recover, Recovered, RecoveryReport, RecoveryStep, Reduction,
-        Regularizer, RemovalOrder, RemovalState, SaveConfig, Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat,
-        StopRule, StoreConfig, Taylor, WithBlocks, densify, fine_tune, fine_tune_stored, fold_batch_norms, load_pruned,
-        recover, save_pruned, sparsify,
+        ConnectionChoice, ConnectionPolicy, Connections, CostUnit, Curve, CutSearch, Distillation, Evidence, FineTune,
+        FineTuneConfig, GeometricMedian, GroupCut, HessianDiagonal, Iterative, Keep, KeepLatency, LabelCover, Lamp,
+        LatencySearch, LayerRule, Magnitude, MagnitudeConnections, Needs, Normalizer, OptimizerConfig, OtherWeights,
+        Pattern, Planner, PolicyContext, PolicyExt, Precision, PruneError, PrunePlan, Pruned, PrunedModule, Pruner,
+        Random, RandomAfcc, Ranking, RankingPolicy, ReconstructionConnections, ReconstructionError, Recover, Recovered,
+        RecoveryReport, RecoveryStep, Reduction, Regrowth, Regularizer, RemovalOrder, RemovalState, SaveConfig,
+        Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat, Spread, StopRule, StoreConfig, Taylor, WithBlocks,
+        densify, fine_tune, fine_tune_stored, fold_batch_norms, load_pruned, recover, save_pruned, sparsify, unmask,
     };
     #[cfg(feature = "onnx")]
     pub use burn_sfp_prune::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};

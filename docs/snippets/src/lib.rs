@@ -23,6 +23,7 @@ pages! {
     policies = "policies.md",
     budgets = "budgets.md",
     recovery = "recovery.md",
+    masks = "masks.md",
     fine_tuning = "fine-tuning.md",
     networks = "networks.md",
     saving = "saving.md",

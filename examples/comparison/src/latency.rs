@@ -5,10 +5,11 @@
 //! | `chosen_by` | channels go in the order of | until |
 //! | --- | --- | --- |
 //! | `latency` | their score for each second that they save, by a table of the layers | [`LatencySearch`] has met the target |
-//! | `macs` | their score for each multiply-add that they save | the measured latency is that of `latency` |
+//! | `macs` | their score for each multiply-add that they save | the model is as fast |
 //! | `macs_score` | their score alone, the default of [`Keep::macs`] | the same |
 //!
-//! Models that are compared run in turn, and latencies are medians.
+//! Models that are compared run in turn, and latencies are medians. Of the two ways by multiply-adds two models each are measured, one slower and
+//! one faster than that by latency, and what they keep is interpolated to its latency.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,9 @@ pub struct LatencyRow {
     pub macs_got: Option<f64>,
     /// Milliseconds of the smaller model, the median.
     pub milliseconds: Option<f64>,
+    /// Whether the row lies between two models, one slower and one faster.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interpolated: bool,
     /// Why there is no model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -102,8 +106,8 @@ struct Measured<'a> {
     progress: &'a dyn Progress,
 }
 
-/// How channels were chosen, and the smaller model if there is one.
-type Chosen<M> = (&'static str, Result<PrunedModule<M>, PruneError>);
+/// How channels were chosen, and the smaller model, or one slower and one faster than asked for, if there is any.
+type Chosen<M> = (&'static str, Result<Vec<PrunedModule<M>>, PruneError>);
 
 impl Visit for Measured<'_> {
     fn visit<M: SfpModule<Inputs = Tensor<4>>>(
@@ -120,10 +124,10 @@ impl Visit for Measured<'_> {
         let search = LatencySearch::share(ASKED, table).config(config.clone());
         let by_latency = search.run(&model, &image, |budget| prune(&model, &image, budget));
         let target = match &by_latency {
-            Ok(timed) => timed.after.median / timed.before.median,
+            Ok(timed) => timed.share(),
             Err(_) => ASKED,
         };
-        let mut chosen: Vec<Chosen<M>> = vec![("latency", by_latency.map(|timed| timed.pruned))];
+        let mut chosen: Vec<Chosen<M>> = vec![("latency", by_latency.map(|timed| vec![timed.pruned]))];
         for (chosen_by, by_cost) in [("macs", true), ("macs_score", false)] {
             self.progress.start(&format!("{name} by {chosen_by}"), Some(PROBES));
             let budget = |share| Keep::macs(share).by_cost(by_cost);
@@ -147,16 +151,17 @@ fn prune<M: GraphModule<Inputs = Tensor<4>>>(
     Planner::new().budget(budget).prune(model, image, &Magnitude::l2())
 }
 
-/// Finds the share of the multiply-adds at which the latency is the target, by bisection, and returns the model that came nearest.
+/// Finds the share of the multiply-adds at which the latency is the target, by bisection, and returns the models that came nearest from
+/// either side.
 fn as_fast<M: GraphModule<Inputs = Tensor<4>>>(
     model: &M,
     image: &Tensor<4>,
     target: f64,
     config: &LatencyConfig,
     mut prune: impl FnMut(f64) -> Result<PrunedModule<M>, PruneError>,
-) -> Result<PrunedModule<M>, PruneError> {
+) -> Result<Vec<PrunedModule<M>>, PruneError> {
     let (mut low, mut high) = (0.0, 1.0);
-    let mut best: Option<(f64, PrunedModule<M>)> = None;
+    let mut nearest: [Option<(f64, PrunedModule<M>)>; 2] = [None, None];
     let mut held = None;
     for _ in 0..PROBES {
         let share = (low + high) / 2.0;
@@ -171,17 +176,46 @@ fn as_fast<M: GraphModule<Inputs = Tensor<4>>>(
         };
         let both = compare(config, &[&|| forward(model, image), &|| forward(&pruned.model, image)])?;
         let got = both[1].median / both[0].median;
-        let off = (got / target - 1.0).abs();
-        if best.as_ref().is_none_or(|(least, _)| off < *least) {
-            best = Some((off, pruned));
+        let (side, off) = (&mut nearest[usize::from(got > target)], (got / target - 1.0).abs());
+        if side.as_ref().is_none_or(|(least, _)| off < *least) {
+            *side = Some((off, pruned));
         }
         if got > target { high = share } else { low = share }
     }
-    match (best, held) {
-        (Some((_, pruned)), _) => Ok(pruned),
-        (None, Some(error)) => Err(error),
-        // Each probe ends in one of the two.
-        (None, None) => prune(target),
+    let found: Vec<PrunedModule<M>> = nearest.into_iter().flatten().map(|(_, pruned)| pruned).collect();
+    match held {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// What one smaller model is.
+#[derive(Clone, Copy)]
+struct Point {
+    got: f64,
+    milliseconds: f64,
+    importance: f64,
+    macs: f64,
+}
+
+impl Point {
+    /// The point at a latency, where it lies between the two; else the one that is nearer.
+    fn at(points: &[Self], got: f64) -> Option<(Self, bool)> {
+        if let &[a, b] = points
+            && (a.got - got) * (b.got - got) < 0.0
+        {
+            let way = (got - a.got) / (b.got - a.got);
+            let between = |of: fn(&Self) -> f64| of(&a) + way * (of(&b) - of(&a));
+            let point = Self {
+                got,
+                milliseconds: between(|point| point.milliseconds),
+                importance: between(|point| point.importance),
+                macs: between(|point| point.macs),
+            };
+            return Some((point, true));
+        }
+        let nearest = points.iter().min_by(|a, b| (a.got - got).abs().total_cmp(&(b.got - got).abs()));
+        nearest.map(|point| (*point, false))
     }
 }
 
@@ -195,12 +229,14 @@ fn measure<M: GraphModule<Inputs = Tensor<4>>>(
     chosen: Vec<Chosen<M>>,
 ) -> Result<Vec<LatencyRow>, PruneError> {
     let models: Vec<&M> = std::iter::once(model)
-        .chain(chosen.iter().filter_map(|(_, found)| Some(&found.as_ref().ok()?.model)))
+        .chain(chosen.iter().filter_map(|(_, found)| found.as_ref().ok()).flatten().map(|pruned| &pruned.model))
         .collect();
     let passes: Vec<_> = models.iter().map(|model| move || forward(*model, image)).collect();
     let passes: Vec<&dyn Fn() -> Result<(), GraphError>> = passes.iter().map(|pass| pass as _).collect();
     let seconds = compare(config, &passes)?;
-    let mut smaller = seconds[1..].iter();
+    let Some((before, smaller)) = seconds.split_first() else { return Ok(Vec::new()) };
+    let mut smaller = smaller.iter();
+    let mut target = None;
     let mut rows = Vec::new();
     for (chosen_by, found) in chosen {
         let empty = LatencyRow {
@@ -212,22 +248,38 @@ fn measure<M: GraphModule<Inputs = Tensor<4>>>(
             importance_kept: None,
             macs_got: None,
             milliseconds: None,
+            interpolated: false,
             error: None,
         };
-        rows.push(match (found, seconds.first()) {
-            (Ok(pruned), Some(before)) => {
-                let median = smaller.next().map(|latency| latency.median);
-                LatencyRow {
-                    got: median.map(|median| median / before.median),
-                    importance_kept: Some(importance.kept(&pruned.plan)),
-                    macs_got: Some(pruned.plan.macs_after as f64 / pruned.plan.macs_before as f64),
-                    milliseconds: median.map(|median| 1e3 * median),
-                    ..empty
-                }
+        let pruned = match found {
+            Ok(pruned) => pruned,
+            Err(error @ PruneError::BudgetNotMet { .. }) => {
+                rows.push(LatencyRow { error: Some(error.to_string()), ..empty });
+                continue;
             }
-            (Err(error @ PruneError::BudgetNotMet { .. }), _) => LatencyRow { error: Some(error.to_string()), ..empty },
-            (Err(error), _) => return Err(error),
-            (Ok(_), None) => empty,
+            Err(error) => return Err(error),
+        };
+        let points: Vec<Point> = pruned
+            .iter()
+            .zip(&mut smaller)
+            .map(|(pruned, latency)| Point {
+                got: latency.median / before.median,
+                milliseconds: 1e3 * latency.median,
+                importance: importance.kept(&pruned.plan),
+                macs: pruned.plan.macs_after as f64 / pruned.plan.macs_before as f64,
+            })
+            .collect();
+        let own = *target.get_or_insert(points.first().map_or(ASKED, |point| point.got));
+        rows.push(match Point::at(&points, own) {
+            Some((point, interpolated)) => LatencyRow {
+                got: Some(point.got),
+                importance_kept: Some(point.importance),
+                macs_got: Some(point.macs),
+                milliseconds: Some(point.milliseconds),
+                interpolated,
+                ..empty
+            },
+            None => empty,
         });
     }
     Ok(rows)

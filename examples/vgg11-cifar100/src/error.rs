@@ -114,6 +114,14 @@ pub enum ExampleError {
         /// What to give instead.
         expected: &'static str,
     },
+    /// The file of rows cannot be read or written.
+    #[error("{}: {message}; name another file of rows", path.display())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        message: String,
+    },
     /// A result cannot be written.
     #[error("{}: cannot be written ({message}); name another folder with --out", path.display())]
     Output {

@@ -9,10 +9,12 @@
 //! | the run from the weights to the report | [`run`] |
 //! | what the run writes and prints | [`report`] |
 //! | the run as a page to look at | [`page`] |
+//! | the paper's experiment: all policies at the same shares, row by row | [`experiment`] |
 //! | everything that can go wrong | [`error`] |
 
 pub mod cifar;
 pub mod error;
+pub mod experiment;
 pub mod model;
 pub mod options;
 pub mod page;

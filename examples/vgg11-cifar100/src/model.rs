@@ -11,6 +11,8 @@ use burn_sfp::nn::SparseConv2d;
 
 /// Number of convolutions.
 pub const CONVOLUTIONS: usize = 10;
+/// Convolutions of [`Vgg11::front`].
+pub const FRONT: usize = 7;
 /// Positions of the convolutions that a pooling follows, from 0.
 const POOLED: [usize; 4] = [1, 3, 6, 9];
 /// Widths of the convolutions as multiples of the first one's.
@@ -73,14 +75,24 @@ impl Vgg11Config {
 impl Vgg11 {
     /// Images `[samples, 3, 32, 32]` in [-1, 1] to logits `[samples, 100]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = images;
-        for (k, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
-            x = conv.forward_fused(x, Some(norm), true);
-            if POOLED.contains(&k) {
-                x = self.pool.forward(x);
-            }
-        }
+        self.back(self.front(images))
+    }
+
+    /// Runs the first seven convolutions: images to `[samples, channels, 4, 4]`.
+    pub fn front(&self, images: Tensor<4>) -> Tensor<4> {
+        (0..FRONT).fold(images, |x, k| self.convolution(x, k))
+    }
+
+    /// Runs what follows on the output of [`front`](Vgg11::front), to the logits.
+    pub fn back(&self, features: Tensor<4>) -> Tensor<2> {
+        let x = (FRONT..self.convs.len()).fold(features, |x, k| self.convolution(x, k));
         self.fc.forward(x.flatten(1, 3))
+    }
+
+    /// Convolution k with its normalisation, ReLU and pooling.
+    fn convolution(&self, x: Tensor<4>, k: usize) -> Tensor<4> {
+        let x = self.convs[k].forward_fused(x, Some(&self.norms[k]), true);
+        if POOLED.contains(&k) { self.pool.forward(x) } else { x }
     }
 }
 

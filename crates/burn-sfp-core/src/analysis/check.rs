@@ -140,6 +140,9 @@ fn check_filter(found: &FilterPerformance, filter: usize, last: &mut [usize]) ->
     if !found.max.is_finite() {
         return Err(format!("the largest element of its performance matrix is {}", found.max));
     }
+    if !(found.label_weight >= 0.0 && found.label_weight.is_finite()) {
+        return Err(format!("the squares of its readout at its labels sum up to {}", found.label_weight));
+    }
     for cluster in &found.clusters {
         if cluster.is_empty() || !cluster.windows(2).all(|pair| pair[0] < pair[1]) {
             return Err("a cluster has no label, or labels that do not ascend".into());

@@ -52,9 +52,7 @@ pub(crate) fn finish_layer(
     check_readout(&state, &readout)?;
     seconds.readout += started.elapsed().as_secs_f64();
     let started = Instant::now();
-    let means = class_means(state.sums.view(), counts, |mean| mean as f32);
-    let performance = performances(&state.path, &means, &readout, threshold, device)?;
-    check_performance(&state.path, &performance)?;
+    let performance = performance_of(&state, &readout, counts, threshold, device)?;
     let (classes, filters, positions) = state.sums.dim();
     let summary = LayerSummary::of(&performance, classes);
     seconds.performance += started.elapsed().as_secs_f64();
@@ -76,6 +74,24 @@ pub(crate) fn finish_layer(
         analysis.state = Some(state);
     }
     Ok((analysis, readout))
+}
+
+/// What the filters recognize at a threshold, from class sums and the readout.
+pub(super) fn performance_of(
+    state: &LayerState,
+    readout: &Array3<f32>,
+    counts: &[u64],
+    threshold: f64,
+    device: Option<&Device>,
+) -> Result<Vec<FilterPerformance>, SfpError> {
+    let means = class_means(state.sums.view(), counts, |mean| mean as f32);
+    let mut performance = performances(&state.path, &means, readout, threshold, device)?;
+    check_performance(&state.path, &performance)?;
+    for (found, readout) in performance.iter_mut().zip(readout.outer_iter()) {
+        let squares = |label: usize| readout.column(label).iter().map(|&value| f64::from(value).powi(2)).sum::<f64>();
+        found.label_weight = found.labels().into_iter().map(squares).sum();
+    }
+    Ok(performance)
 }
 
 fn check_readout(state: &LayerState, readout: &Array3<f32>) -> Result<(), SfpError> {

@@ -11,6 +11,7 @@ mod matrices;
 mod merge;
 mod result;
 mod state_file;
+mod threshold;
 
 pub(crate) use finish::finish_layer;
 pub use info::ReadoutInfo;

@@ -1,6 +1,6 @@
 //! [`gather_activations`]: the pass over the calibration data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
@@ -14,13 +14,15 @@ use crate::sweep::{Parts, Probe, Runner, in_smaller_batches};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
 /// What a pass over the activations sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActivationNeeds {
     /// Means and zeros of the outputs of filters.
     pub outputs: bool,
     /// Gram matrices of the inputs of layers, with a column for each element of each channel where these are at most so
     /// many columns; beyond, with a column for each channel ([`InputGram`]).
     pub inputs: Option<usize>,
+    /// Module paths of the layers whose Gram matrices are summed; all where this is `None`.
+    pub layers: Option<BTreeSet<String>>,
 }
 
 /// Sums over the activations of a network, by the module path of each layer.
@@ -66,7 +68,7 @@ pub struct ActivationEvidence {
 /// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
 /// let network = Network::capture_with(&mlp, &samples, Mlp::logits)?;
 /// let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
-/// let needs = ActivationNeeds { outputs: true, inputs: Some(2048) };
+/// let needs = ActivationNeeds { outputs: true, inputs: Some(2048), layers: None };
 /// let found = gather_activations(&mlp, &network, &calibration, needs, &NoProgress)?;
 /// assert_eq!(found.outputs["a"].mean_absolute.len(), 8);
 /// assert_eq!(found.inputs["b"].columns(), [8]);
@@ -85,7 +87,7 @@ pub fn gather_activations<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<ActivationEvidence, SfpError> {
     let _span = tracing::info_span!("activations").entered();
-    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), needs, progress))
+    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), &needs, progress))
 }
 
 /// Who receives a tapped tensor.
@@ -107,12 +109,15 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(network: &Network, needs: ActivationNeeds) -> Self {
+    fn new(network: &Network, needs: &ActivationNeeds) -> Self {
         let mut all = Self::default();
         for (index, layer) in network.layers().iter().enumerate() {
             if needs.outputs && layer.tap.shape.len() > 1 && network.is_computed(layer.tap.tensor) {
                 all.outputs.push(OutputSums::new(&layer.path, layer.tap.shape[layer.tap.filter_axis]));
                 all.tap(network, Probe::Layer(index), Receiver::Output(all.outputs.len() - 1));
+            }
+            if needs.layers.as_ref().is_some_and(|layers| !layers.contains(&layer.path)) {
+                continue;
             }
             let tap = Probe::Input(index).tap(network);
             if let Some(limit) = needs.inputs.filter(|_| tap.shape.len() > 1 && network.is_computed(tap.tensor))
@@ -140,7 +145,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     network: &Network,
     data: &C,
-    needs: ActivationNeeds,
+    needs: &ActivationNeeds,
     progress: &dyn Progress,
 ) -> Result<ActivationEvidence, SfpError> {
     let Sums { mut outputs, mut inputs, probes, receivers, .. } = Sums::new(network, needs);

@@ -53,7 +53,7 @@ impl InputGram {
     /// let samples = Tensor::<2>::from_floats([[1., 0.], [0., 3.]], &device);
     /// let network = Network::capture_with(&mlp, &samples, Mlp::logits)?;
     /// let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
-    /// let needs = ActivationNeeds { outputs: false, inputs: Some(2048) };
+    /// let needs = ActivationNeeds { outputs: false, inputs: Some(2048), layers: None };
     /// let found = gather_activations(&mlp, &network, &calibration, needs, &NoProgress)?;
     ///
     /// let weight = [[2_f32], [4.0]];

@@ -22,4 +22,5 @@ pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
 pub use gram::{InputGram, MOST_CHANNELS};
 pub use loss::RemovedInputs;
 pub use outputs::OutputStatistics;
+pub use pursuit::{Explained, Pursuit};
 pub use streams::{BlockStream, gather_streams};

@@ -1,5 +1,7 @@
 //! Which inputs explain each output of a layer best: orthogonal matching pursuit in groups.
 
+use std::fmt;
+
 use burn_sfp_ndarray::{KernelError, cholesky_solve};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
@@ -10,18 +12,88 @@ use crate::SfpError;
 /// Rounds in which the inputs of an output are chosen; each solves the weights of those chosen so far.
 const ROUNDS: usize = 64;
 
+/// What a pursuit is asked for ([`InputGram::pursue`]).
+#[derive(Clone, Copy)]
+pub struct Pursuit<'a> {
+    /// Inputs that are chosen for each output.
+    pub count: usize,
+    /// Added to the diagonal of the Gram matrix, over its mean.
+    pub ridge: f64,
+    /// Whether means are subtracted from the columns, as if each output had a bias.
+    pub centered: bool,
+    /// Whether an input of an output is chosen before all those of which this says no; by `(output, input)`. Without it all are alike.
+    pub first: Option<&'a (dyn Fn(usize, usize) -> bool + Sync)>,
+}
+
+impl fmt::Debug for Pursuit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, ridge, centered, first } = self;
+        let mut shown = f.debug_struct("Pursuit");
+        shown.field("count", count).field("ridge", ridge).field("centered", centered);
+        shown.field("has_first", &first.is_some()).finish()
+    }
+}
+
+/// What the inputs of a layer explain of one of its outputs. Squared errors are sums over the positions of the output, per sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Explained {
+    /// The inputs that were chosen, in this order.
+    pub chosen: Vec<usize>,
+    /// For each input what it takes off the squared error: a chosen one what the error fell by when it came, or less where one chosen before
+    /// it took less off; another one what it alone would take off what is left, but less than the last chosen one did. Inputs that come
+    /// [`first`](Pursuit::first) and others are each ordered by themselves.
+    pub gains: Vec<f64>,
+    /// The squared error without any input.
+    pub power: f64,
+}
+
 impl InputGram {
-    /// Returns for each output of a layer `count` inputs of its group, ascending, that explain what it returns: orthogonal matching
+    /// Chooses for each output of a layer inputs of its group that explain what it returns: orthogonal matching
     /// pursuit (Y. C. Pati, R. Rezaiifar, P. S. Krishnaprasad, Asilomar 1993) over groups of columns, the elements of a kernel.
     ///
     /// With `H = G + shift I`, `shift = ridge * mean diagonal of G` and the weights w of an output, its values have the products
     /// `b = G w` with the columns. The columns S of the inputs chosen so far have the weights `H[S, S]^-1 b[S]`, which leave
     /// `r = b - H[:, S] H[S, S]^-1 b[S]`. Chosen next are those inputs g for which `r[g]' H[g, g]^-1 r[g]` is largest: what g alone would take
-    /// off the squared error. The choice is made in at most 64 rounds.
+    /// off the squared error. The choice is made in at most 64 rounds. With S the error is `w' G w - b[S]' H[S, S]^-1 b[S]`, the penalty of
+    /// the shift included.
     ///
-    /// Where `centered` is set, means are subtracted from the columns first, as if each output had a bias. `kernel(output, input)` are
+    /// `kernel(output, input)` are
     /// the weights between an output and an input of its group, in the order of the kernel; `path` is the layer's, for errors.
     /// `None` where the matrix has no column for each element of each channel.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// use burn_sfp_core::{ActivationNeeds, NoProgress, Pursuit, SfpModule, TensorCalibration, gather_activations};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(self.a.forward(x)) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let config = LinearConfig::new(2, 2).with_bias(false);
+    /// # let mut mlp = Mlp { a: config.init(&device), b: config.init(&device) };
+    /// # mlp.a.weight = burn::module::Param::from_tensor(Tensor::from_floats([[1., 0.], [0., 1.]], &device));
+    /// // The nodes of `a` are its two inputs, of which each sample has one.
+    /// let samples = Tensor::<2>::from_floats([[1., 0.], [0., 3.]], &device);
+    /// let network = Network::capture_with(&mlp, &samples, Mlp::logits)?;
+    /// let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
+    /// let needs = ActivationNeeds { inputs: Some(2048), ..ActivationNeeds::default() };
+    /// let found = gather_activations(&mlp, &network, &calibration, needs, &NoProgress)?;
+    ///
+    /// // One output with the weights 2 and 1: the second input is larger, and explains 9/2 of 4/2 + 9/2.
+    /// let weight = [[2_f32], [1.0]];
+    /// let ask = Pursuit { count: 1, ridge: 1e-9, centered: false, first: None };
+    /// let explained = found.inputs["b"].pursue("b", 1, &|_output, input| &weight[input], &ask)?.unwrap();
+    /// assert_eq!(explained[0].chosen, [1]);
+    /// assert!((explained[0].gains[1] - 4.5).abs() < 1e-6 && (explained[0].gains[0] - 2.0).abs() < 1e-6);
+    /// assert!((explained[0].power - 6.5).abs() < 1e-6);
+    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// ```
     ///
     /// # Errors
     /// [`SfpError::Kernel`] if H is not positive definite, or if a kernel does not fit the layer.
@@ -30,37 +102,44 @@ impl InputGram {
         path: &str,
         outputs: usize,
         kernel: &(dyn Fn(usize, usize) -> &'k [f32] + Sync),
-        count: usize,
-        (ridge, centered): (f64, bool),
-    ) -> Result<Option<Vec<Vec<usize>>>, SfpError> {
+        ask: &Pursuit<'_>,
+    ) -> Result<Option<Vec<Explained>>, SfpError> {
         if !self.is_exact() {
             return Ok(None);
         }
         let failed = |source| SfpError::Kernel { path: path.to_string(), source };
         let of_group = outputs / self.groups.len().max(1);
+        let count = ask.count.min(self.inputs);
         let mut all = Vec::with_capacity(outputs);
         for (index, group) in self.groups.iter().enumerate() {
-            let gram = group.whole(centered);
+            let gram = group.whole(ask.centered);
             let mean_diagonal = gram.diag().sum() / gram.nrows().max(1) as f64;
             if mean_diagonal <= 0.0 {
                 // All inputs are constant: any will do.
-                all.extend((0..of_group).map(|_| (0..count.min(self.inputs)).collect::<Vec<usize>>()));
+                let any = Explained { chosen: (0..count).collect(), gains: vec![0.0; self.inputs], power: 0.0 };
+                all.extend((0..of_group).map(|_| any.clone()));
                 continue;
             }
             let mut shifted = gram.clone();
-            shifted.diag_mut().mapv_inplace(|value| value + ridge * mean_diagonal);
-            let columns = group.columns_of_inputs(self.kernel);
-            let blocks = columns.iter().map(|columns| inverse(shifted.view(), columns));
+            shifted.diag_mut().mapv_inplace(|value| value + ask.ridge * mean_diagonal);
+            let starts = group.starts_of_inputs(self.kernel);
+            let blocks = starts.iter().map(|&start| inverse(shifted.view(), start, self.kernel));
             let blocks: Vec<Array2<f64>> = blocks.collect::<Result<_, KernelError>>().map_err(failed)?;
-            let pursuit = Pursuit { shifted, columns, blocks };
-            let work = |output: usize| {
-                let weights = group.weights_of(output, self.kernel, kernel)?;
-                Ok(pursuit.run(gram.dot(&weights), count))
-            };
+            let search = Search { shifted, starts, kernel: self.kernel, blocks };
             let first = index * of_group;
-            let found: Vec<Result<Vec<usize>, KernelError>> =
-                (first..first + of_group).into_par_iter().map(work).collect();
-            all.extend(found.into_iter().collect::<Result<Vec<Vec<usize>>, KernelError>>().map_err(failed)?);
+            // One product for all outputs reads the matrix once.
+            let mut weights = Array2::zeros((gram.nrows(), of_group));
+            for (output, mut column) in weights.columns_mut().into_iter().enumerate() {
+                column.assign(&group.weights_of(first + output, self.kernel, kernel).map_err(failed)?);
+            }
+            let products = gram.dot(&weights);
+            let work = |own: usize| {
+                let products = products.column(own).to_owned();
+                let power = weights.column(own).dot(&products).max(0.0);
+                let is_first = |input: usize| ask.first.is_none_or(|is_first| is_first(first + own, input));
+                Explained { power, ..search.run(products, count, &is_first) }
+            };
+            all.extend((0..of_group).into_par_iter().map(work).collect::<Vec<Explained>>());
         }
         Ok(Some(all))
     }
@@ -73,13 +152,9 @@ impl GroupGram {
         Array2::from_shape_fn(self.matrix.dim(), |(a, b)| self.matrix[[a.max(b), a.min(b)]] - mean(a) * mean(b))
     }
 
-    /// For each input its columns.
-    fn columns_of_inputs(&self, kernel: usize) -> Vec<Vec<usize>> {
-        let columns = |&(channel, nth): &(usize, usize)| {
-            let at = channel * self.elements + nth * kernel;
-            (at..at + kernel).collect()
-        };
-        self.places.iter().map(columns).collect()
+    /// For each input its first column; the others, one for each element of the kernel, stand behind it.
+    fn starts_of_inputs(&self, kernel: usize) -> Vec<usize> {
+        self.places.iter().map(|&(channel, nth)| channel * self.elements + nth * kernel).collect()
     }
 
     /// The weights of an output, one for each column.
@@ -105,52 +180,79 @@ impl GroupGram {
 }
 
 /// The inverse of a block of the diagonal.
-fn inverse(matrix: ArrayView2<'_, f64>, columns: &[usize]) -> Result<Array2<f64>, KernelError> {
-    let block = matrix.select(Axis(0), columns).select(Axis(1), columns);
-    cholesky_solve(block, 0.0, Array2::eye(columns.len()))
+fn inverse(matrix: ArrayView2<'_, f64>, start: usize, length: usize) -> Result<Array2<f64>, KernelError> {
+    let block = matrix.slice(s![start..start + length, start..start + length]).to_owned();
+    cholesky_solve(block, 0.0, Array2::eye(length))
 }
 
-/// What the pursuits of all outputs share.
-struct Pursuit {
+/// What the searches for all outputs share.
+struct Search {
     /// H.
     shifted: Array2<f64>,
-    columns: Vec<Vec<usize>>,
+    /// The first column of each input.
+    starts: Vec<usize>,
+    /// Columns of an input.
+    kernel: usize,
     /// The inverse of H's block of each input.
     blocks: Vec<Array2<f64>>,
 }
 
-impl Pursuit {
-    /// Chooses `count` inputs for an output whose products with the columns are `products`.
-    fn run(&self, products: Array1<f64>, count: usize) -> Vec<usize> {
-        let count = count.min(self.columns.len());
-        let mut is_chosen = vec![false; self.columns.len()];
-        let (mut factor, mut chosen) = (Factor::default(), 0);
-        let mut rest = products.clone();
+impl Search {
+    /// Chooses `count` inputs for an output whose products with the columns are `products`; those that `is_first` names before others.
+    fn run(&self, products: Array1<f64>, count: usize, is_first: &dyn Fn(usize) -> bool) -> Explained {
+        let inputs = self.starts.len();
+        let mut found = Explained { gains: vec![0.0; inputs], ..Explained::default() };
+        let mut is_open = vec![true; inputs];
+        let (mut factor, mut rest) = (Factor::default(), products.clone());
+        // Whether those that come first are being chosen, and the least that one of the same kind took off.
+        let (mut firsts, mut least) = (true, f64::INFINITY);
         let step = count.div_ceil(ROUNDS).max(1);
-        while chosen < count {
-            let gain = |input: &usize| {
-                let own = rest.select(Axis(0), &self.columns[*input]);
-                own.dot(&self.blocks[*input].dot(&own))
-            };
-            let mut open: Vec<(f64, usize)> =
-                (0..is_chosen.len()).filter(|&input| !is_chosen[input]).map(|input| (gain(&input), input)).collect();
+        while found.chosen.len() < count {
+            let mut open: Vec<(f64, usize)> = (0..inputs)
+                .filter(|&input| is_open[input] && is_first(input) == firsts)
+                .map(|input| (self.alone(&rest, input), input))
+                .collect();
+            if open.is_empty() {
+                if !firsts {
+                    break;
+                }
+                (firsts, least) = (false, f64::INFINITY);
+                continue;
+            }
             open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            for &(_, input) in open.iter().take(step.min(count - chosen)) {
-                is_chosen[input] = true;
-                chosen += 1;
-                for &column in &self.columns[input] {
+            for &(_, input) in open.iter().take(step.min(count - found.chosen.len())) {
+                is_open[input] = false;
+                found.chosen.push(input);
+                let before = factor.explained;
+                for column in self.columns(input) {
                     factor.push(self.shifted.row(column), column, products[column]);
                 }
+                least = least.min(factor.explained - before);
+                found.gains[input] = least;
             }
-            if chosen < count {
-                let solved = factor.solve();
-                rest.assign(&products);
-                for (&column, weight) in factor.columns.iter().zip(solved) {
-                    rest.scaled_add(-weight, &self.shifted.row(column));
-                }
+            let solved = factor.solve();
+            rest.assign(&products);
+            for (&column, weight) in factor.columns.iter().zip(solved) {
+                rest.scaled_add(-weight, &self.shifted.row(column));
             }
         }
-        (0..is_chosen.len()).filter(|&input| is_chosen[input]).collect()
+        for input in (0..inputs).filter(|&input| is_open[input]) {
+            // A little less than the last one of its kind that was chosen, which thus stays before it.
+            let most = if is_first(input) == firsts { least * (1.0 - 1e-9) } else { f64::INFINITY };
+            found.gains[input] = self.alone(&rest, input).min(most);
+        }
+        found
+    }
+
+    fn columns(&self, input: usize) -> std::ops::Range<usize> {
+        self.starts[input]..self.starts[input] + self.kernel
+    }
+
+    /// What an input alone would take off the squared error that is left.
+    fn alone(&self, rest: &Array1<f64>, input: usize) -> f64 {
+        let own = rest.slice(s![self.columns(input)]);
+        let row = |(row, value): (ArrayView1<'_, f64>, &f64)| value * row.dot(&own);
+        self.blocks[input].axis_iter(Axis(0)).zip(&own).map(row).sum::<f64>().max(0.0)
     }
 }
 
@@ -160,6 +262,8 @@ struct Factor {
     columns: Vec<usize>,
     rows: Vec<Array1<f64>>,
     solved: Vec<f64>,
+    /// `z' z`: what the columns together take off the squared error.
+    explained: f64,
 }
 
 impl Factor {
@@ -178,7 +282,9 @@ impl Factor {
         }
         let known = own.iter().zip(&self.solved).map(|(a, b)| a * b).sum::<f64>();
         row[n] = pivot.sqrt();
-        self.solved.push((product - known) / row[n]);
+        let solved = (product - known) / row[n];
+        self.explained += solved * solved;
+        self.solved.push(solved);
         self.rows.push(row);
         self.columns.push(column);
     }

@@ -296,8 +296,8 @@ impl Regression {
     }
 
     /// Returns the weights with the least squared error over the sampled rows, plus the penalty. `current` is the weight as it is, laid out
-    /// as the layer's parameter; `keep` says for each pair of indices of its first two axes, row by row, whether it stays: others are
-    /// zero. With an intercept the mean of the error is taken out, for [`intercept`](Regression::intercept) to add.
+    /// as the layer's parameter; `keep` says for each pair of indices of its first two axes, row by row, or for each of its elements, whether it
+    /// stays: others are zero. With an intercept the mean of the error is taken out, for [`intercept`](Regression::intercept) to add.
     ///
     /// # Errors
     /// [`SfpError::Kernel`] where the weight has another length, or the Gram matrix has no Cholesky factor: its ridge is too small.
@@ -310,7 +310,9 @@ impl Regression {
     ) -> Result<Solution, SfpError> {
         let failed = |source| SfpError::Kernel { path: self.path.clone(), source };
         let expected = self.groups * self.filters * self.columns();
-        if current.len() != expected || keep.is_some_and(|keep| keep.len() * self.elements != expected) {
+        // Elements of the weight for which one of `keep` speaks.
+        let together = if keep.is_some_and(|keep| keep.len() == expected) { 1 } else { self.elements };
+        if current.len() != expected || keep.is_some_and(|keep| keep.len() * together != expected) {
             return Err(failed(KernelError::Shape { what: "values of the weight", expected, found: current.len() }));
         }
         let mut weight = vec![0.0; current.len()];
@@ -323,9 +325,8 @@ impl Regression {
             let shape = (self.columns(), self.filters);
             let own = Array2::from_shape_fn(shape, |(column, filter)| current[at(column, filter)]);
             let kept = keep.map(|keep| {
-                let of = |filter: usize| {
-                    (0..self.columns()).filter(|&column| keep[at(column, filter) / self.elements]).collect()
-                };
+                let of =
+                    |filter: usize| (0..self.columns()).filter(|&column| keep[at(column, filter) / together]).collect();
                 (0..self.filters).map(of).collect::<Vec<Vec<usize>>>()
             });
             let solved = equations.solve(&own, kept.as_deref(), ridge).map_err(failed)?;

@@ -27,6 +27,10 @@ pub struct FilterPerformance {
     /// round them to the other side. 0 in files that were written before this was counted.
     #[serde(default)]
     pub near: usize,
+    /// What the labels of L_f see of the filter: the sum over positions s and labels j of L_f of `R[f, s, j]^2`, R the readout. 0 for a
+    /// silent filter, and in files that were written before this was summed.
+    #[serde(default)]
+    pub label_weight: f64,
 }
 
 impl FilterPerformance {
@@ -46,6 +50,6 @@ impl FilterPerformance {
 impl From<burn_sfp_ndarray::FilterPerformance> for FilterPerformance {
     fn from(found: burn_sfp_ndarray::FilterPerformance) -> Self {
         let burn_sfp_ndarray::FilterPerformance { clusters, noise, column_noise, max, near } = found;
-        Self { clusters, noise, column_noise, max, near }
+        Self { clusters, noise, column_noise, max, near, label_weight: 0.0 }
     }
 }

@@ -116,7 +116,14 @@ fn on_device(
     let found = packed.max.iter().zip(&packed.near).enumerate().map(|(filter, (&max, &near))| {
         let boolean = BooleanMatrix::from_words(classes, &packed.words[filter * words..][..words], f64::from(max))?;
         let FilterClusters { clusters, noise, column_noise } = clusters(&boolean);
-        Ok(FilterPerformance { clusters, noise, column_noise, max: f64::from(max), near: near as usize })
+        Ok(FilterPerformance {
+            clusters,
+            noise,
+            column_noise,
+            max: f64::from(max),
+            near: near as usize,
+            label_weight: 0.0,
+        })
     });
     let found: Result<Vec<_>, KernelError> = found.collect();
     found.map(Some).map_err(|source| SfpError::Kernel { path: path.to_string(), source })

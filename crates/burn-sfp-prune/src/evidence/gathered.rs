@@ -138,7 +138,7 @@ impl Evidence {
 
     /// Returns which passes were made.
     pub fn gathered(&self) -> Needs {
-        self.gathered
+        self.gathered.clone()
     }
 
     /// Checks that the network has the parameters that the evidence was gathered with.

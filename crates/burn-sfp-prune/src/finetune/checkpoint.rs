@@ -1,6 +1,6 @@
 //! Where training stands, as a file: the model, the optimiser, the position, and the best model so far.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
@@ -83,13 +83,13 @@ pub(super) fn save<M: Module>(
 
 /// Reads a checkpoint of this key. `like` is the model in evaluation mode, `optimizer` in its first state.
 pub(super) fn load<M: Module>(
-    path: &PathBuf,
+    path: &Path,
     key: &str,
     like: &M,
     optimizer: ModuleOptimizer,
 ) -> Result<Loaded<M>, PruneError> {
     let opened = open(path, &[&FORMAT])?;
-    let invalid = |message: String| FileError::Content { path: path.clone(), message };
+    let invalid = |message: String| FileError::Content { path: path.into(), message };
     let tensors = SafeTensors::deserialize(opened.bytes()).map_err(|error| invalid(error.to_string()))?;
     let bytes = |name: &str| {
         let tensor = tensors.tensor(name).map_err(|error| invalid(error.to_string()))?;
@@ -97,7 +97,7 @@ pub(super) fn load<M: Module>(
     };
     let state: State = serde_json::from_slice(bytes("state")?).map_err(|error| invalid(error.to_string()))?;
     if state.progressed.key != key {
-        return Err(PruneError::OtherCheckpoint { path: path.clone() });
+        return Err(PruneError::OtherCheckpoint { path: path.into() });
     }
     let put = |values: &[Value], bytes: &[u8]| {
         let put = with_values(like.valid(), values, bytes);

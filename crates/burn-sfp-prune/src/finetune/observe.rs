@@ -93,7 +93,9 @@ impl<M: SfpModule> Hooks<M> for Observer<'_, M> {
         *right += hits as u64;
         *all += samples as u64;
         match &self.checkpoints {
-            Some(checkpoints) if checkpoints.every > 0 && at.position.step % checkpoints.every == 0 => self.save(at),
+            Some(checkpoints) if checkpoints.every > 0 && at.position.step.is_multiple_of(checkpoints.every) => {
+                self.save(at)
+            }
             _ => Ok(()),
         }
     }

@@ -79,7 +79,7 @@ impl<'a> PolicyContext<'a> {
     /// [`PruneError::NeedsEvidence`] if these passes were not made, and [`PruneError::ModelMismatch`] if they were made with other values of
     /// the parameters.
     pub fn require_evidence(&self, policy: &str, needs: Needs) -> Result<&'a Evidence, PruneError> {
-        let Some(evidence) = self.evidence.filter(|evidence| evidence.gathered().covers(needs)) else {
+        let Some(evidence) = self.evidence.filter(|evidence| evidence.gathered().covers(&needs)) else {
             return Err(PruneError::NeedsEvidence { policy: policy.into(), needs: needs.to_string() });
         };
         evidence.check(self.network)?;

@@ -4,6 +4,7 @@ use super::context::PolicyContext;
 use super::ranking::{Ranking, RankingPolicy};
 use crate::PruneError;
 use crate::evidence::Needs;
+use crate::normalize::Normalizer;
 
 /// Ranks filters by the squared change of the loss without them, to first order (P. Molchanov et al. 2019, arXiv
 /// 1906.10771).
@@ -22,6 +23,8 @@ use crate::evidence::Needs;
 /// [`HessianDiagonal`](crate::HessianDiagonal) does. Biases and normalisations are not part of the sums. The gradients
 /// are those of evaluation mode: behind a batch normalisation in training the loss does not depend on the length of a
 /// filter, and the first score would be zero.
+///
+/// Scores of different layers are compared by [`Normalizer::Lamp`]: a filter's score against those that are still there when its turn comes.
 ///
 /// The squares of batches are averaged as in the paper, because at the end of training the mean gradient of all samples
 /// is close to zero. So the scores depend on how the data is cut into batches.
@@ -63,9 +66,10 @@ impl RankingPolicy for Taylor {
 
     fn rank(&self, context: &PolicyContext<'_>) -> Result<Ranking, PruneError> {
         let evidence = context.require_evidence(&self.name(), self.needs())?;
-        Ok(Ranking::of_layers(context, |layer| {
+        let ranking = Ranking::of_layers(context, |layer| {
             let found = evidence.filter_gradients.get(&layer.path)?;
             Some(if self.by_element { found.elements.clone() } else { found.whole.clone() })
-        }))
+        });
+        Ok(Ranking { normalizer: Some(Normalizer::Lamp), ..ranking })
     }
 }

@@ -48,6 +48,7 @@ pub struct Recover {
     patches: Option<usize>,
     pub(super) columns: usize,
     pub(super) memory: u64,
+    pub(super) keeps_zeros: bool,
 }
 
 impl Default for Recover {
@@ -70,6 +71,7 @@ impl Recover {
             patches: None,
             columns: 4608,
             memory: 2 << 30,
+            keeps_zeros: false,
         }
     }
 
@@ -122,6 +124,18 @@ impl Recover {
     /// together; 2 GiB by default. Where the data need more, the first samples that fit are used; the report says how many.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Sets whether weights that are exactly zero stay so, one by one, and not only removed connections and what the model's masks hold at
+    /// zero: for weights that were removed singly, whatever removed them.
+    ///
+    /// ```
+    /// use burn_sfp_prune::Recover;
+    /// let unstructured = Recover::new().keep_zeros(true);
+    /// ```
+    pub fn keep_zeros(mut self, keep: bool) -> Self {
+        self.keeps_zeros = keep;
         self
     }
 

@@ -37,7 +37,7 @@ pub(super) struct LayerTask {
     pub weight: usize,
     /// Its values before the correction.
     pub current: Vec<f64>,
-    /// Which pairs of indices of its first two axes stay.
+    /// Which pairs of indices of its first two axes stay, or which of its elements.
     pub keep: Option<Vec<bool>>,
     pub intercept: Option<Intercept>,
     pub matches_means: bool,
@@ -170,12 +170,15 @@ impl Context<'_> {
         let data = self.pruned.parameter_data_at(layer.weight()).filter(|data| data.dtype().is_float());
         let data = data.ok_or_else(|| format!("its weight `{}` holds no float values", path(layer.weight())))?;
         let adds_bias = self.original.steps[counterpart.step].adds_bias;
+        let current: Vec<f64> = data.iter::<f64>().collect();
+        let pairs = self.masks.get(path(layer.weight())).map(|mask| mask.keep.clone());
+        let keep = if self.config.keeps_zeros { Some(without_zeros(&current, pairs.as_deref())) } else { pairs };
         Ok(LayerTask {
             original: counterpart.step,
             regression,
             weight: layer.weight(),
-            current: data.iter::<f64>().collect(),
-            keep: self.masks.get(path(layer.weight())).map(|mask| mask.keep.clone()),
+            current,
+            keep,
             intercept: self.intercept(layer, adds_bias),
             matches_means: false,
         })
@@ -198,4 +201,11 @@ impl Context<'_> {
         }
         .filter(|intercept| intercept.base.len() == layer.filters)
     }
+}
+
+/// Which elements of a weight stay where its zeros do; `pairs` says it for the elements of a kernel together.
+fn without_zeros(weight: &[f64], pairs: Option<&[bool]>) -> Vec<bool> {
+    let of_pair = pairs.map_or(1, |pairs| (weight.len() / pairs.len().max(1)).max(1));
+    let is_kept = |at: usize| pairs.is_none_or(|pairs| pairs.get(at / of_pair).copied().unwrap_or(true));
+    weight.iter().enumerate().map(|(at, &value)| value != 0.0 && is_kept(at)).collect()
 }

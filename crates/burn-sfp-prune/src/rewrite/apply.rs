@@ -10,6 +10,7 @@ use super::check::check;
 use super::copy::on_copy;
 use super::fields::{leave_out, set_fields};
 use super::keep::masks_after_cuts;
+use super::masked::unmask;
 use super::other_weights::{Applied, ApplyConfig, corrections_for};
 use super::resize::resize;
 use super::zero::zero;
@@ -24,6 +25,8 @@ impl PrunePlan {
     ///
     /// Parameters whose shapes change get new ids (`Param::id`), under which an optimiser with momenta from before starts anew; it
     /// goes on with those that keep their shapes. Parameters that share an id share the new one.
+    ///
+    /// A model that carries the masks of this very plan ([`mask`](PrunePlan::mask)) is taken for what is below them: what stays is the same.
     ///
     /// To load a saved pruned model, apply the saved plan to a freshly built original and load the record into the result
     /// (materialised, if the saved one was).
@@ -109,6 +112,13 @@ impl PrunePlan {
     /// Those of [`apply`](PrunePlan::apply), and [`PruneError::OtherWeights`] if the settings ask for it.
     pub fn apply_with<M: GraphModule>(&self, model: &M, config: &ApplyConfig) -> Result<Applied<M>, PruneError> {
         let _span = tracing::info_span!("apply").entered();
+        let below;
+        let model = if self.is_mask_of(model)? {
+            below = unmask(model)?;
+            &below
+        } else {
+            model
+        };
         check(self, model)?;
         let (corrections, dropped) = corrections_for(self, model, config)?;
         let model = on_copy(model, |copy| {

@@ -6,9 +6,25 @@ use crate::PrunePlan;
 use crate::mask::{KeepMask, KeepMasks};
 use crate::plan::{Mask, ParameterCut};
 
-/// Returns the plan's masks over the weights as they are before the cuts.
+/// Returns the plan's masks over the weights as they are before the cuts. Connections of removed inputs stay: a mask says nothing of them,
+/// and what a removed input leaves behind as a constant goes through all of them.
 pub(super) fn masks_before_cuts(plan: &PrunePlan) -> KeepMasks {
-    plan.masks.iter().map(|mask| (mask.parameter.clone(), keep_mask(mask, None))).collect()
+    let cuts: HashMap<&str, &ParameterCut> = plan.cuts.iter().map(|cut| (cut.path.as_str(), cut)).collect();
+    let masks = plan.masks.iter().map(|mask| {
+        let mut whole = keep_mask(mask, None);
+        let cut = cuts
+            .get(mask.parameter.as_str())
+            .and_then(|cut| cut.axes.iter().find(|axis| axis.axis == 1 - mask.output_axis));
+        if let Some(inputs) = cut {
+            let second = whole.shape[1].max(1);
+            for (at, keep) in whole.keep.iter_mut().enumerate() {
+                let input = if mask.output_axis == 0 { at % second } else { at / second };
+                *keep |= inputs.keep.binary_search(&input).is_err();
+            }
+        }
+        (mask.parameter.clone(), whole)
+    });
+    masks.collect()
 }
 
 /// Returns the plan's masks over the weights as they are after the cuts, by their paths in the original.

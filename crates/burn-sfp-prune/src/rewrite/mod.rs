@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`PrunePlan::apply`](crate::PrunePlan::apply) | `apply` |
 //! | [`PrunePlan::zeroed`](crate::PrunePlan::zeroed) | `zeroed` |
+//! | [`PrunePlan::mask`](crate::PrunePlan::mask), [`unmask`] | `masked` |
 //! | the check of a model and a plan before anything is changed | `check` |
 //! | means taken out of what writes to a stream | `center` |
 //! | parameters made smaller: indices selected, values added, factors multiplied | `resize` |
@@ -31,6 +32,7 @@ mod derived;
 mod fields;
 mod keep;
 mod made_by;
+mod masked;
 mod other_weights;
 mod resize;
 mod sketch;
@@ -43,6 +45,7 @@ pub(crate) use check::{check_shapes, shapes_of};
 pub(crate) use copy::{guarded, on_copy};
 pub(crate) use keep::masks_of_smaller;
 pub(crate) use made_by::{in_format, made_by};
+pub use masked::unmask;
 pub use other_weights::{Applied, ApplyConfig, OtherWeights};
 pub(crate) use sketch::sketch;
 pub(crate) use zero::zero;

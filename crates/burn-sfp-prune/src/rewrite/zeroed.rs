@@ -74,7 +74,7 @@ impl PrunePlan {
     }
 
     /// Returns what is set to zero, by the path of the parameter.
-    fn zeros(&self, constants: bool) -> HashMap<&str, ParameterCut> {
+    pub(super) fn zeros(&self, constants: bool) -> HashMap<&str, ParameterCut> {
         let mut cuts: HashMap<&str, ParameterCut> =
             self.cuts.iter().map(|cut| (cut.path.as_str(), cut.clone())).collect();
         if constants {

@@ -8,8 +8,8 @@ use burn_sfp_graph::latency::{Latency, LatencyConfig, LayerLatencies, compare, f
 use crate::rewrite::PrunedModule;
 use crate::{KeepLatency, PruneError};
 
-/// Prunes to a latency by a table, measures the whole smaller model beside the original, and corrects the target once if it is off by more
-/// than 5 %.
+/// Prunes to a latency by a table, measures the whole smaller model beside the original, and corrects what is asked of the table as long as
+/// the latency is off by more than 5 %, three times at most.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -40,6 +40,7 @@ use crate::{KeepLatency, PruneError};
 pub struct LatencySearch {
     table: Arc<LayerLatencies>,
     share: f64,
+    corrections: usize,
     config: LatencyConfig,
 }
 
@@ -55,14 +56,14 @@ pub struct Timed<M> {
     pub after: Latency,
     /// The share of the original's latency that the table was asked for: the target, or the corrected one.
     pub foreseen: f64,
-    /// Whether the target was corrected.
+    /// Whether that is a corrected one.
     pub corrected: bool,
 }
 
 impl<M> Timed<M> {
-    /// Returns the share of the original's latency that is left, of the shortest runs: those that nothing else disturbed.
+    /// Returns the share of the original's latency that is left, of the medians.
     pub fn share(&self) -> f64 {
-        self.after.min / self.before.min
+        self.after.median / self.before.median
     }
 }
 
@@ -72,7 +73,7 @@ const TOLERANCE: f64 = 0.05;
 impl LatencySearch {
     /// Keeps this share of the original's latency.
     pub fn share(share: f64, table: Arc<LayerLatencies>) -> Self {
-        Self { table, share, config: LatencyConfig::new() }
+        Self { table, share, corrections: 3, config: LatencyConfig::new() }
     }
 
     /// Keeps so many seconds for a batch of the table's size.
@@ -87,7 +88,13 @@ impl LatencySearch {
         self
     }
 
-    /// Prunes by `prune`, which is given the budget, and once more if the whole model is off.
+    /// Sets how often the target is corrected at most; 3 if not set. Each time the model is pruned and measured again.
+    pub fn corrections(mut self, corrections: usize) -> Self {
+        self.corrections = corrections;
+        self
+    }
+
+    /// Prunes by `prune`, which is given the budget, and again while the whole model is off. Returns the model that came nearest.
     ///
     /// # Errors
     /// Those of `prune` and of the forward passes.
@@ -97,19 +104,21 @@ impl LatencySearch {
         inputs: &M::Inputs,
         mut prune: impl FnMut(KeepLatency) -> Result<PrunedModule<M>, PruneError>,
     ) -> Result<Timed<M>, PruneError> {
-        let first = self.attempt(model, inputs, self.share, &mut prune)?;
-        let off = first.share() / self.share;
-        if (off - 1.0).abs() <= TOLERANCE {
-            return Ok(first);
-        }
-        // What the table says of this model is too little or too much by this factor.
-        let target = (self.share / off).clamp(0.01, 1.0);
-        let second = match self.attempt(model, inputs, target, &mut prune) {
-            Err(PruneError::BudgetNotMet { .. }) => return Ok(first),
-            second => second?,
-        };
         let distance = |timed: &Timed<M>| (timed.share() / self.share - 1.0).abs();
-        Ok(if distance(&second) < distance(&first) { Timed { corrected: true, ..second } } else { first })
+        let mut best = self.attempt(model, inputs, self.share, &mut prune)?;
+        let mut tried = vec![(self.share, best.share())];
+        while distance(&best) > TOLERANCE && tried.len() <= self.corrections {
+            let target = corrected(&tried, self.share);
+            let timed = match self.attempt(model, inputs, target, &mut prune) {
+                Err(PruneError::BudgetNotMet { .. }) => break,
+                timed => timed?,
+            };
+            tried.push((target, timed.share()));
+            if distance(&timed) < distance(&best) {
+                best = Timed { corrected: true, ..timed };
+            }
+        }
+        Ok(best)
     }
 
     fn attempt<M: GraphModule>(
@@ -123,5 +132,32 @@ impl LatencySearch {
         let pruned = prune(budget)?;
         let both = compare(&self.config, &[&|| forward(model, inputs), &|| forward(&pruned.model, inputs)])?;
         Ok(Timed { before: both[0], after: both[1], foreseen: share, corrected: false, pruned })
+    }
+}
+
+/// What to ask of the table next for a share: `tried` holds what was asked and what came.
+fn corrected(tried: &[(f64, f64)], share: f64) -> f64 {
+    let nearest = |above: bool| {
+        let side = tried.iter().filter(|(_, got)| (*got > share) == above);
+        side.min_by(|a, b| (a.1 - share).abs().total_cmp(&(b.1 - share).abs())).copied()
+    };
+    let asked = match (nearest(false), nearest(true)) {
+        (Some((low, below)), Some((high, above))) => low + (high - low) * (share - below) / (above - below),
+        // What the table says is too little or too much by this factor.
+        (Some((asked, got)), None) | (None, Some((asked, got))) => asked * share / got,
+        (None, None) => share,
+    };
+    asked.clamp(0.01, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::corrected;
+
+    #[test]
+    fn targets_are_scaled_and_then_interpolated() {
+        assert!((corrected(&[(0.5, 0.6)], 0.5) - 0.5 / 1.2).abs() < 1e-12);
+        assert!((corrected(&[(0.5, 0.6), (0.4, 0.48)], 0.5) - (0.4 + 0.1 * 0.02 / 0.12)).abs() < 1e-12);
+        assert_eq!(corrected(&[(0.9, 0.3)], 0.6), 1.0);
     }
 }

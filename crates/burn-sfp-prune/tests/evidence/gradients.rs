@@ -110,7 +110,7 @@ fn evaluation_mode_frozen_layers_and_the_original() {
         [&model.norm, &model.second_norm].map(|n| (values(n.running_mean.value()), values(n.running_var.value())))
     };
     let needs = Needs::none().outputs().gradients().inputs(256);
-    let evidence = Evidence::gather(&small, &super::data(), needs, &NoProgress).unwrap();
+    let evidence = Evidence::gather(&small, &super::data(), needs.clone(), &NoProgress).unwrap();
     assert_eq!(statistics(&small), statistics(&before));
     assert_eq!(values(small.valid().logits(images(6).0)), values(before.logits(images(6).0)));
     let again = Evidence::gather(&before, &super::data(), needs, &NoProgress).unwrap();

@@ -85,6 +85,7 @@ fn connections_by_what_filters_recognise() {
     let (x, data) = data();
     let net = model();
     let pruned = Pruner::new(&data)
+        .policy(Afcc::new())
         .without_recovery()
         .bias_correction(BiasCorrection::Off)
         .keep_empty(true)

@@ -35,7 +35,7 @@ impl Contender {
 ///
 /// How scores of different layers are compared matters as much as the scores. So combinations, and of the others those by Taylor and by
 /// reconstruction, also stand there with two normalisers under which filters of wide layers go first: [`Normalizer::Sum`] and
-/// [`Normalizer::Lamp`]. The norm with the latter is [`Lamp`].
+/// [`Normalizer::Lamp`]. The norm with the latter is [`Lamp`], and it is Taylor's own.
 ///
 /// Left out are AFCC, which removes connections, and how many is not for a budget to say, and `Taylor::elements`, which ranks as
 /// `HessianDiagonal` does where all batches have one size.
@@ -61,8 +61,10 @@ pub fn contenders(seed: u64) -> Vec<Contender> {
         let error = ReconstructionError::new();
         all.push(of(Family::Sfp, normalizer, Box::new(SfpRanking::new().times(Taylor::new()))));
         all.push(of(Family::Sfp, normalizer, Box::new(SfpRanking::new().times(error))));
-        all.push(of(Family::Other, normalizer, Box::new(Taylor::new())));
         all.push(of(Family::Other, normalizer, Box::new(error)));
+    }
+    for normalizer in [Normalizer::Mean, Normalizer::Sum] {
+        all.push(of(Family::Other, Some(normalizer), Box::new(Taylor::new())));
     }
     all.push(of(Family::Sfp, Some(Normalizer::Lamp), Box::new(SfpRanking::new().times(Magnitude::l2()))));
     all

@@ -1,6 +1,8 @@
 //! [`PolicyExt`]: policies combined by method.
 
+use super::super::choice::ConnectionPolicy;
 use super::super::ranking::RankingPolicy;
+use super::among::Among;
 use super::blocks::{BlockScore, WithBlocks};
 use super::fallback::Fallback;
 use super::product::Product;
@@ -18,6 +20,8 @@ use super::weighted_sum::WeightedSum;
 /// | `a.rank_average(b)` | mean rank | keeps its filters |
 /// | `a.or(b)` | a's, or else b's | is ranked by that one |
 /// | `a.within(b, 0.2)` | a's; the fifth that is lowest by b goes first | is ranked if a scores it |
+///
+/// `a.among(b)` is for policies over connections: a chooses among those that b keeps.
 ///
 /// `a.with_blocks(score)` adds scores of whole residual blocks to a's. Combinations of policies leave scores of blocks out: add them last.
 ///
@@ -78,6 +82,14 @@ pub trait PolicyExt: RankingPolicy {
         Self: Sized + 'a,
     {
         Restrict::new(self, keeper, share)
+    }
+
+    /// Lets this policy choose among the connections that another one keeps: see [`Among`].
+    fn among<'a>(self, keeper: impl RankingPolicy + 'a) -> Among<'a>
+    where
+        Self: ConnectionPolicy + Sized + 'a,
+    {
+        Among::new(self, keeper)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Policies made of other policies, a file each, and [`PolicyExt`], which makes them by method.
 
+mod among;
 mod blocks;
 mod ext;
 mod fallback;
@@ -9,6 +10,7 @@ mod rank_average;
 mod restrict;
 mod weighted_sum;
 
+pub use among::Among;
 pub use blocks::{BlockScore, WithBlocks};
 pub use ext::PolicyExt;
 pub use fallback::Fallback;

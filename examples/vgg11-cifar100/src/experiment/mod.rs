@@ -1,0 +1,113 @@
+//! The paper's experiment: connections of the last three convolutions and the classifier removed by several policies, as many each, and
+//! fitted to the original without training.
+//!
+//! | what | where |
+//! | --- | --- |
+//! | which policies, at which shares | `contenders` |
+//! | the network, its analyses, what its late part reads | `prepared` |
+//! | the late part as a module of its own | `late` |
+//! | one row, from the plan to its top-1 | `trial` |
+//! | single weights removed, the control that is no mask over connections | `single` |
+//! | rows and the table | `rows` |
+//!
+//! Calibration, the choice of connections and the fit see training images only, the test images give the top-1 of each row. A row is written as soon
+//! as it is measured; started again, the experiment goes on behind the rows that are there.
+
+mod contenders;
+mod late;
+mod prepared;
+mod rows;
+mod single;
+mod trial;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use support::{DeviceName, read_rows, write_rows};
+
+pub use contenders::{Contender, Kind, contenders};
+pub use late::Late;
+pub use rows::{Row, table};
+
+use crate::error::ExampleError;
+use prepared::Prepared;
+use trial::trial;
+
+/// The layers that lose connections, by module path.
+pub const LAYERS: [&str; 4] = ["convs.7", "convs.8", "convs.9", "fc"];
+
+/// The paper's experiment, without training.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(version)]
+pub struct Args {
+    /// JSON file of rows; those of the SFP family stand under `afcc`, others under `controls`.
+    pub rows: PathBuf,
+    /// Folder with CIFAR-100's binary version.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Trained weights: a safetensors file with PyTorch's names and layouts.
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// File of training images in the data folder, whose first records are read.
+    #[arg(long, value_name = "FILE", default_value = "train.bin")]
+    pub train: String,
+    /// Training images of the analysis.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub samples: usize,
+    /// Training images by which connections are chosen by their loss, and weights solved anew.
+    #[arg(long, value_name = "N", default_value_t = 6_000)]
+    pub solving: usize,
+    /// Folder that keeps the analyses for the next start.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub cache: PathBuf,
+    /// Contenders by name; all without it.
+    #[arg(long, value_delimiter = ';')]
+    pub only: Vec<String>,
+    /// Seed of the random label sets.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where the network runs.
+    #[arg(long, value_enum, default_value = "flex")]
+    pub device: DeviceName,
+    /// Lists the contenders and ends.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Measures what is not in the file yet and returns the table of all its rows.
+///
+/// # Errors
+/// [`ExampleError`]: files, a name in `only` that no contender has, analysis, plan or recovery.
+pub fn run(args: &Args) -> Result<String, ExampleError> {
+    let all = contenders(args.seed);
+    if args.list {
+        return Ok(all.iter().map(|contender| contender.name.clone() + "\n").collect());
+    }
+    if let Some(unknown) = args.only.iter().find(|name| !all.iter().any(|contender| contender.name == **name)) {
+        let expected = "name contenders as `--list` does, separated by semicolons";
+        return Err(ExampleError::Setting { name: "--only", found: unknown.clone(), expected });
+    }
+    let failed =
+        |error: burn_sfp::core::DataError| ExampleError::Rows { path: args.rows.clone(), message: error.to_string() };
+    let read = |key: &str| read_rows::<Row>(&args.rows, key).map_err(failed);
+    let mut rows: Vec<Row> = read("afcc")?.into_iter().chain(read("controls")?).collect();
+    let chosen = |contender: &&Contender| args.only.is_empty() || args.only.contains(&contender.name);
+    let mut prepared = None;
+    for contender in all.iter().filter(chosen) {
+        if rows.iter().any(|row| row.is_of(contender, args)) {
+            continue;
+        }
+        if prepared.is_none() {
+            prepared = Some(Prepared::new(args)?);
+        }
+        let Some(prepared) = &prepared else { continue };
+        let started = Instant::now();
+        let measured = trial(contender, prepared)?;
+        let row = Row::new(contender, args, prepared.top1, measured, started.elapsed().as_secs_f64());
+        println!("{row}");
+        write_rows(&args.rows, contender.key(), std::slice::from_ref(&row), |_| false).map_err(failed)?;
+        rows.push(row);
+    }
+    rows.retain(|row| row.is_with(args));
+    Ok(table(&rows))
+}

@@ -1,0 +1,124 @@
+//! The rows of the file, and the table made of them.
+
+use std::fmt;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+use serde::{Deserialize, Serialize};
+
+use super::contenders::Contender;
+use super::trial::Measured;
+use super::{Args, LAYERS};
+
+/// One policy at one share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Policy, threshold and share.
+    pub policy: String,
+    /// Module paths of the layers that lose connections.
+    pub layers: Vec<String>,
+    /// Threshold of the analysis that the policy reads, if it reads one.
+    pub threshold: Option<f64>,
+    /// Labels that two filters must share to stay connected, if the policy asks for that.
+    pub min_shared: Option<usize>,
+    /// Share of the weights of these layers that is gone.
+    pub removed_share: f64,
+    /// Share of the connections of each layer that is gone.
+    pub removed: Vec<f64>,
+    /// Top-1 of the original on the test images.
+    pub top1_before: f64,
+    /// Top-1 right after, with the weights as they were.
+    pub top1_pruned: f64,
+    /// Top-1 once what is left is fitted to the original, without training.
+    pub top1_recovered: f64,
+    /// Top-1 after training; that of before where there is none.
+    pub top1_after: f64,
+    /// Epochs of training.
+    pub epochs: f64,
+    /// Seed of random label sets.
+    pub seed: u64,
+    /// Training images of the analysis.
+    pub samples: usize,
+    /// Training images that connections are chosen and weights solved with.
+    pub solving: usize,
+    /// Seconds for the choice, the fit and both top-1.
+    pub seconds: f64,
+}
+
+impl Row {
+    pub(super) fn new(contender: &Contender, args: &Args, before: f64, measured: Measured, seconds: f64) -> Self {
+        let Measured { removed, removed_share, pruned, recovered } = measured;
+        Self {
+            policy: contender.name.clone(),
+            layers: LAYERS.map(String::from).to_vec(),
+            threshold: contender.threshold,
+            min_shared: contender.threshold.map(|_| 1),
+            removed_share,
+            removed,
+            top1_before: before,
+            top1_pruned: pruned,
+            top1_recovered: recovered,
+            top1_after: recovered,
+            epochs: 0.0,
+            seed: contender.seed,
+            samples: args.samples,
+            solving: args.solving,
+            seconds,
+        }
+    }
+
+    /// Whether it was measured with these settings.
+    pub fn is_with(&self, args: &Args) -> bool {
+        (self.samples, self.solving) == (args.samples, args.solving)
+    }
+
+    /// Whether it is the row of a contender without training.
+    pub fn is_of(&self, contender: &Contender, args: &Args) -> bool {
+        self.is_with(args) && self.policy == contender.name && self.seed == contender.seed && self.epochs == 0.0
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        let removed: Vec<String> = self.removed.iter().map(|share| format!("{:.1}", 100.0 * share)).collect();
+        vec![
+            self.policy.clone(),
+            removed.join(" / "),
+            format!("{:.1}", 100.0 * self.removed_share),
+            percent(self.top1_pruned),
+            percent(self.top1_recovered),
+            percent(self.top1_after),
+            format!("{}", self.epochs),
+            format!("{:.0}", self.seconds),
+        ]
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cells().join(" | "))
+    }
+}
+
+/// The rows as a table, the best without training first.
+pub fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header([
+        "policy",
+        "connections gone, % (conv 8 / 9 / 10 / fc)",
+        "weights gone, %",
+        "top-1 right after",
+        "recovered",
+        "after training",
+        "epochs",
+        "seconds",
+    ]);
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_by(|a, b| b.top1_after.total_cmp(&a.top1_after).then_with(|| a.policy.cmp(&b.policy)));
+    for row in rows {
+        table.add_row(row.cells());
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
