@@ -8,7 +8,7 @@ use burn::tensor::{Gradients, Tensor};
 use burn_sfp_nn::ConfigError;
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
-use crate::mask::{KeepMask, KeepMasks, masks_of, replace};
+use crate::mask::{KeepMask, KeepMasks, masked_weight, masks_of, replace};
 use crate::plan::{Mask, ParameterCut};
 use crate::rewrite::{guarded, on_copy, zero};
 use crate::{PruneError, PrunePlan};
@@ -112,13 +112,14 @@ impl Regrowth {
         loss: impl FnOnce(&M) -> Tensor<1>,
     ) -> Result<Regrown<M>, PruneError> {
         self.check()?;
+        let share = self.share_at(step);
+        // Between two updates no mask is read from the device.
+        if share == 0.0 && is_masked(model) {
+            return Ok(Regrown { model: model.clone(), moved: Vec::new() });
+        }
         let masks = connections_of(model);
         if masks.is_empty() {
             return Err(PruneError::NoMasks);
-        }
-        let share = self.share_at(step);
-        if share == 0.0 {
-            return Ok(Regrown { model: model.clone(), moved: Vec::new() });
         }
         let values = norms(model, &masks, None);
         let gradients = guarded(|| {
@@ -168,6 +169,19 @@ fn moved_connections(keep: &[bool], values: &[f64], gradients: &[f64], share: f6
     others.sort_by(|&a, &b| gradients[b].total_cmp(&gradients[a]).then(a.cmp(&b)));
     let grown: HashSet<usize> = others.into_iter().take(count).collect();
     (0..keep.len()).map(|at| stays.contains(&at) || grown.contains(&at)).collect()
+}
+
+/// Whether a model carries masks.
+fn is_masked<M: Module>(model: &M) -> bool {
+    struct Seek(bool);
+    impl ParamVisitor for Seek {
+        fn float<const D: usize>(&mut self, path: ParamPath<'_>, _: &Param<Tensor<D>>) {
+            self.0 |= masked_weight(&path.join()).is_some();
+        }
+    }
+    let mut seek = Seek(false);
+    visit_params(model, &mut seek);
+    seek.0
 }
 
 /// The masks over connections of weights, by the path of the weight: those over the first two axes.
