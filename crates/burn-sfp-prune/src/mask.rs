@@ -1,6 +1,6 @@
 //! Keep masks over parameters, and [`ConnectionMask`], which holds what is removed at zero whatever the optimiser does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -150,9 +150,24 @@ pub(crate) fn replace<M: Module>(model: M, masks: &KeepMasks) -> M {
     map_params(model, &mut Replace(masks))
 }
 
+/// What stays of a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// The parameter's shape, 1 for the axes along which nothing is removed; those at the end may be left out.
+    pub view: Vec<usize>,
+    /// Row by row whether it stays.
+    pub keep: Vec<bool>,
+}
+
 /// Attaches masks to the weights of a model, as reparameterisations.
 pub(crate) fn attach<M: Module>(model: M, masks: &KeepMasks) -> M {
-    struct Attach<'a>(&'a KeepMasks);
+    let spread = |mask: &KeepMask| Spread { view: mask.shape.to_vec(), keep: mask.keep.clone() };
+    attach_spreads(model, &masks.iter().map(|(path, mask)| (path.clone(), spread(mask))).collect())
+}
+
+/// Attaches masks to parameters of a model, by their paths.
+pub(crate) fn attach_spreads<M: Module>(model: M, spreads: &BTreeMap<String, Spread>) -> M {
+    struct Attach<'a>(&'a BTreeMap<String, Spread>);
     impl Reparameterizer for Attach<'_> {
         type Reparam = ConnectionMask;
 
@@ -161,9 +176,11 @@ pub(crate) fn attach<M: Module>(model: M, masks: &KeepMasks) -> M {
             path: &str,
             param: Param<Tensor<D>>,
         ) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
-            let mask = self.0.get(path).map(|mask| mask.like(&param.base()));
+            let spread = self.0.get(path);
+            let mask =
+                spread.map(|spread| ConnectionMask::spread(spread.view.clone(), spread.keep.clone(), &param.base()));
             (param, mask)
         }
     }
-    model.apply_reparameterization(Attach(masks))
+    model.apply_reparameterization(Attach(spreads))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use burn::module::{Module, Param, Reparameterizer};
+use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn_sfp_graph::{GraphModule, is_statistic};
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, ParamVisitor, map_params, visit_params};
@@ -12,18 +12,9 @@ use super::check::{check, shapes_of};
 use super::copy::on_copy;
 use super::keep::masks_before_cuts;
 use super::other_weights::{ApplyConfig, corrections_for};
-use crate::mask::{ConnectionMask, KeepMask, masked_weight};
+use crate::mask::{KeepMask, Spread, attach_spreads, masked_weight};
 use crate::plan::ParameterCut;
 use crate::{PruneError, PrunePlan};
-
-/// What stays of a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Spread {
-    /// The parameter's shape, 1 for the axes along which nothing is removed.
-    view: Vec<usize>,
-    /// Row by row whether it stays.
-    keep: Vec<bool>,
-}
 
 impl PrunePlan {
     /// Returns a copy of the model in which masks hold at zero whatever the plan removes, its shapes unchanged (soft pruning).
@@ -86,7 +77,7 @@ impl PrunePlan {
         on_copy(model, |copy| {
             let mut copy = center(self, copy);
             mark_centered(self, &mut copy)?;
-            Ok(copy.apply_reparameterization(Attach(&spreads)))
+            Ok(attach_spreads(copy, &spreads))
         })
     }
 
@@ -150,24 +141,6 @@ fn spread(shape: &[usize], cut: Option<&ParameterCut>, mask: Option<&KeepMask>) 
         }
     }
     Spread { view, keep }
-}
-
-struct Attach<'a>(&'a BTreeMap<String, Spread>);
-
-impl Reparameterizer for Attach<'_> {
-    type Reparam = ConnectionMask;
-
-    fn reparameterize<const D: usize>(
-        &mut self,
-        path: &str,
-        param: Param<Tensor<D>>,
-    ) -> (Param<Tensor<D>>, Option<ConnectionMask>) {
-        let mask = self
-            .0
-            .get(path)
-            .map(|spread| ConnectionMask::spread(spread.view.clone(), spread.keep.clone(), &param.base()));
-        (param, mask)
-    }
 }
 
 /// Takes the masks off a model and returns what is below them, in the mode that the model was in (evaluation or training).
