@@ -1,5 +1,7 @@
 //! Whole residual blocks left out of modules of the user's own type.
 
+#[path = "../common/draw.rs"]
+mod draw;
 #[path = "../common/inspect.rs"]
 mod inspect;
 

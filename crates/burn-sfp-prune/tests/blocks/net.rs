@@ -9,6 +9,7 @@ use burn_sfp_graph::GraphModule;
 use burn_sfp_nn::Shrink;
 use proptest::prelude::*;
 
+use crate::draw::{self, drawn, uniform};
 use crate::inspect::edited;
 
 pub const SIDE: usize = 6;
@@ -188,7 +189,7 @@ impl Block {
 
 impl Net {
     pub fn new(spec: &Spec, device: &Device) -> Self {
-        device.seed(spec.seed);
+        draw::seed(spec.seed);
         let mut width = 3;
         let mut stages = Vec::new();
         for (next, kinds) in &spec.stages {
@@ -206,7 +207,7 @@ impl Net {
         };
         // Normalisations that do something.
         let mut state = spec.seed | 1;
-        edited(&net, |path, _, values| {
+        edited(&drawn(net), |path, _, values| {
             if !path.contains("norm") && !path.ends_with("scale") {
                 return;
             }
@@ -219,7 +220,7 @@ impl Net {
     }
 
     pub fn input(&self, samples: usize, device: &Device) -> Tensor<4> {
-        Tensor::random([samples, 2, SIDE, SIDE], burn::tensor::Distribution::Uniform(-1.0, 1.0), device)
+        uniform([samples, 2, SIDE, SIDE], -1.0, 1.0, device)
     }
 }
 

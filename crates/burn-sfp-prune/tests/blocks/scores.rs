@@ -3,13 +3,15 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp_core::{NoProgress, TensorCalibration};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_nn::Shrink;
 use burn_sfp_prune::{
     BlockScore, Evidence, Keep, Magnitude, Needs, Planner, PolicyExt, Pruner, RankingPolicy, SfpRanking,
 };
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::inspect::{edited, values};
 use crate::random::check_planned;
@@ -31,11 +33,12 @@ impl Net {
             blocks: (0..4).map(|_| linear(WIDTH, WIDTH)).collect(),
             last: linear(WIDTH, 3),
         };
-        // The third block does next to nothing.
+        // Values of their own, since the device's random numbers are those of all tests of the process. The third block does next to
+        // nothing.
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
         edited(&net, |path, _, values| {
-            if path.starts_with("blocks.2") {
-                values.iter_mut().for_each(|value| *value *= 1e-3);
-            }
+            let most = if path.starts_with("blocks.2") { 5e-4 } else { 0.5 };
+            values.iter_mut().for_each(|value| *value = rng.random_range(-most..most));
         })
     }
 
@@ -62,14 +65,17 @@ impl GraphModule for Net {
 }
 
 fn data(device: &Device) -> (Tensor<2>, Vec<usize>) {
-    let x = Tensor::random([60, 4], Distribution::Normal(0.0, 1.0), device);
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let drawn: Vec<f32> = (0..60 * 4).map(|_| rng.random_range(-2.0..2.0)).collect();
+    let x = Tensor::from_data(TensorData::new(drawn, [60, 4]), device);
     let label = |row: &[f32]| usize::from(row[0] * row[1] > 0.0) + usize::from(row[2] > row[3]);
     let labels = values(x.clone()).chunks(4).map(label).collect();
     (x, labels)
 }
 
-/// Top-1 of ridge regression on centred class indicators, solved by elimination in double precision.
-fn readout_top1(features: &[f32], labels: &[usize], width: usize, classes: usize) -> f64 {
+/// Least and most top-1 of ridge regression on centred class indicators, solved by elimination in double precision. They differ by the
+/// samples that have two scores next to each other (of features that are all zero, for example).
+fn readout_top1(features: &[f32], labels: &[usize], width: usize, classes: usize) -> [f64; 2] {
     let samples = labels.len();
     let x = |n: usize, f: usize| f64::from(features[n * width + f]);
     let gram = |a: usize, b: usize| (0..samples).map(|n| x(n, a) * x(n, b)).sum::<f64>();
@@ -92,18 +98,19 @@ fn readout_top1(features: &[f32], labels: &[usize], width: usize, classes: usize
         }
     }
     let weight = |f: usize, c: usize| rows[f][width + c] / rows[f][f];
-    let hits = (0..samples).filter(|&n| {
-        let score = |c: usize| (0..width).map(|f| x(n, f) * weight(f, c)).sum::<f64>();
-        let best = (0..classes).max_by(|&a, &b| score(a).total_cmp(&score(b)));
-        best == Some(labels[n])
-    });
-    hits.count() as f64 / samples as f64
+    [1e-5, -1e-5].map(|margin| {
+        let hits = (0..samples).filter(|&n| {
+            let score = |c: usize| (0..width).map(|f| x(n, f) * weight(f, c)).sum::<f64>();
+            let others = (0..classes).filter(|&c| c != labels[n]).map(score);
+            score(labels[n]) > others.fold(f64::NEG_INFINITY, f64::max) + margin
+        });
+        hits.count() as f64 / samples as f64
+    })
 }
 
 #[test]
 fn streams_are_those_of_plain_passes() {
     let device = Device::flex();
-    device.seed(5);
     let net = Net::new(&device);
     let (x, labels) = data(&device);
     let streams: Vec<Vec<f32>> = net.streams(x.clone()).into_iter().map(values).collect();
@@ -113,9 +120,11 @@ fn streams_are_those_of_plain_passes() {
         assert_eq!(evidence.blocks.len(), 4);
         for (index, pair) in streams.windows(2).enumerate() {
             let found = evidence.blocks[&format!("blocks.{index}")];
-            let top1 = |features: &[f32]| readout_top1(features, &labels, WIDTH, 3);
-            assert!((found.accuracy_before - top1(&pair[0])).abs() < 1e-9, "{index}: {found:?} {}", top1(&pair[0]));
-            assert!((found.accuracy_after - top1(&pair[1])).abs() < 1e-9, "{index}: {found:?} {}", top1(&pair[1]));
+            for (features, accuracy) in pair.iter().zip([found.accuracy_before, found.accuracy_after]) {
+                let [least, most] = readout_top1(features, &labels, WIDTH, 3);
+                assert!(most - least < 0.05, "{index}: {least} {most}");
+                assert!((least - 1e-9..most + 1e-9).contains(&accuracy), "{index}: {found:?} {least} {most}");
+            }
             let squares = |of: &dyn Fn(f64, f64) -> f64| {
                 pair[0].iter().zip(&pair[1]).map(|(a, b)| of(f64::from(*a), f64::from(*b))).sum::<f64>()
             };
@@ -129,7 +138,6 @@ fn streams_are_those_of_plain_passes() {
 #[test]
 fn the_block_that_does_least_goes_first() {
     let device = Device::flex();
-    device.seed(5);
     let net = Net::new(&device);
     let (x, labels) = data(&device);
     let calibration = TensorCalibration::new(x.clone(), labels, 20);

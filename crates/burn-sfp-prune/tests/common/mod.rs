@@ -2,13 +2,16 @@
 
 #![allow(dead_code)]
 
+mod draw;
+
 use burn::module::{Module, Param, RunningState};
 use burn::nn::conv::{Conv1d, Conv1dConfig, Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig1d, PaddingConfig2d};
 use burn::tensor::activation::{gelu, leaky_relu, relu, sigmoid};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::GraphModule;
+use draw::{drawn, uniform};
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,13 +158,9 @@ fn conv(
     }
 }
 
-pub fn random<const D: usize>(shape: [usize; D], low: f64, high: f64, device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Uniform(low, high), device)
-}
-
 impl Net {
     pub fn new(mut spec: Spec, device: &Device) -> Self {
-        device.seed(spec.seed);
+        draw::seed(spec.seed);
         let mut channels = 2;
         let mut side = SIDE;
         let mut blocks = Vec::new();
@@ -200,12 +199,12 @@ impl Net {
         let features = if spec.global_pool { channels } else { channels * positions };
         let hidden = spec.hidden.map(|hidden| LinearConfig::new(features, hidden).init(device));
         let fc = LinearConfig::new(spec.hidden.unwrap_or(features), CLASSES).with_bias(spec.fc_bias).init(device);
-        Self { blocks, hidden, fc, spec }
+        drawn(Self { blocks, hidden, fc, spec })
     }
 
     pub fn input(&self, samples: usize, device: &Device) -> Tensor<4> {
         let width = if self.spec.one_dimensional { 1 } else { SIDE };
-        random([samples, 2, SIDE, width], -1.0, 1.0, device)
+        uniform([samples, 2, SIDE, width], -1.0, 1.0, device)
     }
 
     /// The forward pass with every layer's input passed through `edit` as `[rows, channels or features]`, its channel
@@ -285,10 +284,10 @@ impl GraphModule for Net {
 
 fn norm(channels: usize, device: &Device) -> BatchNorm {
     let mut norm = BatchNormConfig::new(channels).init(device);
-    norm.gamma = Param::from_tensor(random([channels], 0.5, 1.5, device));
-    norm.beta = Param::from_tensor(random([channels], -0.5, 0.5, device));
-    norm.running_mean = RunningState::new(random([channels], -0.5, 0.5, device));
-    norm.running_var = RunningState::new(random([channels], 0.5, 2.0, device));
+    norm.gamma = Param::from_tensor(uniform([channels], 0.5, 1.5, device));
+    norm.beta = Param::from_tensor(uniform([channels], -0.5, 0.5, device));
+    norm.running_mean = RunningState::new(uniform([channels], -0.5, 0.5, device));
+    norm.running_var = RunningState::new(uniform([channels], 0.5, 2.0, device));
     norm
 }
 

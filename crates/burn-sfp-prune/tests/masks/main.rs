@@ -1,5 +1,7 @@
 //! Masks: soft pruning on random graphs, training with every optimiser of Burn, connections that move.
 
+#[path = "../common/draw.rs"]
+mod draw;
 #[allow(dead_code)]
 #[path = "../common/graph/mod.rs"]
 mod graph;

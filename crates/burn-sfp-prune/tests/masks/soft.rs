@@ -4,12 +4,13 @@ use std::cell::RefCell;
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::{GraphModule, Network};
 use burn_sfp_prune::{BiasCorrection, Budget, Magnitude, Planner, PruneError, PrunedModule, unmask};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
+use super::draw::{drawn, uniform};
 use super::graph::build::{build, inputs};
 use super::graph::inspect::{bytes, difference};
 use super::graph::spec::{Spec, specs};
@@ -93,10 +94,10 @@ impl GraphModule for Tokens {
 #[test]
 fn masks_over_other_axes() {
     let device = Device::flex();
-    let random = |shape| Tensor::random(shape, Distribution::Default, &device);
+    let random = |shape| uniform(shape, 0.0, 1.0, &device);
     let positions = Param::from_tensor(random([1, 3, 8]));
     let linear = |from, to| LinearConfig::new(from, to).init(&device);
-    let model = Tokens { first: linear(4, 8), positions, last: linear(8, 2) };
+    let model = drawn(Tokens { first: linear(4, 8), positions, last: linear(8, 2) });
     let x = random([2, 3, 4]);
     let made = Planner::new().bias_correction(BiasCorrection::Off).prune(&model, &x, &Magnitude::l2()).unwrap();
     assert_eq!(made.model.positions.dims(), [1, 3, 4]);

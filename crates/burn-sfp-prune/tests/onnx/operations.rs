@@ -10,10 +10,11 @@ use burn::nn::{BatchNorm, BatchNormConfig, Embedding, EmbeddingConfig, Linear, L
 use burn::prelude::s;
 use burn::tensor::activation::{relu, sigmoid, silu, tanh};
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use burn_sfp_graph::{GraphModule, ModuleInput};
 use burn_sfp_prune::{OnnxConfig, PruneError, export_onnx_with};
 
+use super::draw::{drawn, uniform};
 use crate::run::{check_in_python, difference, save_case};
 
 /// Layers to make forward passes of.
@@ -37,21 +38,20 @@ impl GraphModule for Layers {
 
 pub fn layers() -> Layers {
     let device = Device::flex();
-    device.seed(3);
     let conv = Conv2dConfig::new([3, CHANNELS], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
     let mut norm = BatchNormConfig::new(CHANNELS).init(&device);
     norm.running_mean = burn::module::RunningState::new(random([CHANNELS]));
     norm.running_var = burn::module::RunningState::new(random([CHANNELS]).abs() + 0.5);
-    Layers {
+    drawn(Layers {
         conv: conv.init(&device),
         norm,
         linear: LinearConfig::new(6, 5).init(&device),
         words: EmbeddingConfig::new(11, 6).init(&device),
-    }
+    })
 }
 
 pub fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Uniform(-2.0, 2.0), &Device::flex())
+    uniform(shape, -2.0, 2.0, &Device::flex())
 }
 
 /// Exports forward passes and compares what rten computes, at two batch sizes.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::Device;
 use burn_sfp_core::{Analysis, AnalyzeConfig, LayerAnalysis, NoProgress, TensorCalibration, analyze_network};
 use burn_sfp_graph::Network;
 use burn_sfp_prune::{Budget, LabelCover, Normalizer, Planner, PruneError, RankingPolicy, SfpRanking};
 
+use super::draw::{drawn, uniform};
 use crate::small::{Small, analysed};
 use crate::support::*;
 
@@ -83,9 +84,8 @@ fn labels_stay_recognised_while_the_budget_leaves_the_filters_that_they_need() {
 #[test]
 fn heads_are_ranked_as_filters_are() {
     let device = Device::flex();
-    device.seed(4);
-    let net = Attentive::new(6, 3);
-    let x = Tensor::random([12, 5, 4], Distribution::Uniform(-1.0, 1.0), &device);
+    let net = drawn(Attentive::new(6, 3));
+    let x = uniform([12, 5, 4], -1.0, 1.0, &device);
     let data = TensorCalibration::new(x, (0..12).map(|k| k % 3).collect(), 6);
     let (network, analysis) = analyze_network(&net, &data, &AnalyzeConfig::new(), &NoProgress).unwrap();
     let ranking = try_rank(&LabelCover::new(1), &network, Some(&analysis)).unwrap();

@@ -1,5 +1,7 @@
 //! Policies that rank filters, how they are combined, and how their scores are compared, against plain double precision.
 
+#[path = "../common/draw.rs"]
+mod draw;
 #[path = "../common/inspect.rs"]
 mod inspect;
 #[path = "../common/small.rs"]

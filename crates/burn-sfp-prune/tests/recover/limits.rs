@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{FnCalibration, NoProgress, Progress, SfpError, TensorCalibration};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_prune::{Planner, PruneError, Recover, RecoveryStep, recover};
 
+use super::draw::{drawn, uniform};
 use super::graph::inspect::bytes;
 use super::net::{LastFirst, Net, calibration, images};
 use super::steps::{pruned, recovered};
@@ -37,8 +38,8 @@ impl GraphModule for Twice {
 fn a_layer_that_runs_twice_is_left_out() {
     let device = Device::flex();
     let linear = |from, to| LinearConfig::new(from, to).init(&device);
-    let net = Twice { stem: linear(4, 8), shared: linear(8, 8), classifier: linear(8, 2) };
-    let x = Tensor::<2>::random([12, 4], Distribution::Default, &device);
+    let net = drawn(Twice { stem: linear(4, 8), shared: linear(8, 8), classifier: linear(8, 2) });
+    let x = uniform([12, 4], 0.0, 1.0, &device);
     let made = Planner::new().prune(&net, &x, &LastFirst { masked: &[] }).unwrap();
     let data = TensorCalibration::new(x, vec![0; 12], 4);
     let result = recover(&net, &made.model, &made.plan, &data, &Recover::new(), &NoProgress).unwrap();

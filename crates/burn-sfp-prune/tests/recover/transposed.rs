@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::conv::{Conv1d, Conv1dConfig, ConvTranspose1d, ConvTranspose1dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig1d};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{NoProgress, TensorCalibration};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_nn::walk::map_params;
@@ -12,6 +12,7 @@ use burn_sfp_prune::{Planner, Recover, RecoveryStep, recover};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::draw::uniform;
 use super::graph::inspect::{difference, edited};
 use super::net::{Fill, LastFirst};
 
@@ -50,14 +51,14 @@ fn a_transposed_convolution_is_solved() {
                 });
             }
         });
-        let x = Tensor::<3>::random([20, 2, 5], Distribution::Uniform(-1.0, 1.0), &device);
+        let x = uniform([20, 2, 5], -1.0, 1.0, &device);
         let planner = Planner::new().exclude(["up"]);
         let made = planner.prune(&net, &x, &LastFirst { masked: &[] }).unwrap();
         assert_eq!(made.model.up.weight.dims(), [4, 6 / groups, 4]);
         let data = TensorCalibration::new(x, vec![0; 20], 8);
         let config = Recover::only([RecoveryStep::LeastSquares]).patches(1 << 20).ridge(1e-9);
         let result = recover(&net, &made.model, &made.plan, &data, &config, &NoProgress).unwrap();
-        let fresh = Tensor::<3>::random([20, 2, 5], Distribution::Uniform(-1.0, 1.0), &device);
+        let fresh = uniform([20, 2, 5], -1.0, 1.0, &device);
         let original = net.run(fresh.clone());
         assert!(difference(made.model.run(fresh.clone()), original.clone(), 1e-3) > 0.1, "{groups}");
         assert!(difference(result.model.run(fresh), original, 1e-3) < 2e-3, "{groups}");
