@@ -9,7 +9,7 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`] |
 
 mod afcc;
 mod analysis;
@@ -20,6 +20,8 @@ mod half;
 mod imagenet;
 mod measure;
 mod memory;
+mod packed;
+mod peer;
 mod performance;
 mod product;
 mod pruning;
@@ -50,7 +52,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`] and [`shared`].
+/// All measurements but those of [`sparse`], [`shared`], [`packed`] and [`peer`].
 const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -76,7 +78,7 @@ const BENCHES: [Bench; 19] = [
 /// All measurements, in the order in which they run; those on wgpu where this build has it.
 fn all() -> impl Iterator<Item = &'static Bench> {
     let gpu = if cfg!(feature = "wgpu") { sparse::ROWS_WGPU } else { &[] };
-    BENCHES.iter().chain(sparse::ROWS).chain(shared::ROWS).chain(gpu)
+    BENCHES.iter().chain(sparse::ROWS).chain(shared::ROWS).chain(packed::ROWS).chain(peer::ROWS).chain(gpu)
 }
 
 /// Measures the library against what it should be measured by, in pairs.

@@ -13,6 +13,7 @@
 //! | a smaller network compared with what was planned | [`Network::compare_smaller`] |
 //! | the recorded operations, run on a device | [`Replay`] |
 //! | the same for many batches together, operation by operation, with parameters replaced on the way | [`StepReplay`], [`Step`] |
+//! | the forward pass for deployment: layers that take in what follows them, on packed weights | [`Inference`] |
 //! | a pass in training mode, cut where learning begins | [`TrainingGraph`] |
 //! | latency of forward passes | [`latency`] |
 //! | which values the parameters have | [`Fingerprint`] |
@@ -61,6 +62,7 @@ pub mod file;
 mod fingerprint;
 mod gather;
 mod graph;
+mod inference;
 mod input;
 pub mod latency;
 mod layers;
@@ -102,6 +104,7 @@ pub use gather::Gathered;
 #[doc(hidden)]
 pub use graph::is_statistic;
 pub use graph::{Parameter, ParameterShape};
+pub use inference::{Inference, LayerChoice, LayerChoices, Way};
 pub use input::{InputMapper, ModuleInput};
 pub use layers::heads::Heads;
 pub use layers::kind::LayerKind;

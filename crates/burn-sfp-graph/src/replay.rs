@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::time::Instant;
 
 use burn::backend::ir::{BackendIr, HandleKind, IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
 use burn::backend::{BackendTensor, DispatchDevice, DispatchKindConversion, Shape};
@@ -24,7 +25,7 @@ use crate::panics::attempt;
 use crate::{GraphError, ModuleInput};
 
 /// Runs operations on tensors that are known by their ids.
-pub(crate) trait Execute {
+pub(crate) trait Execute: Send {
     fn load(&mut self, id: TensorId, data: TensorData);
     fn put(&mut self, id: TensorId, tensor: DispatchTensor) -> Result<(), String>;
     fn run(&mut self, op: OperationIr);
@@ -141,7 +142,7 @@ pub(crate) fn evaluate(
 }
 
 /// Lets no operation consume its inputs.
-struct KeepAll;
+pub(crate) struct KeepAll;
 
 impl IrVisitorMut for KeepAll {
     fn visit_tensor_mut(&mut self, tensor: &mut TensorIr) {
@@ -307,18 +308,27 @@ impl Replay {
         network: &Network,
         mut tapped: impl FnMut(usize, Tensor<3>) -> Result<(), GraphError>,
     ) -> Result<(), GraphError> {
-        for &input in &self.inputs {
-            let read = network.graph.operations.iter().flat_map(|op| op.inputs()).find(|tensor| tensor.id == input);
-            let Some(read) = read else { continue };
-            let shape: Vec<usize> = read.shape.iter().copied().collect();
-            let zeros = TensorData::zeros::<f32, _>(shape).convert_dtype(read.dtype);
-            let execute = &mut self.execute;
-            guard(Step::Input, || {
-                execute.load(input, zeros);
-                Ok(())
-            })?;
-        }
+        load_zeros(self.execute.as_mut(), &network.graph)?;
         self.step_through(&mut tapped)
+    }
+
+    /// Runs on an input of zeros and returns the seconds of each operation, from a synchronised device to the next.
+    pub(crate) fn time_zeros(&mut self, network: &Network, device: &Device) -> Result<Vec<f64>, GraphError> {
+        load_zeros(self.execute.as_mut(), &network.graph)?;
+        let execute = &mut self.execute;
+        let mut seconds = Vec::with_capacity(self.operations.len());
+        for (index, operation) in self.operations.iter().enumerate() {
+            seconds.push(guard(Step::Operation(index, operation), || {
+                let operation = operation.clone();
+                let synchronise = || device.sync().map_err(|error| error.to_string());
+                synchronise()?;
+                let started = Instant::now();
+                execute.run(operation);
+                synchronise()?;
+                Ok(started.elapsed().as_secs_f64())
+            })?);
+        }
+        Ok(seconds)
     }
 
     fn step_through<E: From<GraphError>>(
@@ -346,11 +356,28 @@ impl Replay {
     }
 }
 
+/// Puts zeros in the places of the inputs.
+pub(crate) fn load_zeros(execute: &mut dyn Execute, graph: &Graph) -> Result<(), GraphError> {
+    for &input in &graph.inputs {
+        let read = graph.operations.iter().flat_map(|op| op.inputs()).find(|tensor| tensor.id == input);
+        let Some(read) = read else { continue };
+        let shape: Vec<usize> = read.shape.iter().copied().collect();
+        let zeros = TensorData::zeros::<f32, _>(shape).convert_dtype(read.dtype);
+        guard(Step::Input, || {
+            execute.load(input, zeros);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// What a replay does at the moment, for errors.
 pub(crate) enum Step<'a> {
     Values,
     Input,
     Operation(usize, &'a OperationIr),
+    /// Several operations as one, with the position of the last.
+    Layer(usize, &'static str),
     Output,
 }
 
@@ -361,6 +388,7 @@ pub(crate) fn guard<T>(step: Step<'_>, work: impl FnOnce() -> Result<T, String>)
             Step::Values => (None, "loading the parameters".to_string()),
             Step::Input => (None, "the input".to_string()),
             Step::Operation(index, operation) => (Some(index), name(operation)),
+            Step::Layer(index, name) => (Some(index), name.to_string()),
             Step::Output => (None, "the output".to_string()),
         };
         GraphError::Replay { operation, name, message }

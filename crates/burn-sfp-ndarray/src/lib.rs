@@ -8,6 +8,7 @@
 //! | compute the same in steps: performance matrix, Boolean matrix, clusters | [`performance_matrix`], [`boolean_matrices`], [`BooleanMatrix`], [`clusters`], [`FilterClusters`] | sections 2, 3 |
 //! | build and solve the normal equations of the least-squares readout | [`gram_update`], [`cholesky_solve`] | section 1 |
 //! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`], [`ConvGeometry`], [`Epilogue`] | section 4 |
+//! | compute a dense convolution or linear layer with weights packed once | [`PackedConv2d`], [`packed_conv2d`], [`PackedLinear`], [`packed_linear`] | |
 //!
 //! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
 //! architecture pruning using single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
@@ -46,12 +47,15 @@ mod boolean;
 mod cholesky;
 mod class_sums;
 mod cluster;
+mod epilogue;
 mod finite;
 #[allow(unsafe_code)] // calls gemm::gemm
 mod gemm;
 mod gram;
 mod lower;
+mod max_pool;
 mod pack;
+mod packed;
 mod performance;
 mod sparse;
 #[cfg(test)]
@@ -63,10 +67,13 @@ pub use burn_sfp_kernels::{ConvGeometry, KernelError, KernelPattern, KernelRows,
 pub use cholesky::cholesky_solve;
 pub use class_sums::class_sums;
 pub use cluster::{FilterClusters, clusters};
+pub use epilogue::Epilogue;
 pub use finite::find_non_finite;
 pub use gram::gram_update;
+pub use max_pool::max_pool2d;
+pub use packed::{PackedConv2d, PackedLinear, packed_conv2d, packed_linear};
 pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};
-pub use sparse::{Epilogue, sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
+pub use sparse::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
 
 use burn_sfp_kernels::{
     Cuts, SamplesByLabel, expect_gradient, expect_labels, expect_len, expect_readout, expect_threshold,

@@ -51,6 +51,18 @@ impl Aligned {
         Self { memory, start, length }
     }
 
+    /// Makes the buffer at least `length` long; what it held is lost where it grows.
+    pub(crate) fn reserve(&mut self, length: usize) {
+        if length > self.length {
+            *self = Self::zeros(length);
+        }
+    }
+
+    /// Returns the number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
     pub(crate) fn as_slice(&self) -> &[f32] {
         &self.memory[self.start..][..self.length]
     }

@@ -13,8 +13,10 @@
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
 //! | accuracy brought back without training | [`recover()`], [`Recover`] |
 //! | training afterwards, simple or with everything around it, on stored outputs of frozen layers | [`fine_tune`], [`FineTune`], [`fine_tune_stored`] |
+//! | training by burn-train's `Learner`, with the feature `train` | `Trainable` |
 //! | small channels by a penalty in training | [`Regularizer`] |
 //! | several rounds with training in between; the largest cut that an accuracy allows | [`Iterative`], [`CutSearch`] |
+//! | the forward pass for deployment on a CPU | [`Pruned::for_inference`] |
 //! | one file for a pruned model, and the model from it | [`save_pruned`], [`load_pruned`] |
 //! | everything in one call | [`Pruner`] |
 //! | as an .onnx file, with the feature `onnx` | `export_onnx` |
@@ -61,6 +63,7 @@ mod finetune;
 mod fit;
 mod fold_norms;
 pub mod group;
+mod inference;
 mod kept;
 mod mask;
 mod normalize;
@@ -87,6 +90,8 @@ pub use budget::{Budget, CostUnit, Keep, KeepLatency, RemovalOrder, RemovalState
 pub use burn_sfp_nn::Removable;
 pub use error::PruneError;
 pub use evidence::{Evidence, FilterGradients, Needs, ParameterGradients};
+#[cfg(feature = "train")]
+pub use finetune::Trainable;
 pub use finetune::{
     Distillation, EpochReport, FineTune, FineTuneConfig, FineTuned, HeldOut, OptimizerConfig, Schedule, StoreConfig,
     StorePrecision, epoch_order, fine_tune, fine_tune_stored,

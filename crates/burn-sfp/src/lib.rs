@@ -56,6 +56,7 @@
 //! | --- | --- |
 //! | `bars` | [`prelude::Bars`], progress bars in a terminal |
 //! | `report` | [`report`], reports of a pruned model, and `pruned.report()` in the prelude |
+//! | `train` | [`prelude::Trainable`], pruned models in burn-train's `Learner` |
 //! | `onnx` | [`prelude::export_onnx`] and `pruned.export_onnx(..)`, which write .onnx files |
 
 pub use burn_sfp_core as core;
@@ -75,12 +76,14 @@ pub mod prelude {
         analyze, analyze_network,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
-    pub use burn_sfp_graph::{FileError, GraphError, GraphModule, InputMapper, ModuleInput, Network};
+    pub use burn_sfp_graph::{FileError, GraphError, GraphModule, Inference, InputMapper, ModuleInput, Network};
     pub use burn_sfp_nn::{
         CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, FoldBatchNormConfig, HeadAttention,
         HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope, Shrink, SparseConv2d, SparseConv2dConfig,
         SparseLinear, SparseLinearConfig,
     };
+    #[cfg(feature = "train")]
+    pub use burn_sfp_prune::Trainable;
     pub use burn_sfp_prune::{
         ActivationMean, Afcc, Amount, Apoz, Applied, ApplyConfig, BatchNormScale, BiasCorrection, BlockScore, Budget,
         ConnectionChoice, ConnectionPolicy, Connections, CostUnit, Curve, CutSearch, Distillation, Evidence, FineTune,

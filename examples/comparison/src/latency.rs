@@ -8,8 +8,8 @@
 //! | `macs` | their score for each multiply-add that they save | the model is as fast |
 //! | `macs_score` | their score alone, the default of [`Keep::macs`] | the same |
 //!
-//! Models that are compared run in turn, and latencies are medians. Of the two ways by multiply-adds two models each are measured, one slower and
-//! one faster than that by latency, and what they keep is interpolated to its latency.
+//! Each smaller model runs in turn with the original, and latencies are medians. Of the two ways by multiply-adds, what the next slower and the next
+//! faster of the models tried keep is interpolated to the latency of the model by latency.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct LatencyRow {
     pub unit: &'static str,
     /// Share of the latency that was asked for.
     pub asked: f64,
-    /// Share of the latency that is left, measured in turn with the original and the other models of the network.
+    /// Share of the latency that is left, measured in turn with the original.
     pub got: Option<f64>,
     /// How channels were chosen: `latency`, `macs` or `macs_score`.
     pub chosen_by: &'static str,
@@ -106,9 +106,6 @@ struct Measured<'a> {
     progress: &'a dyn Progress,
 }
 
-/// How channels were chosen, and the smaller model, or one slower and one faster than asked for, if there is any.
-type Chosen<M> = (&'static str, Result<Vec<PrunedModule<M>>, PruneError>);
-
 impl Visit for Measured<'_> {
     fn visit<M: SfpModule<Inputs = Tensor<4>>>(
         &mut self,
@@ -118,27 +115,25 @@ impl Visit for Measured<'_> {
     ) -> Result<(), DataError> {
         let config = LatencyConfig::new().with_runs(self.runs);
         let fewer = LatencyConfig::new().with_runs((self.runs / 2).max(1));
-        let network = Network::capture(&model, &image)?;
-        let importance = Importance::of(&network)?;
+        let importance = Importance::of(&Network::capture(&model, &image)?)?;
         let table = Arc::new(LayerLatencies::measure_with(&model, &image, &fewer, self.progress)?);
         let search = LatencySearch::share(ASKED, table).config(config.clone());
-        let by_latency = search.run(&model, &image, |budget| prune(&model, &image, budget));
-        let target = match &by_latency {
-            Ok(timed) => timed.share(),
-            Err(_) => ASKED,
-        };
-        let mut chosen: Vec<Chosen<M>> = vec![("latency", by_latency.map(|timed| vec![timed.pruned]))];
+        let bench = Bench { model: &model, image: &image, config: &config, importance: &importance };
+        // Measured once more, since the search took the model whose latency came nearest.
+        let by_latency = search
+            .run(&model, &image, |budget| prune(&model, &image, budget))
+            .and_then(|timed| Ok(vec![bench.point(&timed.pruned)?]));
+        let target = by_latency.as_ref().map_or(ASKED, |points| points[0].got);
+        self.rows.push(row(name, "latency", by_latency, target)?);
         for (chosen_by, by_cost) in [("macs", true), ("macs_score", false)] {
             self.progress.start(&format!("{name} by {chosen_by}"), Some(PROBES));
-            let budget = |share| Keep::macs(share).by_cost(by_cost);
-            let found = as_fast(&model, &image, target, &fewer, |share| {
+            let found = bench.as_fast(target, |share| {
                 self.progress.advance(1);
-                prune(&model, &image, budget(share))
+                prune(&model, &image, Keep::macs(share).by_cost(by_cost))
             });
             self.progress.finish();
-            chosen.push((chosen_by, found));
+            self.rows.push(row(name, chosen_by, found, target)?);
         }
-        self.rows.extend(measure(name, &model, &image, &config, &importance, chosen)?);
         Ok(())
     }
 }
@@ -151,41 +146,53 @@ fn prune<M: GraphModule<Inputs = Tensor<4>>>(
     Planner::new().budget(budget).prune(model, image, &Magnitude::l2())
 }
 
-/// Finds the share of the multiply-adds at which the latency is the target, by bisection, and returns the models that came nearest from
-/// either side.
-fn as_fast<M: GraphModule<Inputs = Tensor<4>>>(
-    model: &M,
-    image: &Tensor<4>,
-    target: f64,
-    config: &LatencyConfig,
-    mut prune: impl FnMut(f64) -> Result<PrunedModule<M>, PruneError>,
-) -> Result<Vec<PrunedModule<M>>, PruneError> {
-    let (mut low, mut high) = (0.0, 1.0);
-    let mut nearest: [Option<(f64, PrunedModule<M>)>; 2] = [None, None];
-    let mut held = None;
-    for _ in 0..PROBES {
-        let share = (low + high) / 2.0;
-        let pruned = match prune(share) {
-            Ok(pruned) => pruned,
-            // So few multiply-adds are out of reach.
-            Err(error @ PruneError::BudgetNotMet { .. }) => {
-                (low, held) = (share, Some(error));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let both = compare(config, &[&|| forward(model, image), &|| forward(&pruned.model, image)])?;
-        let got = both[1].median / both[0].median;
-        let (side, off) = (&mut nearest[usize::from(got > target)], (got / target - 1.0).abs());
-        if side.as_ref().is_none_or(|(least, _)| off < *least) {
-            *side = Some((off, pruned));
-        }
-        if got > target { high = share } else { low = share }
+/// Measures smaller models of a network.
+struct Bench<'a, M> {
+    model: &'a M,
+    image: &'a Tensor<4>,
+    config: &'a LatencyConfig,
+    importance: &'a Importance,
+}
+
+impl<M: GraphModule<Inputs = Tensor<4>>> Bench<'_, M> {
+    /// Runs a smaller model in turn with the original.
+    fn point(&self, pruned: &PrunedModule<M>) -> Result<Point, PruneError> {
+        let run = |model: &M| forward(model, self.image);
+        let both = compare(self.config, &[&|| run(self.model), &|| run(&pruned.model)])?;
+        Ok(Point {
+            got: both[1].median / both[0].median,
+            milliseconds: 1e3 * both[1].median,
+            importance: self.importance.kept(&pruned.plan),
+            macs: pruned.plan.macs_after as f64 / pruned.plan.macs_before as f64,
+        })
     }
-    let found: Vec<PrunedModule<M>> = nearest.into_iter().flatten().map(|(_, pruned)| pruned).collect();
-    match held {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
+
+    /// Finds the share of the multiply-adds at which the latency is the target, by bisection, and returns all points that were measured.
+    fn as_fast(
+        &self,
+        target: f64,
+        mut prune: impl FnMut(f64) -> Result<PrunedModule<M>, PruneError>,
+    ) -> Result<Vec<Point>, PruneError> {
+        let (mut low, mut high) = (0.0, 1.0);
+        let mut points = Vec::new();
+        let mut held = None;
+        for _ in 0..PROBES {
+            let share = (low + high) / 2.0;
+            match prune(share) {
+                Ok(pruned) => {
+                    let point = self.point(&pruned)?;
+                    points.push(point);
+                    if point.got > target { high = share } else { low = share }
+                }
+                // So few multiply-adds are out of reach.
+                Err(error @ PruneError::BudgetNotMet { .. }) => (low, held) = (share, Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        match held {
+            Some(error) if points.is_empty() => Err(error),
+            _ => Ok(points),
+        }
     }
 }
 
@@ -199,78 +206,50 @@ struct Point {
 }
 
 impl Point {
-    /// The point at a latency, where it lies between the two; else the one that is nearer.
+    /// The point at a latency: between the next slower and the next faster one, or else the nearest.
     fn at(points: &[Self], got: f64) -> Option<(Self, bool)> {
-        if let &[a, b] = points
-            && (a.got - got) * (b.got - got) < 0.0
-        {
-            let way = (got - a.got) / (b.got - a.got);
-            let between = |of: fn(&Self) -> f64| of(&a) + way * (of(&b) - of(&a));
-            let point = Self {
-                got,
-                milliseconds: between(|point| point.milliseconds),
-                importance: between(|point| point.importance),
-                macs: between(|point| point.macs),
-            };
-            return Some((point, true));
-        }
-        let nearest = points.iter().min_by(|a, b| (a.got - got).abs().total_cmp(&(b.got - got).abs()));
-        nearest.map(|point| (*point, false))
+        let off = |point: &&Self| (point.got - got).abs();
+        let nearest = |slower: bool| {
+            let side = points.iter().filter(|point| (point.got > got) == slower);
+            side.min_by(|a, b| off(a).total_cmp(&off(b)))
+        };
+        let (Some(a), Some(b)) = (nearest(false), nearest(true)) else {
+            let nearest = points.iter().min_by(|a, b| off(a).total_cmp(&off(b)));
+            return nearest.map(|point| (*point, false));
+        };
+        let way = (got - a.got) / (b.got - a.got);
+        let between = |of: fn(&Self) -> f64| of(a) + way * (of(b) - of(a));
+        let point = Self {
+            got,
+            milliseconds: between(|point| point.milliseconds),
+            importance: between(|point| point.importance),
+            macs: between(|point| point.macs),
+        };
+        Some((point, way > 0.0))
     }
 }
 
-/// Measures the smaller models in turn with the original.
-fn measure<M: GraphModule<Inputs = Tensor<4>>>(
+/// The row of what was measured, at a latency.
+fn row(
     network: &'static str,
-    model: &M,
-    image: &Tensor<4>,
-    config: &LatencyConfig,
-    importance: &Importance,
-    chosen: Vec<Chosen<M>>,
-) -> Result<Vec<LatencyRow>, PruneError> {
-    let models: Vec<&M> = std::iter::once(model)
-        .chain(chosen.iter().filter_map(|(_, found)| found.as_ref().ok()).flatten().map(|pruned| &pruned.model))
-        .collect();
-    let passes: Vec<_> = models.iter().map(|model| move || forward(*model, image)).collect();
-    let passes: Vec<&dyn Fn() -> Result<(), GraphError>> = passes.iter().map(|pass| pass as _).collect();
-    let seconds = compare(config, &passes)?;
-    let Some((before, smaller)) = seconds.split_first() else { return Ok(Vec::new()) };
-    let mut smaller = smaller.iter();
-    let mut target = None;
-    let mut rows = Vec::new();
-    for (chosen_by, found) in chosen {
-        let empty = LatencyRow {
-            network,
-            unit: UNIT,
-            asked: ASKED,
-            got: None,
-            chosen_by,
-            importance_kept: None,
-            macs_got: None,
-            milliseconds: None,
-            interpolated: false,
-            error: None,
-        };
-        let pruned = match found {
-            Ok(pruned) => pruned,
-            Err(error @ PruneError::BudgetNotMet { .. }) => {
-                rows.push(LatencyRow { error: Some(error.to_string()), ..empty });
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let points: Vec<Point> = pruned
-            .iter()
-            .zip(&mut smaller)
-            .map(|(pruned, latency)| Point {
-                got: latency.median / before.median,
-                milliseconds: 1e3 * latency.median,
-                importance: importance.kept(&pruned.plan),
-                macs: pruned.plan.macs_after as f64 / pruned.plan.macs_before as f64,
-            })
-            .collect();
-        let own = *target.get_or_insert(points.first().map_or(ASKED, |point| point.got));
-        rows.push(match Point::at(&points, own) {
+    chosen_by: &'static str,
+    points: Result<Vec<Point>, PruneError>,
+    latency: f64,
+) -> Result<LatencyRow, PruneError> {
+    let empty = LatencyRow {
+        network,
+        unit: UNIT,
+        asked: ASKED,
+        got: None,
+        chosen_by,
+        importance_kept: None,
+        macs_got: None,
+        milliseconds: None,
+        interpolated: false,
+        error: None,
+    };
+    match points {
+        Ok(points) => Ok(match Point::at(&points, latency) {
             Some((point, interpolated)) => LatencyRow {
                 got: Some(point.got),
                 importance_kept: Some(point.importance),
@@ -280,9 +259,10 @@ fn measure<M: GraphModule<Inputs = Tensor<4>>>(
                 ..empty
             },
             None => empty,
-        });
+        }),
+        Err(error @ PruneError::BudgetNotMet { .. }) => Ok(LatencyRow { error: Some(error.to_string()), ..empty }),
+        Err(error) => Err(error),
     }
-    Ok(rows)
 }
 
 /// The score of each channel set, as a planner compares them.

@@ -99,7 +99,7 @@ impl<M: Module, I: ModuleInput, F: Fn(&M, I) -> Tensor<2>> Pass<M> for Lifted<'_
 }
 
 impl SparseAt {
-    fn of(recorded: RecordedCall) -> Option<Self> {
+    pub fn of(recorded: RecordedCall) -> Option<Self> {
         let RecordedCall { x, values, out, call } = recorded;
         Some(Self { x: id_of_lifted(&x)?, values: id_of_lifted(&values)?, out: id_of_lifted(&out)?, call })
     }

@@ -5,14 +5,17 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use super::in_place::layer_seconds;
 use super::measure::{Latency, LatencyConfig, measure_module};
 use super::single::{Single, run_single};
+use super::smooth::smoothed;
+use crate::cost::activations::RunningActivations;
 use crate::file::{Format, load_json, save_json};
 use crate::layers::layer::Layer;
 use crate::{GraphError, GraphModule, Network, NoProgress, Progress};
 
 /// The widths at which a layer is measured, as shares of its own.
-const SHARES: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
+const SHARES: [f64; 5] = [0.0625, 0.25, 0.5, 0.75, 1.0];
 
 const FORMAT: Format = Format {
     name: "burn-sfp layer latencies",
@@ -21,11 +24,12 @@ const FORMAT: Format = Format {
     advice: "measure again",
 };
 
-/// Seconds of the layers of a network on one device at one size of batch: each kind of layer measured at 16 pairs of widths, and
+/// Seconds of the layers of a network on one device at one size of batch: each kind of layer measured at 25 pairs of widths, and
 /// interpolated between them (the table of HALP: Shen et al., "Structural Pruning via Latency-Saliency Knapsack", NeurIPS 2022, arXiv
 /// 2210.06659).
 ///
-/// Layers that have the same kind, kernel and input are measured once. What else a forward pass does (activations, sums, poolings, and layers
+/// Where the seconds of a layer follow from a call, its inputs, its outputs and their product to 15 %, that function takes the place of the
+/// measurements, whose differences say little about one channel. Layers that have the same kind, kernel and input are measured once. What else a forward pass does (activations, sums, poolings, and layers
 /// that cannot be run alone) is the rest of the whole model's time, and is taken to fall with the bytes of the activations.
 ///
 /// ```
@@ -130,14 +134,102 @@ impl LayerLatencies {
             table.layers.iter_mut().flat_map(|layer| &mut layer.seconds).for_each(|seconds| *seconds *= times);
         }
         table.rest = (whole - sum).max(0.0);
-        Ok(table)
+        // Alone, a layer has its weight in the cache, which it does not in a forward pass.
+        Ok(table.refined(network, network, [whole; 2], config))
+    }
+
+    /// Returns the table as a smaller model shows it: each kind of layer is measured in that model's forward pass and scaled to that, and the
+    /// rest is what remains of the seconds of the whole smaller model. Where the device runs no operations one by one, everything is
+    /// scaled alike.
+    ///
+    /// `network` is the one that the table is of, and `seconds` are those of its model and of the smaller one, measured in turn. Layers are
+    /// known by their paths; those that are not found are left as they are.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// use burn_sfp_graph::latency::{LatencyConfig, LayerLatencies, compare, forward};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(self.a.forward(x)) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = |width| Mlp { a: LinearConfig::new(4, width).init(&device), b: LinearConfig::new(width, 3).init(&device) };
+    /// let (whole, smaller, x) = (mlp(8), mlp(6), Tensor::ones([16, 4], &device));
+    /// let config = LatencyConfig::new().with_runs(5);
+    /// let table = LayerLatencies::measure(&whole, &x, &config)?;
+    /// let both = compare(&config, &[&|| forward(&whole, &x), &|| forward(&smaller, &x)])?;
+    /// let [network, smaller] = [Network::capture(&whole, &x)?, Network::capture(&smaller, &x)?];
+    /// let refined = table.refined(&network, &smaller, [both[0].median, both[1].median], &config);
+    /// assert_eq!(refined.whole, both[0].median);
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn refined(&self, network: &Network, smaller: &Network, seconds: [f64; 2], config: &LatencyConfig) -> Self {
+        let pairs: Vec<(&Layer, &Layer)> = network
+            .layers()
+            .iter()
+            .filter_map(|layer| Some((layer, smaller.layer(&layer.path).filter(|other| other.calls > 0)?)))
+            .collect();
+        let foreseen: Vec<f64> =
+            pairs.iter().map(|(layer, other)| self.seconds(layer, other.inputs, other.filters)).collect();
+        let activations = |network: &Network| RunningActivations::of(network).total().max(1) as f64;
+        let remaining = activations(smaller) / activations(network);
+        let found = layer_seconds(smaller, config).ok().map(|all| {
+            let place = |other: &Layer| smaller.layers().iter().position(|layer| layer.path == other.path);
+            let of = |(_, other): &(&Layer, &Layer)| place(other).map_or(0.0, |index| all[index]);
+            pairs.iter().map(of).collect::<Vec<f64>>()
+        });
+        let kinds: Vec<Option<usize>> = pairs.iter().map(|(layer, _)| self.place_of(layer)).collect();
+        Self { whole: seconds[0], ..self.scaled(&kinds, &foreseen, found.as_deref(), seconds[1], remaining) }
+    }
+
+    /// Scales kinds of layers, given for each layer, from what was foreseen to what was found. `seconds` are those of the whole smaller model,
+    /// whose activations take the share `remaining`.
+    fn scaled(
+        &self,
+        kinds: &[Option<usize>],
+        foreseen: &[f64],
+        found: Option<&[f64]>,
+        seconds: f64,
+        remaining: f64,
+    ) -> Self {
+        let mut table = self.clone();
+        let of_kind = |kind: usize, seconds: &[f64]| -> f64 {
+            kinds.iter().zip(seconds).filter(|(known, _)| **known == Some(kind)).map(|(_, seconds)| seconds).sum()
+        };
+        let whole_of = |seconds: &[f64]| (0..self.layers.len()).map(|kind| of_kind(kind, seconds)).sum::<f64>();
+        let Some(found) = found else {
+            let before = whole_of(foreseen) + self.rest * remaining;
+            let times = if before > 0.0 { seconds / before } else { 1.0 };
+            table.layers.iter_mut().flat_map(|layer| &mut layer.seconds).for_each(|seconds| *seconds *= times);
+            table.rest *= times;
+            return table;
+        };
+        // One by one, operations may take longer than all together: then nothing is left for the rest.
+        let sum = whole_of(found);
+        let all = if sum > seconds { seconds / sum } else { 1.0 };
+        for (kind, layer) in table.layers.iter_mut().enumerate() {
+            let (before, after) = (of_kind(kind, foreseen), of_kind(kind, found));
+            if before > 0.0 && after > 0.0 {
+                layer.seconds.iter_mut().for_each(|seconds| *seconds *= all * after / before);
+            }
+        }
+        table.rest = (seconds - sum).max(0.0) / remaining;
+        table
+    }
+
+    fn place_of(&self, layer: &Layer) -> Option<usize> {
+        let single = Single::of(layer)?;
+        self.layers.iter().position(|measured| measured.layer == single)
     }
 
     /// Returns the seconds of a layer at other widths, all calls together; 0 if it is none of the table's.
     pub fn seconds(&self, layer: &Layer, inputs: usize, outputs: usize) -> f64 {
-        let Some(single) = Single::of(layer) else { return 0.0 };
-        let found = self.layers.iter().find(|measured| measured.layer == single);
-        found.map_or(0.0, |measured| layer.calls as f64 * measured.at(inputs, outputs))
+        self.place_of(layer).map_or(0.0, |place| layer.calls as f64 * self.layers[place].at(inputs, outputs))
     }
 
     /// Writes the table as JSON with a checksum. The file appears whole or not at all.
@@ -199,6 +291,9 @@ impl LayerLatency {
                 seconds.push(Latency::measure(config, run).ok()?.min);
             }
         }
+        if let Some(smooth) = smoothed(&inputs, &outputs, &seconds) {
+            return Some(Self { layer: single, inputs, outputs, seconds: smooth });
+        }
         let mut measured = Self { layer: single, inputs, outputs, seconds };
         measured.ascend();
         Some(measured)
@@ -241,6 +336,29 @@ fn place(widths: &[usize], width: usize) -> (usize, f64) {
 mod tests {
     use super::*;
     use crate::layers::kind::LayerKind;
+
+    /// Two kinds of layers, the first one twice in the network, and what else there is.
+    #[test]
+    fn tables_are_scaled_to_what_was_found() {
+        let kind = |width: usize| LayerLatency {
+            layer: Single::linear(width, width, 1),
+            inputs: vec![width],
+            outputs: vec![width],
+            seconds: vec![2.0],
+        };
+        let table = LayerLatencies { batch: 1, whole: 8.0, rest: 2.0, layers: vec![kind(1), kind(2), kind(3)] };
+        let kinds = [Some(0), Some(1), Some(0), None];
+        let (foreseen, found) = ([1.0, 2.0, 3.0, 9.0], [2.0, 1.0, 4.0, 9.0]);
+        let scaled = table.scaled(&kinds, &foreseen, Some(&found), 10.0, 0.5);
+        let seconds: Vec<f64> = scaled.layers.iter().map(|layer| layer.seconds[0]).collect();
+        assert_eq!((seconds, scaled.rest, scaled.whole), (vec![3.0, 1.0, 2.0], 6.0, 8.0));
+        // One by one the layers take 7 seconds, all together 3.5.
+        let scaled = table.scaled(&kinds, &foreseen, Some(&found), 3.5, 0.5);
+        assert_eq!((scaled.layers[0].seconds[0], scaled.rest), (1.5, 0.0));
+        // Of a device that runs no operations, only the sum is known: 7 seconds were foreseen.
+        let scaled = table.scaled(&kinds, &foreseen, None, 14.0, 0.5);
+        assert_eq!((scaled.layers[0].seconds[0], scaled.rest), (4.0, 4.0));
+    }
 
     #[test]
     fn widths_between_those_measured_are_interpolated() {

@@ -55,7 +55,7 @@ impl Latency {
     }
 
     /// The summary of the seconds of at least one run.
-    fn of(mut seconds: Vec<f64>) -> Self {
+    pub(crate) fn of(mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
         let last = seconds.len() - 1;
         Self { median: (seconds[last / 2] + seconds[last.div_ceil(2)]) / 2.0, min: seconds[0], max: seconds[last] }

@@ -5,10 +5,12 @@
 
 mod bytes;
 mod file;
+mod in_place;
 mod layers;
 mod measure;
 mod running;
 mod single;
+mod smooth;
 mod table;
 
 pub use bytes::{fetch, parameter_bytes};

@@ -10,11 +10,11 @@ use rayon::prelude::*;
 use crate::vector::{Aligned, mul_add};
 
 use super::Convolution;
-use super::epilogue::Stage;
 use super::geometry::Lattice;
 use super::pack::{Copies, Source, Stretch};
 use super::rows::Part;
 use super::windows::Windows;
+use crate::epilogue::Stage;
 
 /// Numbers of vectors per block for which the inner loop is compiled.
 const WIDTHS: [usize; 6] = [1, 2, 3, 4, 6, 8];

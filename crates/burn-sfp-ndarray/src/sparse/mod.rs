@@ -12,7 +12,6 @@
 //! is computed by one thread in a fixed order, so the number of threads does not change any bit of the result.
 
 mod columns;
-mod epilogue;
 mod geometry;
 mod grad_values;
 mod pack;
@@ -26,15 +25,13 @@ use ndarray::{Array3, Array4, ArrayView3, ArrayView4};
 use pulp::Arch;
 
 use crate::vector::Vectors;
-use crate::{ConvGeometry, KernelError, KernelPattern, expect_gradient, expect_len};
+use crate::{ConvGeometry, Epilogue, KernelError, KernelPattern, expect_gradient, expect_len};
 
 use self::columns::Blocks;
 use self::geometry::{Lattice, Problem};
 use self::pack::{Columns, Source};
 use self::rows::Rows;
 use self::tile::Tiling;
-
-pub use self::epilogue::Epilogue;
 
 /// Everything that the inner loops read besides the source.
 struct Convolution<'a> {

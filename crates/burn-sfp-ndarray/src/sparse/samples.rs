@@ -10,11 +10,11 @@ use rayon::prelude::*;
 use crate::vector::{Aligned, mul_add};
 
 use super::Convolution;
-use super::epilogue::Stage;
 use super::geometry::Lattice;
 use super::pack::{Columns, Source, samples_to_lanes};
 use super::rows::Part;
 use super::tile::{Tile, TileTap, Tiling};
+use crate::epilogue::Stage;
 
 /// Bytes of the packed source that are reused from the second-level cache.
 const CACHE: usize = 1 << 19;

@@ -78,6 +78,7 @@ impl Case {
             scale: (layout != 1).then_some(&scale),
             shift: (layout != 2).then_some(&shift),
             relu: layout != 3,
+            most: None,
         };
         let mut expected = Array4::<f64>::zeros(grad.dim());
         let mut magnitude = Array4::<f64>::zeros(grad.dim());

@@ -16,7 +16,8 @@ pub(super) fn forward(
     call: &SparseConv,
     finish: &Finish,
 ) -> Option<Result<Tensor<4>, String>> {
-    let epilogue = Epilogue { scale: finish.scale.as_deref(), shift: finish.shift.as_deref(), relu: finish.relu };
+    let (scale, shift, relu) = (finish.scale.as_deref(), finish.shift.as_deref(), finish.relu);
+    let epilogue = Epilogue { scale, shift, relu, most: None };
     let done = on_host(x, |input| {
         on_host(values, |values| sparse_conv2d(input, values, &call.pattern, &call.geometry, epilogue))
     })??;

@@ -15,8 +15,8 @@ use crate::PruneError;
 /// Keeps at most so much of a model's latency, by a table of its layers on the device that it is for.
 ///
 /// Channels go in the order of their score for each second that they save, so that layers that are slow for what they do are cut most (HALP:
-/// Shen et al., NeurIPS 2022, arXiv 2210.06659). [`LatencySearch`](crate::LatencySearch) checks the result on the whole model and corrects the
-/// target.
+/// Shen et al., NeurIPS 2022, arXiv 2210.06659). [`LatencySearch`](crate::LatencySearch) checks the result on the whole model and refines
+/// the table.
 ///
 /// ```
 /// # use std::sync::Arc;

@@ -11,11 +11,11 @@ use crate::{PruneError, PrunePlan};
 /// Returns a copy of the model for training in which only the parameters that the plan names learn; all of them where `all` is
 /// set or the plan names none. What the user froze stays frozen. The copy shares no running statistics with the model.
 pub(super) fn trainable<M: SfpModule>(model: &M, plan: &PrunePlan, all: bool) -> Result<M, PruneError> {
+    if all || plan.trainable.is_empty() {
+        return learn_all(model);
+    }
     let copy = model.valid();
     let before = Activity::of(&copy);
-    if all || plan.trainable.is_empty() {
-        return if before.learning().is_empty() { Err(frozen("all layers of the model")) } else { Ok(copy.train()) };
-    }
     let named: HashSet<String> = plan.trainable.iter().filter_map(|path| plan.path_after(path)).collect();
     if !before.learning().iter().any(|path| named.contains(*path)) {
         return Err(frozen("all layers that the plan touches"));
@@ -25,6 +25,13 @@ pub(super) fn trainable<M: SfpModule>(model: &M, plan: &PrunePlan, all: bool) ->
     Ok(copy.freeze().unfreeze_group(ParamGroup::from_paths(paths)).train())
 }
 
+/// Returns a copy of the model for training in which everything learns that the user did not freeze. The copy shares no running
+/// statistics with the model.
+pub(super) fn learn_all<M: Module>(model: &M) -> Result<M, PruneError> {
+    let copy = model.valid();
+    if Activity::of(&copy).learning().is_empty() { Err(frozen("all layers of the model")) } else { Ok(copy.train()) }
+}
+
 fn frozen(what: &str) -> PruneError {
     let why =
         format!("{what} are frozen (`Module::freeze`, `no_grad`, `set_require_grad`): unfreeze some before training");
@@ -32,10 +39,12 @@ fn frozen(what: &str) -> PruneError {
 }
 
 /// Whether each parameter of a module learns, and whether each of its flags (those of dropouts and batch normalisations) is set.
+#[derive(Clone, Debug)]
 pub(super) struct Activity {
     entries: Vec<Entry>,
 }
 
+#[derive(Clone, Debug)]
 struct Entry {
     path: String,
     active: bool,
@@ -57,8 +66,8 @@ impl Activity {
     }
 
     /// Puts this activity back into a module of the same parameters, and returns it in evaluation mode.
-    pub fn restore<M: Module>(self, model: M) -> M {
-        model.map(&mut Restore(self.entries.into_iter())).valid()
+    pub fn restore<M: Module>(&self, model: M) -> M {
+        model.map(&mut Restore(self.entries.iter())).valid()
     }
 }
 
@@ -91,7 +100,7 @@ impl ModuleVisitor for Read {
 /// Visitors and mappers meet the parameters in the same order.
 struct Restore<I>(I);
 
-impl<I: Iterator<Item = Entry>> ModuleMapper for Restore<I> {
+impl<'a, I: Iterator<Item = &'a Entry>> ModuleMapper for Restore<I> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.0.next() {
             Some(entry) => param.set_require_grad(entry.active),

@@ -15,6 +15,7 @@
 //! | what happens around its steps | `hooks` |
 //! | reports, held-out data, early stop, checkpoints | `observe`, `held_out`, `checkpoint`, `values` |
 //! | all of it together | [`FineTune`] |
+//! | the same as a model of burn-train's `Learner`, with the feature `train` | `learner` |
 //! | training on the stored outputs of the frozen layers | [`fine_tune_stored`], `stored/` |
 
 mod builder;
@@ -26,6 +27,8 @@ mod freeze;
 mod gradients;
 mod held_out;
 mod hooks;
+#[cfg(feature = "train")]
+mod learner;
 mod loss;
 mod observe;
 mod pass;
@@ -41,6 +44,8 @@ mod values;
 pub use builder::{FineTune, FineTuned};
 pub use config::{FineTuneConfig, OptimizerConfig, Schedule};
 pub use held_out::HeldOut;
+#[cfg(feature = "train")]
+pub use learner::Trainable;
 pub use loss::Distillation;
 pub(crate) use loss::cross_entropy;
 pub use report::EpochReport;

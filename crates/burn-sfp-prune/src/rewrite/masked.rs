@@ -99,7 +99,7 @@ impl PrunePlan {
 
     /// Whether a model carries just the masks that [`PrunePlan::mask`] attaches, with something below them: [`PrunePlan::apply`] leaves zeros
     /// below its masks.
-    pub(super) fn is_mask_of<M: Module>(&self, model: &M) -> Result<bool, PruneError> {
+    pub(crate) fn is_mask_of<M: Module>(&self, model: &M) -> Result<bool, PruneError> {
         let found = masks_found(model);
         if found.is_empty() || self.check().is_err() {
             return Ok(false);

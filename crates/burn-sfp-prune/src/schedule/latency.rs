@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use burn_sfp_graph::GraphModule;
 use burn_sfp_graph::latency::{Latency, LatencyConfig, LayerLatencies, compare, forward};
+use burn_sfp_graph::{GraphModule, Network};
 
 use crate::rewrite::PrunedModule;
 use crate::{KeepLatency, PruneError};
 
-/// Prunes to a latency by a table, measures the whole smaller model beside the original, and corrects what is asked of the table as long as
-/// the latency is off by more than 5 %, three times at most.
+/// Prunes to a latency by a table, measures the whole smaller model beside the original and its layers where they stand, refines the table by
+/// that ([`LayerLatencies::refined`]) and chooses once more; again as long as the latency is off by more than 5 %, three times at most.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -40,7 +40,7 @@ use crate::{KeepLatency, PruneError};
 pub struct LatencySearch {
     table: Arc<LayerLatencies>,
     share: f64,
-    corrections: usize,
+    refinements: usize,
     config: LatencyConfig,
 }
 
@@ -54,10 +54,8 @@ pub struct Timed<M> {
     pub before: Latency,
     /// Seconds of the smaller model.
     pub after: Latency,
-    /// The share of the original's latency that the table was asked for: the target, or the corrected one.
-    pub foreseen: f64,
-    /// Whether that is a corrected one.
-    pub corrected: bool,
+    /// How often the table was refined before this model was chosen.
+    pub refined: usize,
 }
 
 impl<M> Timed<M> {
@@ -67,13 +65,13 @@ impl<M> Timed<M> {
     }
 }
 
-/// How far the latency may be off before the target is corrected.
+/// How far the latency may be off before the table is refined once more.
 const TOLERANCE: f64 = 0.05;
 
 impl LatencySearch {
     /// Keeps this share of the original's latency.
     pub fn share(share: f64, table: Arc<LayerLatencies>) -> Self {
-        Self { table, share, corrections: 3, config: LatencyConfig::new() }
+        Self { table, share, refinements: 3, config: LatencyConfig::new() }
     }
 
     /// Keeps so many seconds for a batch of the table's size.
@@ -88,13 +86,14 @@ impl LatencySearch {
         self
     }
 
-    /// Sets how often the target is corrected at most; 3 if not set. Each time the model is pruned and measured again.
-    pub fn corrections(mut self, corrections: usize) -> Self {
-        self.corrections = corrections;
+    /// Sets how often the table is refined at most; 3 if not set. Each time the model is pruned and measured again.
+    pub fn refinements(mut self, refinements: usize) -> Self {
+        self.refinements = refinements;
         self
     }
 
-    /// Prunes by `prune`, which is given the budget, and again while the whole model is off. Returns the model that came nearest.
+    /// Prunes by `prune`, which is given the budget, and again with a refined table. Returns the last model that is within 5 % of the target,
+    /// or else the one that came nearest.
     ///
     /// # Errors
     /// Those of `prune` and of the forward passes.
@@ -105,17 +104,24 @@ impl LatencySearch {
         mut prune: impl FnMut(KeepLatency) -> Result<PrunedModule<M>, PruneError>,
     ) -> Result<Timed<M>, PruneError> {
         let distance = |timed: &Timed<M>| (timed.share() / self.share - 1.0).abs();
-        let mut best = self.attempt(model, inputs, self.share, &mut prune)?;
-        let mut tried = vec![(self.share, best.share())];
-        while distance(&best) > TOLERANCE && tried.len() <= self.corrections {
-            let target = corrected(&tried, self.share);
-            let timed = match self.attempt(model, inputs, target, &mut prune) {
+        let network = Network::capture(model, inputs)?;
+        let mut table = self.table.clone();
+        let mut best = self.attempt(model, inputs, &table, 0, &mut prune)?;
+        let mut last = best.clone();
+        for refined in 1..=self.refinements {
+            let smaller = Network::capture(&last.pruned.model, inputs)?;
+            let seconds = [last.before.median, last.after.median];
+            table = Arc::new(table.refined(&network, &smaller, seconds, &self.config));
+            last = match self.attempt(model, inputs, &table, refined, &mut prune) {
                 Err(PruneError::BudgetNotMet { .. }) => break,
                 timed => timed?,
             };
-            tried.push((target, timed.share()));
-            if distance(&timed) < distance(&best) {
-                best = Timed { corrected: true, ..timed };
+            let is_met = distance(&last) <= TOLERANCE;
+            if is_met || distance(&last) < distance(&best) {
+                best = last.clone();
+            }
+            if is_met {
+                break;
             }
         }
         Ok(best)
@@ -125,39 +131,12 @@ impl LatencySearch {
         &self,
         model: &M,
         inputs: &M::Inputs,
-        share: f64,
+        table: &Arc<LayerLatencies>,
+        refined: usize,
         prune: &mut impl FnMut(KeepLatency) -> Result<PrunedModule<M>, PruneError>,
     ) -> Result<Timed<M>, PruneError> {
-        let budget = KeepLatency::share(share, self.table.clone());
-        let pruned = prune(budget)?;
+        let pruned = prune(KeepLatency::share(self.share, table.clone()))?;
         let both = compare(&self.config, &[&|| forward(model, inputs), &|| forward(&pruned.model, inputs)])?;
-        Ok(Timed { before: both[0], after: both[1], foreseen: share, corrected: false, pruned })
-    }
-}
-
-/// What to ask of the table next for a share: `tried` holds what was asked and what came.
-fn corrected(tried: &[(f64, f64)], share: f64) -> f64 {
-    let nearest = |above: bool| {
-        let side = tried.iter().filter(|(_, got)| (*got > share) == above);
-        side.min_by(|a, b| (a.1 - share).abs().total_cmp(&(b.1 - share).abs())).copied()
-    };
-    let asked = match (nearest(false), nearest(true)) {
-        (Some((low, below)), Some((high, above))) => low + (high - low) * (share - below) / (above - below),
-        // What the table says is too little or too much by this factor.
-        (Some((asked, got)), None) | (None, Some((asked, got))) => asked * share / got,
-        (None, None) => share,
-    };
-    asked.clamp(0.01, 1.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::corrected;
-
-    #[test]
-    fn targets_are_scaled_and_then_interpolated() {
-        assert!((corrected(&[(0.5, 0.6)], 0.5) - 0.5 / 1.2).abs() < 1e-12);
-        assert!((corrected(&[(0.5, 0.6), (0.4, 0.48)], 0.5) - (0.4 + 0.1 * 0.02 / 0.12)).abs() < 1e-12);
-        assert_eq!(corrected(&[(0.9, 0.3)], 0.6), 1.0);
+        Ok(Timed { before: both[0], after: both[1], refined, pruned })
     }
 }

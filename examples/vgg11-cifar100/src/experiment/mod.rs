@@ -1,5 +1,5 @@
-//! The paper's experiment: connections of the last three convolutions and the classifier removed by several policies, as many each, and
-//! fitted to the original without training.
+//! The paper's experiment: connections of the last three convolutions and the classifier removed by several policies, as many each,
+//! fitted to the original without training, and trained where epochs are asked for.
 //!
 //! | what | where |
 //! | --- | --- |
@@ -7,10 +7,11 @@
 //! | the network, its analyses, what its late part reads | `prepared` |
 //! | the late part as a module of its own | `late` |
 //! | one row, from the plan to its top-1 | `trial` |
+//! | training of the late layers on stored outputs of the early ones | `train` |
 //! | single weights removed, the control that is no mask over connections | `single` |
 //! | rows and the table | `rows` |
 //!
-//! Calibration, the choice of connections and the fit see training images only, the test images give the top-1 of each row. A row is written as soon
+//! Calibration, the choice of connections, the fit and training see training images only, the test images give the top-1 of each row. A row is written as soon
 //! as it is measured; started again, the experiment goes on behind the rows that are there.
 
 mod contenders;
@@ -18,6 +19,7 @@ mod late;
 mod prepared;
 mod rows;
 mod single;
+mod train;
 mod trial;
 
 use std::path::PathBuf;
@@ -31,12 +33,13 @@ pub use rows::{Row, table};
 
 use crate::error::ExampleError;
 use prepared::Prepared;
+use train::Training;
 use trial::trial;
 
 /// The layers that lose connections, by module path.
 pub const LAYERS: [&str; 4] = ["convs.7", "convs.8", "convs.9", "fc"];
 
-/// The paper's experiment, without training.
+/// The paper's experiment.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(version)]
 pub struct Args {
@@ -63,9 +66,27 @@ pub struct Args {
     /// Contenders by name; all without it.
     #[arg(long, value_delimiter = ';')]
     pub only: Vec<String>,
-    /// Seed of the random label sets.
+    /// Seed of the random label sets, and of the order of the images in training.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Epochs of training after the fit, in which the four layers and their normalisations learn.
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    pub epochs: f64,
+    /// Files of training images in the data folder.
+    #[arg(long, value_name = "FILES", value_delimiter = ',', default_value = "train.bin")]
+    pub tune: Vec<String>,
+    /// Images of these files that are trained on.
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub images: usize,
+    /// Copies of each image that epochs take in turn: the image, then shifted and flipped ones.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub copies: usize,
+    /// Learning rate of training at its start; it falls along half a cosine.
+    #[arg(long, value_name = "RATE", default_value_t = 0.02)]
+    pub learning_rate: f64,
+    /// Weight of the distillation from the original, 0 for none.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub distill: f32,
     /// Where the network runs.
     #[arg(long, value_enum, default_value = "flex")]
     pub device: DeviceName,
@@ -92,6 +113,7 @@ pub fn run(args: &Args) -> Result<String, ExampleError> {
     let read = |key: &str| read_rows::<Row>(&args.rows, key).map_err(failed);
     let mut rows: Vec<Row> = read("afcc")?.into_iter().chain(read("controls")?).collect();
     let chosen = |contender: &&Contender| args.only.is_empty() || args.only.contains(&contender.name);
+    let training = Training::new(args)?;
     let mut prepared = None;
     for contender in all.iter().filter(chosen) {
         if rows.iter().any(|row| row.is_of(contender, args)) {
@@ -102,7 +124,7 @@ pub fn run(args: &Args) -> Result<String, ExampleError> {
         }
         let Some(prepared) = &prepared else { continue };
         let started = Instant::now();
-        let measured = trial(contender, prepared)?;
+        let measured = trial(contender, prepared, training.as_ref())?;
         let row = Row::new(contender, args, prepared.top1, measured, started.elapsed().as_secs_f64());
         println!("{row}");
         write_rows(&args.rows, contender.key(), std::slice::from_ref(&row), |_| false).map_err(failed)?;

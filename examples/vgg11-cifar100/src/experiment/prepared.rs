@@ -10,6 +10,7 @@ use burn_sfp::prelude::{
     PrunePlan, RankingPolicy, ReconstructionConnections, SfpModule, TensorCalibration,
 };
 
+use super::late::Chosen;
 use super::{Args, LAYERS, Late};
 use crate::cifar::{Cifar, CifarCalibration};
 use crate::error::ExampleError;
@@ -23,6 +24,7 @@ const BATCH: usize = 100;
 
 /// What all rows share.
 pub(super) struct Prepared {
+    pub device: Device,
     pub model: Vgg11,
     pub late: Late,
     pub network: Network,
@@ -51,7 +53,7 @@ impl Prepared {
         let solving = solving.calibration(BATCH, &device);
         let evidence = OnceCell::new();
         let top1 = top1(&late, &test);
-        Ok(Self { model, late, network, analyses, solving, evidence, features, test, top1 })
+        Ok(Self { device, model, late, network, analyses, solving, evidence, features, test, top1 })
     }
 
     /// The analysis at a threshold; the lowest one where that is none of those made.
@@ -83,6 +85,11 @@ impl Prepared {
             return Ok(planner.plan(&self.network, analysis, policy)?);
         }
         Ok(planner.plan(&self.network, analysis, &self.evidence()?.policy(policy))?)
+    }
+
+    /// The plan that removes nothing.
+    pub fn untouched(&self) -> Result<PrunePlan, ExampleError> {
+        self.plan(&Chosen(&[]), None)
     }
 
     /// The plan of AFCC at a threshold, whose shares others take.

@@ -6,7 +6,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
-use super::contenders::Contender;
+use super::contenders::{Contender, Kind};
 use super::trial::Measured;
 use super::{Args, LAYERS};
 
@@ -41,13 +41,31 @@ pub struct Row {
     pub samples: usize,
     /// Training images that connections are chosen and weights solved with.
     pub solving: usize,
-    /// Seconds for the choice, the fit and both top-1.
+    /// Training, where there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Trained>,
+    /// Seconds for the choice, the fit, training and the top-1.
     pub seconds: f64,
+}
+
+/// How a row was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Training images.
+    pub images: usize,
+    /// Copies of each.
+    pub copies: usize,
+    /// Learning rate at the start.
+    pub learning_rate: f64,
+    /// Weight of the distillation.
+    pub distill: f32,
+    /// Seed of the order of the images.
+    pub seed: u64,
 }
 
 impl Row {
     pub(super) fn new(contender: &Contender, args: &Args, before: f64, measured: Measured, seconds: f64) -> Self {
-        let Measured { removed, removed_share, pruned, recovered } = measured;
+        let Measured { removed, removed_share, pruned, recovered, trained } = measured;
         Self {
             policy: contender.name.clone(),
             layers: LAYERS.map(String::from).to_vec(),
@@ -58,11 +76,12 @@ impl Row {
             top1_before: before,
             top1_pruned: pruned,
             top1_recovered: recovered,
-            top1_after: recovered,
-            epochs: 0.0,
+            top1_after: trained.unwrap_or(recovered),
+            epochs: trained.map_or(0.0, |_| args.epochs),
             seed: contender.seed,
             samples: args.samples,
             solving: args.solving,
+            training: trained.map(|_| Trained::of(args)),
             seconds,
         }
     }
@@ -72,9 +91,19 @@ impl Row {
         (self.samples, self.solving) == (args.samples, args.solving)
     }
 
-    /// Whether it is the row of a contender without training.
+    /// Whether it is the row of a contender, trained as long and in the same way.
     pub fn is_of(&self, contender: &Contender, args: &Args) -> bool {
-        self.is_with(args) && self.policy == contender.name && self.seed == contender.seed && self.epochs == 0.0
+        let epochs = if contender.kind == Kind::SingleWeights { 0.0 } else { args.epochs };
+        let training = (epochs > 0.0).then(|| Trained::of(args));
+        self.is_with(args)
+            && (self.policy == contender.name && self.seed == contender.seed)
+            && (self.epochs == epochs && self.training == training)
+    }
+
+    /// How it was trained, in a few words.
+    fn trained(&self) -> String {
+        let Some(Trained { copies, learning_rate, distill, seed, .. }) = &self.training else { return "-".into() };
+        format!("{} epochs, {copies} copies, rate {learning_rate}, distillation {distill}, seed {seed}", self.epochs)
     }
 
     fn cells(&self) -> Vec<String> {
@@ -87,9 +116,16 @@ impl Row {
             percent(self.top1_pruned),
             percent(self.top1_recovered),
             percent(self.top1_after),
-            format!("{}", self.epochs),
+            self.trained(),
             format!("{:.0}", self.seconds),
         ]
+    }
+}
+
+impl Trained {
+    fn of(args: &Args) -> Self {
+        let Args { images, copies, learning_rate, distill, seed, .. } = *args;
+        Self { images, copies, learning_rate, distill, seed }
     }
 }
 
@@ -99,7 +135,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// The rows as a table, the best without training first.
+/// The rows as a table, the best first.
 pub fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header([
@@ -109,7 +145,7 @@ pub fn table(rows: &[Row]) -> String {
         "top-1 right after",
         "recovered",
         "after training",
-        "epochs",
+        "training",
         "seconds",
     ]);
     let mut rows: Vec<&Row> = rows.iter().collect();

@@ -11,7 +11,9 @@ use super::contenders::{Contender, Kind, Share};
 use super::late::{Chosen, Late};
 use super::prepared::Prepared;
 use super::single::without_smallest;
+use super::train::Training;
 use crate::error::ExampleError;
+use crate::model::Vgg11;
 
 /// What came of a contender.
 #[derive(Clone, Debug)]
@@ -24,13 +26,24 @@ pub(super) struct Measured {
     pub pruned: f64,
     /// Top-1 once they are fitted.
     pub recovered: f64,
+    /// Top-1 after training, where there is any.
+    pub trained: Option<f64>,
 }
 
 /// Measures a contender.
-pub(super) fn trial(contender: &Contender, prepared: &Prepared) -> Result<Measured, ExampleError> {
+pub(super) fn trial(
+    contender: &Contender,
+    prepared: &Prepared,
+    training: Option<&Training>,
+) -> Result<Measured, ExampleError> {
+    let train = |model: Vgg11, plan: &PrunePlan| -> Result<Option<f64>, ExampleError> {
+        let Some(training) = training else { return Ok(None) };
+        Ok(Some(prepared.top1(&Late { net: training.run(model, plan, prepared)? })))
+    };
     if contender.kind == Kind::Nothing {
-        let top1 = prepared.top1;
-        return Ok(Measured { removed: vec![0.0; LAYERS.len()], removed_share: 0.0, pruned: top1, recovered: top1 });
+        let (top1, removed) = (prepared.top1, vec![0.0; LAYERS.len()]);
+        let trained = train(prepared.model.clone(), &prepared.untouched()?)?;
+        return Ok(Measured { removed, removed_share: 0.0, pruned: top1, recovered: top1, trained });
     }
     let like = match contender.share {
         Share::OfAfcc(threshold) => prepared.afcc(threshold)?,
@@ -48,7 +61,10 @@ pub(super) fn trial(contender: &Contender, prepared: &Prepared) -> Result<Measur
     let fitted = recover(&prepared.late, &pruned, &late_plan, &prepared.features, &config, &NoProgress)?;
     println!("{}", fitted.report);
     let (removed, removed_share) = shares(&plan);
-    Ok(Measured { removed, removed_share, pruned: right_after, recovered: prepared.top1(&fitted.model) })
+    let recovered = prepared.top1(&fitted.model);
+    // Nothing would hold single weights at zero.
+    let trained = if contender.kind == Kind::SingleWeights { None } else { train(fitted.model.net, &plan)? };
+    Ok(Measured { removed, removed_share, pruned: right_after, recovered, trained })
 }
 
 /// The policy of a contender, which removes as much as a plan.

@@ -1,0 +1,167 @@
+//! Dense convolutions and linear layers whose weights are packed once.
+//!
+//! ```text
+//! sum[n, o, p] = sum_i sum_t w[o, i, t] * x[n, i, stride * p + dilation * t - before]
+//! y[n, o, p] = activation(scale[o] * sum[n, o, p] + shift[o] + residual[n, o, p])
+//! ```
+//!
+//! The rows of a register tile are output filters (of a linear layer: samples), its columns vectors of output positions
+//! (of a linear layer: outputs). Every sum runs over inputs and taps in order, in one accumulator, so neither the
+//! number of threads nor the cut into tiles nor the batch changes any bit of the result.
+
+mod axis;
+mod fill;
+mod linear;
+mod plan;
+mod task;
+mod tile;
+mod weights;
+
+use ndarray::{Array4, ArrayView4};
+use pulp::Arch;
+use rayon::prelude::*;
+
+use crate::vector::Vectors;
+use crate::{Epilogue, KernelError, expect_len};
+
+use self::axis::Axis;
+use self::plan::{Plan, cuts, parts};
+use self::task::{Arrays, Task};
+
+pub use self::linear::{PackedLinear, packed_linear};
+pub use self::weights::PackedConv2d;
+
+/// Computes a two-dimensional convolution with packed weights.
+///
+/// * `input`: `[N, C, H, W]`, C = groups * inputs per group; any strides (row-major is fastest);
+/// * `epilogue`: scale, shift and activation applied to every output element;
+/// * `residual`: `[N, O, H', W']`, added before the activation; any strides (row-major is fastest);
+/// * result: `[N, O, H', W']`, row-major; H' and W' are
+///   [`ConvGeometry::output_size`](crate::ConvGeometry::output_size).
+///
+/// As usual in deep learning, the kernel is not flipped (cross-correlation). Sums are in single precision; an element
+/// has the same bits for any batch that its sample is in.
+///
+/// # Errors
+/// [`KernelError::Shape`] when lengths disagree, [`KernelError::Geometry`] when the result has more elements than fit
+/// into memory, and those of [`ConvGeometry::output_size`](crate::ConvGeometry::output_size).
+///
+/// # Example
+/// ```
+/// use burn_sfp_ndarray::{ConvGeometry, Epilogue, PackedConv2d, packed_conv2d};
+/// use ndarray::{Array4, array};
+///
+/// let weights = Array4::from_elem((2, 1, 3, 3), 1.0_f32);
+/// let geometry = ConvGeometry { stride: [2, 2], padding: [[1, 1], [1, 1]], ..ConvGeometry::default() };
+/// let conv = PackedConv2d::new(weights.view(), &geometry)?;
+///
+/// let x = Array4::from_elem((1, 1, 3, 3), 1.0_f32);
+/// let before = Array4::from_elem((1, 2, 2, 2), -3.0_f32);
+/// let epilogue = Epilogue { scale: Some(&[1.0, 0.5]), relu: true, ..Epilogue::default() };
+/// let y = packed_conv2d(x.view(), &conv, epilogue, Some(before.view()))?;
+/// assert_eq!(y, array![[[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]]);
+/// # Ok::<(), burn_sfp_ndarray::KernelError>(())
+/// ```
+pub fn packed_conv2d(
+    input: ArrayView4<f32>,
+    conv: &PackedConv2d,
+    epilogue: Epilogue,
+    residual: Option<ArrayView4<f32>>,
+) -> Result<Array4<f32>, KernelError> {
+    forward(Arch::new(), None, input, conv, epilogue, residual)
+}
+
+/// The layout of the source; see [`plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Shifted,
+    Gathered,
+}
+
+/// Computes [`packed_conv2d`] with a given instruction set and, for tests, a given layout.
+fn forward(
+    arch: Arch,
+    way: Option<Way>,
+    input: ArrayView4<f32>,
+    conv: &PackedConv2d,
+    epilogue: Epilogue,
+    residual: Option<ArrayView4<f32>>,
+) -> Result<Array4<f32>, KernelError> {
+    let (samples, channels, height, width) = input.dim();
+    let size = conv.geometry().output_size([height, width], conv.kernel())?;
+    expect_len("filters of the input", conv.inputs(), channels)?;
+    let shape = [samples, conv.outputs(), size[0], size[1]];
+    epilogue.check(conv.outputs())?;
+    check_residual(&residual, shape)?;
+    let elements = shape.iter().try_fold(size_of::<f32>(), |product, &length| product.checked_mul(length));
+    if elements.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        return Err(KernelError::Geometry { what: "the result has more elements than fit into memory" });
+    }
+    let mut result = Array4::zeros(shape);
+    let input = input.as_standard_layout();
+    let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
+    let (Some(from), Some(out)) = (input.as_slice(), result.as_slice_mut()) else { return Ok(result) };
+    if !out.is_empty() {
+        let axes = Axis::both(conv.geometry(), [height, width], size, conv.kernel());
+        let plan = Plan::new(conv, axes, samples, Vectors::of(arch).lanes, way);
+        let arrays = Arrays {
+            input: from,
+            input_map: height * width,
+            residual: residual.as_ref().and_then(|residual| residual.as_slice()),
+            output_map: size[0] * size[1],
+            epilogue,
+        };
+        run(arch, conv, &plan, arrays, out);
+    }
+    Ok(result)
+}
+
+/// Checks that a residual has the shape of the result.
+fn check_residual(residual: &Option<ArrayView4<f32>>, shape: [usize; 4]) -> Result<(), KernelError> {
+    let names =
+        ["samples of the residual", "filters of the residual", "rows of the residual", "columns of the residual"];
+    let Some(residual) = residual else { return Ok(()) };
+    (names.into_iter().zip(shape).zip(residual.shape()))
+        .try_for_each(|((name, expected), &found)| expect_len(name, expected, found))
+}
+
+/// Runs the tasks: each unit with each part of the panels.
+fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, out: &mut [f32]) {
+    let cuts = cuts(conv, parts(conv, plan.units.len(), rayon::current_num_threads()));
+    let mut tasks = Vec::with_capacity(plan.units.len() * cuts.len());
+    for unit in &plan.units {
+        tasks.extend(cuts.iter().map(|panels| {
+            let filters = conv.panels()[panels.clone()].iter().map(|panel| panel.filters).sum::<usize>();
+            let out = Vec::with_capacity(filters * unit.parts.len());
+            Task { conv, plan, unit, arrays, panels: panels.clone(), out }
+        }));
+    }
+    // The units that cover each sample, in the order of the map.
+    let mut covers = vec![Vec::new(); out.len() / (conv.outputs() * arrays.output_map)];
+    for (unit, parts) in plan.units.iter().map(|unit| &unit.parts).enumerate() {
+        for &(sample, _, length) in parts {
+            covers[sample].push((unit, length));
+        }
+    }
+    for (out, cover) in out.chunks_exact_mut(conv.outputs() * arrays.output_map).zip(&covers) {
+        let mut maps = out.chunks_exact_mut(arrays.output_map);
+        for (place, panels) in cuts.iter().enumerate() {
+            let filters: usize = conv.panels()[panels.clone()].iter().map(|panel| panel.filters).sum();
+            for mut map in maps.by_ref().take(filters) {
+                for &(unit, length) in cover {
+                    let (part, rest) = map.split_at_mut(length);
+                    tasks[unit * cuts.len() + place].out.push(part);
+                    map = rest;
+                }
+            }
+        }
+    }
+    if tasks.len() == 1 {
+        tasks.into_iter().for_each(|task| arch.dispatch(task));
+    } else {
+        tasks.into_par_iter().with_max_len(1).for_each(|task| arch.dispatch(task));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Some panels of a convolution at the positions of one unit, on one thread.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use crate::Epilogue;
+use crate::epilogue::Stage;
+use crate::vector::Aligned;
+
+use super::fill::Filler;
+use super::plan::{Plan, Span, Unit, tile_width};
+use super::tile::{Product, most_vectors, multiply};
+use super::weights::{PackedConv2d, Panel};
+
+/// Most elements of memory that a thread keeps for its next task.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// The source and the sums of the last task: memory that is new would be cleared by the system, page by page.
+    static MEMORY: Cell<Option<(Aligned, Aligned)>> = const { Cell::new(None) };
+}
+
+/// The arrays of a convolution, row-major.
+#[derive(Clone, Copy)]
+pub(super) struct Arrays<'a> {
+    /// `[N, I, H, W]`
+    pub(super) input: &'a [f32],
+    /// Elements of a map of the input.
+    pub(super) input_map: usize,
+    /// `[N, O, H', W']`, added before the activation.
+    pub(super) residual: Option<&'a [f32]>,
+    /// Elements of a map of the output.
+    pub(super) output_map: usize,
+    pub(super) epilogue: Epilogue<'a>,
+}
+
+/// The sums of some panels at the positions of a unit.
+pub(super) struct Task<'a> {
+    pub(super) conv: &'a PackedConv2d,
+    pub(super) plan: &'a Plan,
+    pub(super) unit: &'a Unit,
+    pub(super) arrays: Arrays<'a>,
+    pub(super) panels: Range<usize>,
+    /// The parts of the output maps that the unit covers, `[part][filter]`.
+    pub(super) out: Vec<&'a mut [f32]>,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (mut source, mut sums) = MEMORY.take().unwrap_or_else(|| (Aligned::zeros(0), Aligned::zeros(0)));
+        let panels = &self.conv.panels()[self.panels.clone()];
+        let first = panels.first().map_or(0, |panel| panel.first);
+        source.reserve(self.plan.source(self.unit.vectors, S::F32_LANES));
+        let mut filler = Filler::new(self.plan, self.unit, S::F32_LANES);
+        // Where the vectors of each input and tap begin in the source; the same for every block of inputs but the last.
+        let block = self.plan.block.min(self.conv.inputs_per_group());
+        let places: Vec<u32> = (0..block)
+            .flat_map(|channel| self.plan.taps.iter().map(move |tap| (channel * self.plan.channel + tap) as u32))
+            .collect();
+        for panels in panels.chunk_by(|a, b| a.group == b.group) {
+            self.group(simd, panels, first, &mut filler, &places, &mut source, &mut sums);
+        }
+        if source.len().max(sums.len()) <= KEPT {
+            MEMORY.set(Some((source, sums)));
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Computes panels of one group; `first` is the first filter of the task.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments)]
+    fn group<S: Simd>(
+        &mut self,
+        simd: S,
+        panels: &[Panel],
+        first: usize,
+        filler: &mut Filler,
+        places: &[u32],
+        source: &mut Aligned,
+        sums: &mut Aligned,
+    ) {
+        let (conv, plan, unit) = (self.conv, self.plan, self.unit);
+        let inputs = conv.inputs_per_group();
+        let blocks = inputs.div_ceil(plan.block).max(1);
+        // The sums of all panels are kept from block to block; of a single block, those of a tile.
+        let each = unit.vectors * S::F32_LANES;
+        let rows: usize = panels.iter().map(|panel| panel.rows).sum();
+        sums.reserve(if blocks > 1 { rows * each } else { 32 * S::F32_LANES });
+        for block in 0..blocks {
+            let start = block * plan.block;
+            let count = plan.block.min(inputs - start);
+            self.load(simd, filler, panels[0].group * inputs + start, count, source.as_mut_slice());
+            let mut rest = sums.as_mut_slice();
+            for panel in panels {
+                let weights = conv.weights(panel, start, count);
+                let most = most_vectors::<S>(panel.rows);
+                let mut vector = 0;
+                while vector < unit.vectors {
+                    let width = tile_width(unit.vectors - vector, most);
+                    let length = panel.rows * width * S::F32_LANES;
+                    let at = vector * S::F32_LANES;
+                    let source = &source.as_slice()[at..];
+                    let sums = &mut rest[..length];
+                    let product = Product { weights, places, source, sums, add: block > 0 };
+                    multiply(simd, panel.rows, width, product);
+                    if block + 1 == blocks {
+                        self.store(simd, panel, first, at, &rest[..length]);
+                    }
+                    if blocks > 1 {
+                        rest = &mut std::mem::take(&mut rest)[length..];
+                    }
+                    vector += width;
+                }
+            }
+        }
+    }
+
+    /// Copies `count` input filters from `first` on into the source.
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S, filler: &mut Filler, first: usize, count: usize, source: &mut [f32]) {
+        let (map, channels) = (self.arrays.input_map, self.conv.inputs());
+        for place in 0..count {
+            let plane = |sample: usize| &self.arrays.input[(sample * channels + first + place) * map..][..map];
+            filler.fill(simd, plane, &mut source[place * self.plan.channel..]);
+        }
+    }
+
+    /// Applies the epilogue to the sums of a tile, `[row][position]` from place `at` on, and stores those at positions.
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, simd: S, panel: &Panel, first: usize, at: usize, sums: &[f32]) {
+        let unit = self.unit;
+        let length = sums.len() / panel.rows;
+        let filters = self.out.len() / unit.parts.len();
+        let begin = unit.spans.partition_point(|span| span.at + span.length <= at);
+        for (row, sums) in sums.chunks_exact(length).take(panel.filters).enumerate() {
+            let filter = panel.first + row;
+            let stage = Stage::new(simd, &self.arrays.epilogue, filter);
+            for &Span { at: start, length: wide, part, to } in &unit.spans[begin..] {
+                if start >= at + length {
+                    break;
+                }
+                let from = start.max(at);
+                let end = (start + wide).min(at + length);
+                let place = to + from - start;
+                let target = &mut self.out[part * filters + filter - first][place..place + end - from];
+                let sums = &sums[from - at..end - at];
+                let (sample, position, _) = unit.parts[part];
+                let residual = self.arrays.residual.map(|residual| {
+                    let map = (sample * self.conv.outputs() + filter) * self.arrays.output_map;
+                    &residual[map + position + place..][..sums.len()]
+                });
+                finish(simd, stage, sums, residual, target);
+            }
+        }
+    }
+}
+
+/// Applies the epilogue to sums of one filter. Vectors at the end overlap, where there are several: that takes less
+/// time than a part of a vector.
+#[inline(always)]
+fn finish<S: Simd>(simd: S, stage: Stage<S>, sums: &[f32], other: Option<&[f32]>, to: &mut [f32]) {
+    let length = to.len();
+    for at in (0..length).step_by(S::F32_LANES) {
+        let at = at.min(length.saturating_sub(S::F32_LANES));
+        let sum = load(simd, &sums[at..]);
+        let sum = match other {
+            Some(other) => stage.apply_with(simd, sum, load(simd, &other[at..])),
+            None => stage.apply(simd, sum),
+        };
+        match S::as_mut_simd_f32s(&mut to[at..]).0.first_mut() {
+            Some(to) => *to = sum,
+            None => simd.partial_store_f32s(to, sum),
+        }
+    }
+}
+
+/// Returns the vector at the start of a slice, or what there is of it.
+#[inline(always)]
+fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(from).0.first() {
+        Some(&vector) => vector,
+        None => simd.partial_load_f32s(from),
+    }
+}
