@@ -164,6 +164,18 @@ pub(crate) fn interpreter(device: &Device) -> Result<Box<dyn Execute>, GraphErro
     }
 }
 
+/// What runs operations on a device, with the parameters and constants of a graph loaded.
+pub(crate) fn loaded(graph: &Graph, device: &Device) -> Result<Box<dyn Execute>, GraphError> {
+    let mut execute = interpreter(&device.clone().without_autodiff())?;
+    for (id, data) in graph.values.iter() {
+        guard(Step::Values, || {
+            execute.load(*id, data.clone());
+            Ok(())
+        })?;
+    }
+    Ok(execute)
+}
+
 /// A captured network, loaded on a device.
 ///
 /// ```
@@ -219,13 +231,7 @@ impl Replay {
     /// [`GraphError::UnsupportedDevice`] where this build has no interpreter for the device, [`GraphError::Replay`] where the device
     /// does not take a value.
     pub fn new(network: &Network, device: &Device, taps: &[&OutputTap]) -> Result<Self, GraphError> {
-        let mut execute = interpreter(&device.clone().without_autodiff())?;
-        for (id, data) in network.graph.values.iter() {
-            guard(Step::Values, || {
-                execute.load(*id, data.clone());
-                Ok(())
-            })?;
-        }
+        let execute = loaded(&network.graph, device)?;
         let mut keep = KeepValues(&network.graph);
         let mut operations = network.graph.operations.clone();
         for op in &mut operations {

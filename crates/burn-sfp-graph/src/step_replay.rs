@@ -8,7 +8,7 @@ use burn::backend::ir::{IrVisitorMut, OperationIr, TensorId, TensorIr, TensorSta
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::network::Network;
-use crate::replay::{Dispatched, Execute, Step, guard, interpreter};
+use crate::replay::{Dispatched, Execute, Step, guard, loaded};
 use crate::steps::StepTensor;
 use crate::{GraphError, ModuleInput};
 
@@ -80,13 +80,7 @@ impl StepReplay {
     /// [`GraphError::UnsupportedDevice`] where this build has no interpreter for the device, [`GraphError::Replay`] where the device
     /// does not take a value.
     pub fn new(network: &Network, device: &Device) -> Result<Self, GraphError> {
-        let mut execute = interpreter(&device.clone().without_autodiff())?;
-        for (id, data) in network.graph.values.iter() {
-            guard(Step::Values, || {
-                execute.load(*id, data.clone());
-                Ok(())
-            })?;
-        }
+        let execute = loaded(&network.graph, device)?;
         let known: HashMap<TensorId, &TensorIr> = network
             .graph
             .operations

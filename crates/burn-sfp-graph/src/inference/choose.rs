@@ -84,8 +84,9 @@ pub(super) fn program(network: &Network, sparse: &[SparseAt], config: &LatencyCo
     // Sparse layers record the dense convolution of a device without sparse kernels.
     let mut layers = fused(&network.graph, &is_constant);
     layers.retain(|layer| !layer.operations.iter().any(|&at| makes_sparse(network, sparse, at)));
-    let packed = all_packed(network, sparse, &layers)?;
-    let seconds = measure(network, sparse, &layers, &packed, config)?;
+    let mut constants = Constants::new(network, sparse)?;
+    let packed = all_packed(network, &layers, &mut constants);
+    let seconds = measure(network, &layers, &packed, &mut constants, config)?;
     let mut choices: Vec<(usize, LayerChoice)> = Vec::new();
     let mut chosen = Vec::new();
     for ((layer, seconds), packed) in layers.iter().zip(seconds).zip(packed) {
@@ -112,7 +113,7 @@ pub(super) fn program(network: &Network, sparse: &[SparseAt], config: &LatencyCo
     }
     choices.sort_by_key(|(at, _)| *at);
     let choices = LayerChoices { layers: choices.into_iter().map(|(_, choice)| choice).collect() };
-    Constants::new(network, sparse, &network.device)?.program(&layers, chosen, choices)
+    constants.program(&layers, chosen, choices)
 }
 
 fn makes_sparse(network: &Network, sparse: &[SparseAt], at: usize) -> bool {
@@ -136,34 +137,28 @@ fn sparse_path(network: &Network, call: &SparseAt) -> String {
 }
 
 /// Packs all layers that have a kernel on this device.
-fn all_packed(
-    network: &Network,
-    sparse: &[SparseAt],
-    layers: &[Fused],
-) -> Result<Vec<Option<PackedLayer>>, GraphError> {
-    let mut constants = Constants::new(network, sparse, &network.device)?;
+fn all_packed(network: &Network, layers: &[Fused], constants: &mut Constants<'_>) -> Vec<Option<PackedLayer>> {
     if !constants.on_host {
-        return Ok(layers.iter().map(|_| None).collect());
+        return layers.iter().map(|_| None).collect();
     }
     let mut pack = |layer: &Fused| {
         PackedLayer::new(path(network, layer.layer), layer, &network.device, &mut |tensor| constants.read(tensor))
     };
-    Ok(layers.iter().map(&mut pack).collect())
+    layers.iter().map(&mut pack).collect()
 }
 
 /// Runs the forward pass on zeros, each layer both ways in turn. Returns the shortest seconds by Burn's operations and packed.
 fn measure(
     network: &Network,
-    sparse: &[SparseAt],
     layers: &[Fused],
     packed: &[Option<PackedLayer>],
+    constants: &mut Constants<'_>,
     config: &LatencyConfig,
 ) -> Result<Vec<Option<[f64; 2]>>, GraphError> {
     if packed.iter().all(Option::is_none) {
         return Ok(vec![None; layers.len()]);
     }
     let mut seconds: Vec<[Vec<f64>; 2]> = layers.iter().map(|_| Default::default()).collect();
-    let mut constants = Constants::new(network, sparse, &network.device)?;
     let (following, ends) = (network.following_inputs(), ends(network, layers));
     let of_layer: HashMap<usize, usize> = layers
         .iter()

@@ -128,25 +128,18 @@ fn take_next(graph: &Graph, layer: &mut Fused, taken: &HashSet<usize>, is_consta
         }
         OperationIr::NumericFloat(_, N::Add(BinaryOpIr { lhs, rhs, out })) => {
             let other = if lhs.id == result { rhs } else { lhs };
+            if other.id == result || other.dtype != DType::F32 || out.shape != layer.out.shape {
+                return false;
+            }
+            let is_first = layer.options.is_none() && layer.bias.is_none() && layer.residual.is_none();
             let is_there = graph.producer(other.id).is_none_or(|producer| producer < index);
-            let is_bare = layer.bias.is_none() && layer.residual.is_none();
-            if layer.options.is_none() && is_bare && is_constant(other.id) && is_bias(other, out) {
-                if other.dtype != DType::F32 || out.shape != layer.out.shape {
-                    return false;
-                }
+            if is_first && is_constant(other.id) && is_bias(other, out) {
                 next.bias = Some(other.clone());
-                next.out = out.clone();
-                next.operations.push(index);
-                *layer = next;
-                return true;
-            }
-            if layer.residual.is_some() || other.id == result || other.shape != layer.out.shape || !is_there {
+            } else if layer.residual.is_none() && other.shape == out.shape && is_there {
+                next.residual = Some(other.clone());
+            } else {
                 return false;
             }
-            if other.dtype != DType::F32 || out.shape != layer.out.shape {
-                return false;
-            }
-            next.residual = Some(other.clone());
             next.out = out.clone();
         }
         OperationIr::Activation(A::Relu(op)) => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::backend::ir::{
     IrVisitorMut, MaxPool2dOpIr, ModuleOperationIr as M, OperationIr, TensorId, TensorIr, TensorStatus,
 };
-use burn::tensor::{DType, Device, DispatchTensor, Tensor, TensorData};
+use burn::tensor::{DType, DispatchTensor, Tensor, TensorData};
 use burn_sfp_ndarray::{ConvGeometry, max_pool2d};
 use burn_sfp_nn::sparse::SparseCall;
 use burn_sfp_nn::tensor::on_host;
@@ -22,7 +22,7 @@ use crate::capture::SparseAt;
 use crate::network::Network;
 use crate::op::description::dims;
 use crate::op::name::name;
-use crate::replay::{Execute, KeepAll, Step, guard, interpreter};
+use crate::replay::{Execute, KeepAll, Step, guard, loaded};
 
 /// The steps of a forward pass, with everything loaded that they read.
 pub(super) struct Program {
@@ -118,14 +118,9 @@ pub(super) struct Constants<'a> {
 
 impl<'a> Constants<'a> {
     /// Loads all values and runs what reads nothing else.
-    pub fn new(network: &'a Network, sparse: &'a [SparseAt], device: &Device) -> Result<Self, GraphError> {
-        let mut execute = interpreter(device)?;
-        for (id, data) in network.graph.values.iter() {
-            guard(Step::Values, || {
-                execute.load(*id, data.clone());
-                Ok(())
-            })?;
-        }
+    pub fn new(network: &'a Network, sparse: &'a [SparseAt]) -> Result<Self, GraphError> {
+        let device = &network.device;
+        let mut execute = loaded(&network.graph, device)?;
         let following = network.following_inputs();
         for (index, operation) in network.graph.operations.iter().enumerate() {
             if operation.outputs().any(|output| following.contains(&output.id)) {
