@@ -154,13 +154,16 @@ fn gathered<'a, S: Simd>(simd: S, plan: &Plan, unit: &Unit, plane: impl Fn(usize
 
 /// Copies every `stride`-th element.
 #[inline(always)]
-fn copy<S: Simd>(simd: S, from: &[f32], stride: usize, to: &mut [f32]) {
+pub(super) fn copy<S: Simd>(simd: S, from: &[f32], stride: usize, to: &mut [f32]) {
     match (stride, to.len()) {
         (1, _) => copy_all(simd, &from[..to.len()], to),
         // Constant lengths are compiled to shuffles.
-        (2, 16..) => copy_half::<16, 31>(from, to),
-        (2, 8..) => copy_half::<8, 15>(from, to),
-        (2, 4..) => copy_half::<4, 7>(from, to),
+        (2, 16..) => copy_every::<2, 16, 31>(from, to),
+        (2, 8..) => copy_every::<2, 8, 15>(from, to),
+        (2, 4..) => copy_every::<2, 4, 7>(from, to),
+        (4, 16..) => copy_every::<4, 16, 61>(from, to),
+        (4, 8..) => copy_every::<4, 8, 29>(from, to),
+        (4, 4..) => copy_every::<4, 4, 13>(from, to),
         _ => {
             for (to, &from) in to.iter_mut().zip(from.iter().step_by(stride)) {
                 *to = from;
@@ -188,16 +191,16 @@ fn copy_all<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Copies every second element, `N` at a time, which lie among `M` = 2 `N` - 1; at least `N` in all.
+/// Copies every `S`-th element, `N` at a time, which lie among `M` = `S` (`N` - 1) + 1; at least `N` in all.
 #[inline(always)]
-fn copy_half<const N: usize, const M: usize>(from: &[f32], to: &mut [f32]) {
+fn copy_every<const S: usize, const N: usize, const M: usize>(from: &[f32], to: &mut [f32]) {
     let length = to.len();
     for at in (0..length).step_by(N) {
         // The last ones overlap those before.
         let at = at.min(length - N);
-        if let (Some(to), Some(from)) = (to[at..].first_chunk_mut::<N>(), from[2 * at..].first_chunk::<M>()) {
+        if let (Some(to), Some(from)) = (to[at..].first_chunk_mut::<N>(), from[S * at..].first_chunk::<M>()) {
             for place in 0..N {
-                to[place] = from[2 * place];
+                to[place] = from[S * place];
             }
         }
     }

@@ -16,13 +16,14 @@ mod plan;
 mod task;
 mod tile;
 mod weights;
+mod winograd;
 
 use ndarray::{Array4, ArrayView4};
 use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::vector::Vectors;
-use crate::{Epilogue, KernelError, expect_len};
+use crate::{ConvGeometry, Epilogue, KernelError, expect_len};
 
 use self::axis::Axis;
 use self::plan::{Plan, cuts, parts};
@@ -30,6 +31,7 @@ use self::task::{Arrays, Task};
 
 pub use self::linear::{PackedLinear, packed_linear};
 pub use self::weights::PackedConv2d;
+pub use self::winograd::{WinogradConv2d, WinogradTile, winograd_conv2d};
 
 /// Computes a two-dimensional convolution with packed weights.
 ///
@@ -87,17 +89,10 @@ fn forward(
     epilogue: Epilogue,
     residual: Option<ArrayView4<f32>>,
 ) -> Result<Array4<f32>, KernelError> {
-    let (samples, channels, height, width) = input.dim();
-    let size = conv.geometry().output_size([height, width], conv.kernel())?;
-    expect_len("filters of the input", conv.inputs(), channels)?;
-    let shape = [samples, conv.outputs(), size[0], size[1]];
-    epilogue.check(conv.outputs())?;
-    check_residual(&residual, shape)?;
-    let elements = shape.iter().try_fold(size_of::<f32>(), |product, &length| product.checked_mul(length));
-    if elements.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-        return Err(KernelError::Geometry { what: "the result has more elements than fit into memory" });
-    }
-    let mut result = Array4::zeros(shape);
+    let (samples, _, height, width) = input.dim();
+    let filters = [conv.inputs(), conv.outputs()];
+    let mut result = prepare(&input, filters, conv.kernel(), conv.geometry(), &epilogue, &residual)?;
+    let size = [result.dim().2, result.dim().3];
     let input = input.as_standard_layout();
     let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
     let (Some(from), Some(out)) = (input.as_slice(), result.as_slice_mut()) else { return Ok(result) };
@@ -114,6 +109,28 @@ fn forward(
         run(arch, conv, &plan, arrays, out);
     }
     Ok(result)
+}
+
+/// Checks the arguments of a convolution of `filters`, inputs and outputs; returns zeros of the shape of its result.
+fn prepare(
+    input: &ArrayView4<f32>,
+    filters: [usize; 2],
+    kernel: [usize; 2],
+    geometry: &ConvGeometry,
+    epilogue: &Epilogue,
+    residual: &Option<ArrayView4<f32>>,
+) -> Result<Array4<f32>, KernelError> {
+    let (samples, channels, height, width) = input.dim();
+    let size = geometry.output_size([height, width], kernel)?;
+    expect_len("filters of the input", filters[0], channels)?;
+    let shape = [samples, filters[1], size[0], size[1]];
+    epilogue.check(filters[1])?;
+    check_residual(residual, shape)?;
+    let elements = shape.iter().try_fold(size_of::<f32>(), |product, &length| product.checked_mul(length));
+    if elements.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        return Err(KernelError::Geometry { what: "the result has more elements than fit into memory" });
+    }
+    Ok(Array4::zeros(shape))
 }
 
 /// Checks that a residual has the shape of the result.

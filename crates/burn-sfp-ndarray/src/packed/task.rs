@@ -164,7 +164,7 @@ impl Task<'_> {
 /// Applies the epilogue to sums of one filter. Vectors at the end overlap, where there are several: that takes less
 /// time than a part of a vector.
 #[inline(always)]
-fn finish<S: Simd>(simd: S, stage: Stage<S>, sums: &[f32], other: Option<&[f32]>, to: &mut [f32]) {
+pub(super) fn finish<S: Simd>(simd: S, stage: Stage<S>, sums: &[f32], other: Option<&[f32]>, to: &mut [f32]) {
     let length = to.len();
     for at in (0..length).step_by(S::F32_LANES) {
         let at = at.min(length.saturating_sub(S::F32_LANES));

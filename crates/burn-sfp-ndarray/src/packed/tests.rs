@@ -4,7 +4,6 @@ use ndarray::{Array2, Array4, ArrayView2, Axis as Along, s};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ConvGeometry;
 use crate::testing::{in_pool, random_f32, with_layout4};
 use crate::vector::instruction_sets;
 
@@ -17,11 +16,11 @@ fn assert_near<'a>(found: impl IntoIterator<Item = &'a f32>, expected: impl Into
 
 /// Scale and shift of some filters, the activation, and whether there is a residual.
 #[derive(Debug, Clone)]
-struct Parts {
+pub(super) struct Parts {
     scale: Option<Vec<f32>>,
     shift: Option<Vec<f32>>,
     relu: bool,
-    residual: bool,
+    pub(super) residual: bool,
     most: Option<f32>,
 }
 
@@ -38,7 +37,7 @@ impl Parts {
         }
     }
 
-    fn epilogue(&self) -> Epilogue<'_> {
+    pub(super) fn epilogue(&self) -> Epilogue<'_> {
         Epilogue { scale: self.scale.as_deref(), shift: self.shift.as_deref(), relu: self.relu, most: self.most }
     }
 
@@ -55,17 +54,17 @@ impl Parts {
 
 /// A convolution with random arrays.
 #[derive(Debug, Clone)]
-struct Case {
-    x: Array4<f32>,
-    weights: Array4<f32>,
-    residual: Array4<f32>,
-    geometry: ConvGeometry,
-    parts: Parts,
+pub(super) struct Case {
+    pub(super) x: Array4<f32>,
+    pub(super) weights: Array4<f32>,
+    pub(super) residual: Array4<f32>,
+    pub(super) geometry: ConvGeometry,
+    pub(super) parts: Parts,
 }
 
 impl Case {
     /// `shape` and `outputs` count the filters of a group.
-    fn new(
+    pub(super) fn new(
         [samples, inputs, height, width]: [usize; 4],
         outputs: usize,
         kernel: [usize; 2],
@@ -85,7 +84,7 @@ impl Case {
     }
 
     /// Returns every value expected and the sum of the magnitudes of its terms.
-    fn expected(&self) -> Array4<(f64, f64)> {
+    pub(super) fn expected(&self) -> Array4<(f64, f64)> {
         let ConvGeometry { stride, padding, dilation, groups } = self.geometry;
         let (outputs, inputs, high, wide) = self.weights.dim();
         let (.., height, width) = self.x.dim();
@@ -135,7 +134,7 @@ impl Case {
     }
 }
 
-fn bits(array: &Array4<f32>) -> Vec<u32> {
+pub(super) fn bits(array: &Array4<f32>) -> Vec<u32> {
     array.iter().map(|value| value.to_bits()).collect()
 }
 
@@ -168,7 +167,7 @@ proptest! {
     }
 }
 
-fn same(groups: usize) -> ConvGeometry {
+pub(super) fn same(groups: usize) -> ConvGeometry {
     ConvGeometry { padding: [[1, 1], [1, 1]], groups, ..ConvGeometry::default() }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Panel {
     /// Rows of the register tile: 1, 2, 4 or 8, at least `filters`; the weights of the others are zero.
     pub(super) rows: usize,
     /// Place of the first weight.
-    start: usize,
+    pub(super) start: usize,
 }
 
 impl PackedConv2d {
@@ -137,7 +137,7 @@ impl PackedConv2d {
 }
 
 /// Cuts the filters of every group into panels of `depth` weights per filter.
-fn panels(outputs: usize, groups: usize, depth: usize) -> Vec<Panel> {
+pub(super) fn panels(outputs: usize, groups: usize, depth: usize) -> Vec<Panel> {
     let mut panels = Vec::new();
     let per_group = outputs / groups;
     let (mut first, mut start) = (0, 0);

@@ -1,0 +1,192 @@
+//! The transforms of the minimal filtering algorithms F(2, 3) and F(4, 3), along one axis and along both.
+//!
+//! A transform evaluates polynomials at points and at infinity: 0, 1, -1 for F(2, 3), and 0, ±a, ±b for F(4, 3) with
+//! a = 1 / √2 and b = √2. The paper uses a = 1 and b = 2; with the points here the errors are less than half as large,
+//! since the transforms multiply by numbers of more equal size, and a² = 1/2, b² = 2, a² b² = 1 are exact.
+
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
+use pulp::Simd;
+
+use crate::vector::mul_add;
+
+/// The algorithm F(M, 3): M outputs from N = M + 2 inputs by N products.
+pub(super) trait Transform<const N: usize, const M: usize> {
+    /// Transforms the three weights of a row or column: `G g`.
+    fn weights(g: [f64; 3]) -> [f64; N];
+
+    /// Transforms inputs: `B^T d`.
+    fn input<S: Simd>(simd: S, d: [S::f32s; N]) -> [S::f32s; N];
+
+    /// Transforms products to outputs: `A^T m`.
+    fn output<S: Simd>(simd: S, m: [S::f32s; N]) -> [S::f32s; M];
+}
+
+/// F(2, 3).
+pub(super) struct Two;
+
+impl Transform<4, 2> for Two {
+    fn weights([g0, g1, g2]: [f64; 3]) -> [f64; 4] {
+        [g0, (g0 + g1 + g2) / 2.0, (g0 - g1 + g2) / 2.0, g2]
+    }
+
+    #[inline(always)]
+    fn input<S: Simd>(simd: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
+        [simd.sub_f32s(d[0], d[2]), simd.add_f32s(d[1], d[2]), simd.sub_f32s(d[2], d[1]), simd.sub_f32s(d[3], d[1])]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(simd: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
+        let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+        [simd.add_f32s(m[0], sum), simd.add_f32s(difference, m[3])]
+    }
+}
+
+/// F(4, 3).
+pub(super) struct Four;
+
+impl Transform<6, 4> for Four {
+    fn weights([g0, g1, g2]: [f64; 3]) -> [f64; 6] {
+        let (a, b) = (std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2);
+        let (even, more) = (g0 + g2 / 2.0, g0 + 2.0 * g2);
+        [g0, (even + a * g1) / -1.5, (even - a * g1) / -1.5, (more + b * g1) / 6.0, (more - b * g1) / 6.0, g2]
+    }
+
+    #[inline(always)]
+    fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+        let (a, b) = (simd.splat_f32s(FRAC_1_SQRT_2), simd.splat_f32s(SQRT_2));
+        let (half, two) = (simd.splat_f32s(-0.5), simd.splat_f32s(-2.0));
+        let both = simd.splat_f32s(-2.5);
+        let (even, odd) = (mul_add(simd, two, d[2], d[4]), simd.mul_f32s(a, mul_add(simd, two, d[1], d[3])));
+        let (more, rest) = (mul_add(simd, half, d[2], d[4]), simd.mul_f32s(b, mul_add(simd, half, d[1], d[3])));
+        [
+            simd.add_f32s(mul_add(simd, both, d[2], d[4]), d[0]),
+            simd.add_f32s(even, odd),
+            simd.sub_f32s(even, odd),
+            simd.add_f32s(more, rest),
+            simd.sub_f32s(more, rest),
+            simd.add_f32s(mul_add(simd, both, d[3], d[5]), d[1]),
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+        let (a, b) = (simd.splat_f32s(FRAC_1_SQRT_2), simd.splat_f32s(SQRT_2));
+        let (half, two) = (simd.splat_f32s(0.5), simd.splat_f32s(2.0));
+        let (even, odd) = (simd.add_f32s(m[1], m[2]), simd.mul_f32s(a, simd.sub_f32s(m[1], m[2])));
+        let (more, rest) = (simd.add_f32s(m[3], m[4]), simd.mul_f32s(b, simd.sub_f32s(m[3], m[4])));
+        [
+            simd.add_f32s(simd.add_f32s(m[0], even), more),
+            simd.add_f32s(odd, rest),
+            mul_add(simd, half, even, simd.mul_f32s(two, more)),
+            mul_add(simd, half, odd, mul_add(simd, two, rest, m[5])),
+        ]
+    }
+}
+
+/// Transforms a kernel of three rows along both axes: `G g G^T`, row-major.
+pub(super) fn weights<X: Transform<N, M>, const N: usize, const M: usize>(g: [[f64; 3]; 3]) -> [[f64; N]; N] {
+    let rows = g.map(X::weights);
+    let mut all = [[0.0; N]; N];
+    for column in 0..N {
+        let transformed = X::weights([rows[0][column], rows[1][column], rows[2][column]]);
+        for row in 0..N {
+            all[row][column] = transformed[row];
+        }
+    }
+    all
+}
+
+/// Transforms one vector of tiles along both axes: `B^T d B`.
+///
+/// Element (i, j) of the tiles lies at `pitch * (N i + j)` in `from`, and in `to` at `distance * (N i + j)`.
+#[inline(always)]
+pub(super) fn input<S: Simd, X: Transform<N, M>, const N: usize, const M: usize>(
+    simd: S,
+    from: &[f32],
+    pitch: usize,
+    to: &mut [f32],
+    distance: usize,
+) {
+    let mut half = [[simd.splat_f32s(0.0); N]; N];
+    for column in 0..N {
+        let transformed = X::input(simd, strided::<S, N>(simd, &from[column * pitch..], N * pitch));
+        for row in 0..N {
+            half[row][column] = transformed[row];
+        }
+    }
+    for (row, &half) in half.iter().enumerate() {
+        for (column, &value) in X::input(simd, half).iter().enumerate() {
+            put::<S>(&mut to[(row * N + column) * distance..], value);
+        }
+    }
+}
+
+/// Transforms the products of one vector of tiles to outputs along both axes: `A^T m A`.
+///
+/// Product (i, j) lies at `pitch * (N i + j)` in `from`, output (y, x) of the tiles in `to` at `distance * (M y + x)`.
+#[inline(always)]
+pub(super) fn output<S: Simd, X: Transform<N, M>, const N: usize, const M: usize>(
+    simd: S,
+    from: &[f32],
+    pitch: usize,
+    to: &mut [f32],
+    distance: usize,
+) {
+    let mut half = [[simd.splat_f32s(0.0); N]; M];
+    for column in 0..N {
+        let transformed = X::output(simd, strided::<S, N>(simd, &from[column * pitch..], N * pitch));
+        for row in 0..M {
+            half[row][column] = transformed[row];
+        }
+    }
+    for (row, &half) in half.iter().enumerate() {
+        for (column, &value) in X::output(simd, half).iter().enumerate() {
+            put::<S>(&mut to[(row * M + column) * distance..], value);
+        }
+    }
+}
+
+/// Returns vectors at some distance.
+#[inline(always)]
+fn strided<S: Simd, const N: usize>(simd: S, from: &[f32], distance: usize) -> [S::f32s; N] {
+    let mut vectors = [simd.splat_f32s(0.0); N];
+    for (place, vector) in vectors.iter_mut().enumerate() {
+        *vector = S::as_simd_f32s(&from[place * distance..][..S::F32_LANES]).0[0];
+    }
+    vectors
+}
+
+/// Stores a vector at the start of a slice.
+#[inline(always)]
+fn put<S: Simd>(to: &mut [f32], value: S::f32s) {
+    S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::Scalar;
+
+    use super::*;
+
+    /// Asserts that the transforms compute the outputs of three weights along one axis.
+    fn check<X: Transform<N, M>, const N: usize, const M: usize>() {
+        let simd = Scalar::new();
+        let g = [0.3, -1.25, 2.0];
+        let mut d = [0.0_f32; N];
+        d.iter_mut().enumerate().for_each(|(place, d)| *d = 0.5 + 0.75 * (place * place % 5) as f32);
+        let u = X::weights(g);
+        let mut m = X::input(simd, d);
+        m.iter_mut().zip(u).for_each(|(m, u)| *m *= u as f32);
+        for (place, y) in X::output(simd, m).into_iter().enumerate() {
+            let expected: f64 = g.iter().zip(&d[place..]).map(|(g, &d)| g * f64::from(d)).sum();
+            assert!((f64::from(y) - expected).abs() < 1e-5, "{place}: {y} {expected}");
+        }
+    }
+
+    #[test]
+    fn one_axis() {
+        check::<Two, 4, 2>();
+        check::<Four, 6, 4>();
+    }
+}
