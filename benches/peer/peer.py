@@ -1,9 +1,11 @@
 """Times PyTorch's forward passes on the CPU: peer.py NETWORK SHARE BATCH SIDE
 
 NETWORK: resnet18, resnet50, mobilenet_v2 or vgg11 (that of examples/vgg11-cifar100); SHARE: share of every layer's channels. Prints the version of
-PyTorch, and then, for each line on the standard input, the seconds of a forward pass of the network as it is and in channels last, in turn.
+PyTorch, and then, for each line with a number of passes on the standard input, the seconds of a forward pass of the network as it is and in channels last: the median of some
+passes after one that does not count.
 """
 
+import statistics
 import sys
 import time
 
@@ -78,6 +80,12 @@ def vgg11(share, classes=100):
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * 4, classes))
 
 
+def timed(network, images):
+    started = time.perf_counter()
+    network(images)
+    return time.perf_counter() - started
+
+
 def main():
     name, share, batch, side = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     networks = {
@@ -93,13 +101,9 @@ def main():
         for network, images in both * 5:
             network(images)
         print(torch.__version__, torch.get_num_threads(), flush=True)
-        for _ in sys.stdin:
-            seconds = []
-            for network, images in both:
-                started = time.perf_counter()
-                network(images)
-                seconds.append(time.perf_counter() - started)
-            print(*seconds, flush=True)
+        for passes in sys.stdin:
+            seconds = [[timed(network, images) for _ in range(1 + int(passes))] for network, images in both]
+            print(*(statistics.median(each[1:]) for each in seconds), flush=True)
 
 
 main()

@@ -104,7 +104,7 @@ pub use gather::Gathered;
 #[doc(hidden)]
 pub use graph::is_statistic;
 pub use graph::{Parameter, ParameterShape};
-pub use inference::{Inference, LayerChoice, LayerChoices, Way};
+pub use inference::{Inference, InferenceConfig, LayerChoice, LayerChoices, Way};
 pub use input::{InputMapper, ModuleInput};
 pub use layers::heads::Heads;
 pub use layers::kind::LayerKind;

@@ -10,7 +10,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
 use burn_sfp_graph::latency::LatencyConfig;
-use burn_sfp_graph::{GraphModule, Inference, LayerChoice, Way};
+use burn_sfp_graph::{GraphModule, Inference, InferenceConfig, LayerChoice, Way};
 use burn_sfp_nn::sparse::{KernelPattern, WeightFormat};
 use burn_sfp_prune::{Budget, Planner};
 use proptest::prelude::*;
@@ -34,8 +34,8 @@ use net::{LastFirst, Net, images};
 const GRAPHS: u32 = 300;
 
 /// One run of each way; which one is taken depends on the machine.
-fn quick() -> LatencyConfig {
-    LatencyConfig::new().with_warm_up(0).with_runs(1)
+fn quick() -> InferenceConfig {
+    InferenceConfig::new().latency(LatencyConfig::new().with_warm_up(0).with_runs(1))
 }
 
 #[derive(Default, Debug)]
@@ -198,9 +198,10 @@ fn masks_and_sparse_layers() {
     let format = WeightFormat::Kernels(Arc::new(pattern));
     let sparse = SparseNet { conv: net.conv.clone().with_format(Some(format)).unwrap(), ..net };
     let mut fast = Inference::new(&sparse, &x).unwrap();
-    let ways: Vec<(&str, Way)> =
-        fast.choices().layers.iter().map(|choice| (choice.layer.as_str(), choice.way)).collect();
-    assert!(ways.contains(&("conv", Way::Sparse)), "{ways:?}");
+    let conv = fast.choices().layers.iter().find(|choice| choice.layer == "conv").unwrap();
+    // The fastest of all, whichever it is here.
+    assert!(conv.burn.is_none() && conv.sparse.is_some() && conv.packed.is_some(), "{conv:?}");
+    assert!(matches!(conv.way, Way::Sparse | Way::Packed | Way::Winograd), "{conv:?}");
     assert!(far(fast.run(x.clone()).unwrap(), sparse.run(x)) < 1e-5);
 }
 
@@ -267,4 +268,42 @@ fn errors_and_the_original() {
     assert!(fast.run(wrong).is_err());
     // It goes on as before.
     assert!(far(fast.run(x.clone()).unwrap().0, block.run(x).0) < 1e-5);
+}
+
+/// Three convolutions: of 3x3, with a stride, of 1x1.
+#[derive(Module, Debug)]
+struct Filtering {
+    plain: Conv2d,
+    strided: Conv2d,
+    narrow: Conv2d,
+}
+
+impl GraphModule for Filtering {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<4>;
+
+    fn run(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = relu(self.plain.forward(x.clone()) + x);
+        self.narrow.forward(self.strided.forward(x))
+    }
+}
+
+#[test]
+fn transformed_weights_where_they_can_be_and_are_wanted() {
+    let device = Device::flex();
+    let conv = |from, to, kernel: usize, stride: usize| {
+        let padding = PaddingConfig2d::Explicit(kernel / 2, kernel / 2, kernel / 2, kernel / 2);
+        Conv2dConfig::new([from, to], [kernel; 2]).with_stride([stride; 2]).with_padding(padding).init(&device)
+    };
+    let model = drawn(Filtering { plain: conv(64, 64, 3, 1), strided: conv(64, 16, 3, 2), narrow: conv(16, 4, 1, 1) });
+    let x = uniform([2, 64, 24, 25], -1.0, 1.0, &device);
+    let expected = model.run(x.clone());
+    for wanted in [true, false] {
+        let mut fast = Inference::with_config(&model, &x, &InferenceConfig::new().winograd(wanted)).unwrap();
+        let off = difference(fast.run(x.clone()).unwrap(), expected.clone(), 1e-3);
+        assert!(off < 1e-4, "off by {off}\n{}", fast.choices());
+        let measured: Vec<bool> = fast.choices().layers.iter().map(|layer| layer.winograd.is_some()).collect();
+        assert_eq!(measured, [wanted, false, false]);
+        assert!(wanted || fast.choices().layers.iter().all(|layer| layer.way != Way::Winograd));
+    }
 }

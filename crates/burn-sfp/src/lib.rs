@@ -76,7 +76,9 @@ pub mod prelude {
         analyze, analyze_network,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
-    pub use burn_sfp_graph::{FileError, GraphError, GraphModule, Inference, InputMapper, ModuleInput, Network};
+    pub use burn_sfp_graph::{
+        FileError, GraphError, GraphModule, Inference, InferenceConfig, InputMapper, ModuleInput, Network,
+    };
     pub use burn_sfp_nn::{
         CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, FoldBatchNormConfig, HeadAttention,
         HeadAttentionConfig, MhaCache, MhaInput, NnError, Scope, Shrink, SparseConv2d, SparseConv2dConfig,

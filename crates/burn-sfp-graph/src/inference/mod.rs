@@ -1,17 +1,19 @@
 //! [`Inference`]: a module's forward pass for deployment on a CPU, whatever layers the module is made of.
 //!
 //! The forward pass is recorded, what depends on parameters alone is computed once, and each convolution or linear layer takes in what follows it: a
-//! batch normalisation, a sum with another tensor (a residual connection), a ReLU. For each of them the faster way is measured: Burn's own operations, or
-//! one kernel of `burn-sfp-ndarray` on weights that are packed once. Sparse layers run on their sparse kernels.
+//! batch normalisation, a sum with another tensor (a residual connection), a ReLU. For each of them the fastest way is measured: Burn's own operations, or
+//! one kernel of `burn-sfp-ndarray` on weights that are packed once, or transformed once for fewer products, or, of sparse layers, the sparse kernel.
 //!
 //! | what | where |
 //! | --- | --- |
+//! | the settings | `config` |
 //! | what a layer takes in | `fuse` |
 //! | the layer as one kernel | `packed` |
 //! | steps in order, and which tensor is read last by which | `program` |
 //! | the faster way of each layer | `choose` |
 
 mod choose;
+mod config;
 mod fuse;
 mod packed;
 mod program;
@@ -24,12 +26,12 @@ use burn_sfp_nn::sparse::recorded_calls;
 
 use crate::capture::SparseAt;
 use crate::input::InputMapper;
-use crate::latency::LatencyConfig;
 use crate::network::Network;
 use crate::replay::Dispatched;
 use crate::{GraphError, GraphModule, ModuleInput};
 
 pub use choose::{LayerChoice, LayerChoices, Way};
+pub use config::InferenceConfig;
 use program::Program;
 
 /// Programs for different shapes of the input that are kept.
@@ -40,7 +42,9 @@ const PROGRAMS: usize = 2;
 /// It is made on an example, for whose shapes it is ready at once; inputs of other shapes are recorded and measured when they are first seen, and the last
 /// two shapes are kept. On devices other than flex and ndarray, and for elements other than `f32`, all layers run by Burn's own operations.
 ///
-/// Memory: beside the module the packed weights, for each of the shapes kept.
+/// Memory: beside the module the packed weights, for each of the shapes kept; while ways are measured, those of all ways.
+///
+/// A NaN in an image reaches what its forward pass would reach, and by [`Way::Winograd`] its neighbours within a tile as well.
 ///
 /// ```
 /// # use burn::prelude::*;
@@ -76,7 +80,7 @@ const PROGRAMS: usize = 2;
 #[derive(Debug)]
 pub struct Inference<M: GraphModule> {
     model: M,
-    config: LatencyConfig,
+    config: InferenceConfig,
     /// The last one was used last.
     programs: Vec<Program>,
     /// The outputs of a forward pass, whose tensors are replaced.
@@ -90,14 +94,14 @@ impl<M: GraphModule> Inference<M> {
     /// Those of [`Network::capture`], [`GraphError::UnsupportedDevice`] where this build runs no recorded operations on the device, and
     /// [`GraphError::Replay`] where an operation fails on it.
     pub fn new(model: &M, example: &M::Inputs) -> Result<Self, GraphError> {
-        Self::with_config(model, example, &LatencyConfig::new().with_warm_up(1).with_runs(3))
+        Self::with_config(model, example, &InferenceConfig::new())
     }
 
-    /// [`new`](Inference::new) with the number of runs by which the faster way of each layer is chosen.
+    /// [`new`](Inference::new) with other settings.
     ///
     /// # Errors
     /// Those of [`new`](Inference::new).
-    pub fn with_config(model: &M, example: &M::Inputs, config: &LatencyConfig) -> Result<Self, GraphError> {
+    pub fn with_config(model: &M, example: &M::Inputs, config: &InferenceConfig) -> Result<Self, GraphError> {
         let model = model.valid();
         let (first, outputs) = compile(&model, example, config)?;
         Ok(Self { model, config: config.clone(), programs: vec![first], outputs })
@@ -179,7 +183,7 @@ impl<M: GraphModule> Inference<M> {
 fn compile<M: GraphModule>(
     model: &M,
     inputs: &M::Inputs,
-    config: &LatencyConfig,
+    config: &InferenceConfig,
 ) -> Result<(Program, M::Outputs), GraphError> {
     let sparse: RefCell<Vec<SparseAt>> = RefCell::default();
     let forward = |model: &M, inputs: M::Inputs| {

@@ -1,18 +1,42 @@
 //! A layer with what it takes in as one kernel on packed weights.
 
+use std::sync::Arc;
+
 use burn::backend::ir::{TensorIr, TensorStatus};
 use burn::tensor::{DType, Device, DispatchTensor, Tensor, TensorData};
-use burn_sfp_ndarray::{ConvGeometry, Epilogue, KernelError, PackedConv2d, PackedLinear, packed_conv2d, packed_linear};
+use burn_sfp_ndarray::{
+    ConvGeometry, Epilogue, KernelError, KernelPattern, PackedConv2d, PackedLinear, WinogradConv2d, WinogradTile,
+    packed_conv2d, packed_linear, sparse_conv2d, winograd_conv2d,
+};
 use burn_sfp_nn::tensor::on_host;
-use ndarray::{ArrayView2, ArrayView4};
+use ndarray::{Array3, ArrayView2, ArrayView4};
 
 use super::fuse::Fused;
 use crate::op::description::dims;
 use crate::replay::Execute;
 
+/// The kernel that a layer runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// On packed weights.
+    Packed,
+    /// On transformed weights, by tiles of outputs.
+    Winograd(WinogradTile),
+    /// On the kernels that stay.
+    Sparse,
+}
+
+/// The kernels of a sparse convolution that stay: which ones, and the tensor of their values, `[kernels, height, width]`.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub pattern: Arc<KernelPattern>,
+    pub values: TensorIr,
+}
+
 /// A layer whose weights are packed.
 pub(super) struct PackedLayer {
     pub name: String,
+    pub kernel: Kernel,
     weights: Weights,
     scale: Option<Vec<f32>>,
     shift: Option<Vec<f32>>,
@@ -26,14 +50,19 @@ pub(super) struct PackedLayer {
 
 enum Weights {
     Conv(PackedConv2d),
+    Winograd(WinogradConv2d),
+    Sparse(Arc<KernelPattern>, Array3<f32>, ConvGeometry),
     Linear(PackedLinear),
 }
 
 impl PackedLayer {
-    /// Packs the weights of a layer, whose constants are read by `constant`; `None` where there is no kernel for it.
+    /// Packs the weights of a layer, of which `kept` stay where it is sparse, and whose constants are read by `constant`; `None` where there is no kernel
+    /// for it.
     pub fn new(
         name: String,
         of: &Fused,
+        kernel: Kernel,
+        kept: Option<&Kept>,
         device: &Device,
         constant: &mut dyn FnMut(&TensorIr) -> Option<Vec<f32>>,
     ) -> Option<Self> {
@@ -46,7 +75,16 @@ impl PackedLayer {
                 let (stride, dilation, groups) = (options.stride, options.dilation, options.groups);
                 let geometry = ConvGeometry { stride, padding, dilation, groups };
                 let weight = ArrayView4::from_shape([out, read, height, width], &weight).ok()?;
-                Weights::Conv(PackedConv2d::new(weight, &geometry).ok()?)
+                match kernel {
+                    Kernel::Sparse => {
+                        let kept = kept.filter(|_| of.residual.is_none())?;
+                        let shape: [usize; 3] = dims(&kept.values).try_into().ok()?;
+                        let values = Array3::from_shape_vec(shape, constant(&kept.values)?).ok()?;
+                        Weights::Sparse(kept.pattern.clone(), values, geometry)
+                    }
+                    Kernel::Packed => Weights::Conv(PackedConv2d::new(weight, &geometry).ok()?),
+                    Kernel::Winograd(tile) => Weights::Winograd(WinogradConv2d::new(weight, &geometry, tile).ok()?),
+                }
             }
             None => {
                 let [.., inputs, outputs] = *shape.as_slice() else { return None };
@@ -74,6 +112,7 @@ impl PackedLayer {
         let (x, residual, out) = (of.x.clone(), of.residual.clone(), of.out.clone());
         Some(Self {
             name,
+            kernel,
             weights,
             scale,
             shift,
@@ -93,6 +132,23 @@ impl PackedLayer {
                 let run = |x: Tensor<4>, residual: Option<Tensor<4>>| {
                     with_residual(&x, residual.as_ref(), |x, residual| {
                         packed_conv2d(x, conv, self.epilogue(), residual).map(|y| y.into_raw_vec_and_offset().0)
+                    })
+                };
+                self.on_tensors(execute, keep, |shape| shape.try_into().ok(), run)?
+            }
+            Weights::Winograd(conv) => {
+                let run = |x: Tensor<4>, residual: Option<Tensor<4>>| {
+                    with_residual(&x, residual.as_ref(), |x, residual| {
+                        winograd_conv2d(x, conv, self.epilogue(), residual).map(|y| y.into_raw_vec_and_offset().0)
+                    })
+                };
+                self.on_tensors(execute, keep, |shape| shape.try_into().ok(), run)?
+            }
+            Weights::Sparse(pattern, values, geometry) => {
+                let run = |x: Tensor<4>, _: Option<Tensor<4>>| {
+                    with_residual(&x, None, |x, _| {
+                        sparse_conv2d(x, values.view(), pattern, geometry, self.epilogue())
+                            .map(|y| y.into_raw_vec_and_offset().0)
                     })
                 };
                 self.on_tensors(execute, keep, |shape| shape.try_into().ok(), run)?

@@ -110,7 +110,7 @@ impl What {
 /// What depends on parameters alone, computed.
 pub(super) struct Constants<'a> {
     network: &'a Network,
-    sparse: &'a [SparseAt],
+    pub sparse: &'a [SparseAt],
     /// Whether the device's tensors are in the memory of the host.
     pub on_host: bool,
     pub execute: Box<dyn Execute>,
@@ -185,11 +185,9 @@ impl<'a> Constants<'a> {
             let sparse = makes.and_then(|made| sparse_of(self.sparse, made));
             let what = match (in_place.remove(&at), sparse) {
                 (Some(layer), _) => What::Packed(Box::new(layer)),
-                (None, Some(call)) => match [call.x, call.values, call.out].map(|id| known.get(&id).cloned()) {
-                    [Some(x), Some(values), Some(out)] => {
-                        What::Sparse(call.call.clone(), Box::new([x, values, out].map(as_read)))
-                    }
-                    _ => What::Plain(Box::new(operation.clone())),
+                (None, Some(call)) => match tensors_of(self.network, call) {
+                    Some((call, tensors)) => What::Sparse(call.clone(), Box::new(tensors)),
+                    None => What::Plain(Box::new(operation.clone())),
                 },
                 (None, None) => self.plain(operation),
             };
@@ -305,14 +303,29 @@ impl Program {
             }),
             What::Packed(layer) => guard(Step::Layer(*at, "packed layer"), || layer.run(execute, false)),
             What::Pool(op) => guard(Step::Layer(*at, "maximum pooling"), || pool(execute, op)),
-            What::Sparse(call, tensors) => guard(Step::Layer(*at, "sparse convolution"), || {
-                let ([x, values, out], shape) = (&**tensors, |tensor: &TensorIr| dims(tensor));
-                let x = Tensor::<4>::from_dispatch(execute.get(x, None, &shape(x))?);
-                let values = Tensor::<3>::from_dispatch(execute.get(values, None, &shape(values))?);
-                execute.put(out.id, call.run(x, values).into_dispatch())
-            }),
+            What::Sparse(call, tensors) => {
+                guard(Step::Layer(*at, "sparse convolution"), || run_sparse(execute, call, tensors))
+            }
         }
     }
+}
+
+/// The tensors of a sparse convolution: its input, its kernels, its output.
+pub(super) fn tensors_of<'a>(network: &Network, call: &'a SparseAt) -> Option<(&'a SparseCall, [TensorIr; 3])> {
+    let all = || network.graph.operations.iter().flat_map(|operation| operation.inputs().chain(operation.outputs()));
+    let find = |id: TensorId| all().find(|tensor| tensor.id == id).cloned().map(as_read);
+    Some((&call.call, [find(call.x)?, find(call.values)?, find(call.out)?]))
+}
+
+/// Runs a sparse convolution as its layer does.
+pub(super) fn run_sparse(
+    execute: &mut dyn Execute,
+    call: &SparseCall,
+    [x, values, out]: &[TensorIr; 3],
+) -> Result<(), String> {
+    let x = Tensor::<4>::from_dispatch(execute.get(x, None, &dims(x))?);
+    let values = Tensor::<3>::from_dispatch(execute.get(values, None, &dims(values))?);
+    execute.put(out.id, call.run(x, values).into_dispatch())
 }
 
 /// A maximum pooling on the memory of the host.

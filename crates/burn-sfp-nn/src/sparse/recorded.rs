@@ -5,8 +5,10 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use burn_sfp_ndarray::{ConvGeometry, KernelPattern};
 
 use super::call::SparseConv;
 use super::op;
@@ -39,6 +41,16 @@ impl fmt::Debug for SparseCall {
 }
 
 impl SparseCall {
+    /// Which kernels stay.
+    pub fn pattern(&self) -> &Arc<KernelPattern> {
+        &self.0.pattern
+    }
+
+    /// Stride, padding, dilation and groups.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.0.geometry
+    }
+
     /// Convolves `x`, `[samples, channels, height, width]`, with the kernels `values`, `[kernels, height, width]`.
     ///
     /// # Panics

@@ -7,13 +7,15 @@
 //! | the network, its analyses, what its late part reads | `prepared` |
 //! | the late part as a module of its own | `late` |
 //! | one row, from the plan to its top-1 | `trial` |
-//! | training of the late layers on stored outputs of the early ones | `train` |
+//! | training, of the late layers on stored outputs of the early ones | `train` |
+//! | channels removed from the whole network instead | `channels` |
 //! | single weights removed, the control that is no mask over connections | `single` |
 //! | rows and the table | `rows` |
 //!
 //! Calibration, the choice of connections, the fit and training see training images only, the test images give the top-1 of each row. A row is written as soon
 //! as it is measured; started again, the experiment goes on behind the rows that are there.
 
+mod channels;
 mod contenders;
 mod late;
 mod prepared;
@@ -27,6 +29,7 @@ use std::time::Instant;
 
 use support::{DeviceName, read_rows, write_rows};
 
+pub use channels::ChannelRow;
 pub use contenders::{Contender, Kind, contenders};
 pub use late::Late;
 pub use rows::{Row, table};
@@ -69,9 +72,18 @@ pub struct Args {
     /// Seed of the random label sets, and of the order of the images in training.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Epochs of training after the fit, in which the four layers and their normalisations learn.
+    /// Epochs of training after the fit.
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     pub epochs: f64,
+    /// The first convolution that learns, from 0: 7 for the four layers that lose connections and their normalisations, 0 for all layers.
+    #[arg(long, value_name = "K", default_value_t = crate::model::FRONT)]
+    pub from: usize,
+    /// Removes channels of the whole network instead, down to 70, 50 and 30 % of its multiply-adds.
+    #[arg(long)]
+    pub channels: bool,
+    /// With `channels`: epochs in which all layers learn, after those of `epochs`.
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    pub then: f64,
     /// Files of training images in the data folder.
     #[arg(long, value_name = "FILES", value_delimiter = ',', default_value = "train.bin")]
     pub tune: Vec<String>,
@@ -100,6 +112,9 @@ pub struct Args {
 /// # Errors
 /// [`ExampleError`]: files, a name in `only` that no contender has, analysis, plan or recovery.
 pub fn run(args: &Args) -> Result<String, ExampleError> {
+    if args.channels {
+        return channels::run(args);
+    }
     let all = contenders(args.seed);
     if args.list {
         return Ok(all.iter().map(|contender| contender.name.clone() + "\n").collect());

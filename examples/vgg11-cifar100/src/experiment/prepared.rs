@@ -12,7 +12,7 @@ use burn_sfp::prelude::{
 
 use super::late::Chosen;
 use super::{Args, LAYERS, Late};
-use crate::cifar::{Cifar, CifarCalibration};
+use crate::cifar::{self, Cifar, CifarCalibration};
 use crate::error::ExampleError;
 use crate::model::{FRONT, Vgg11};
 use crate::weights;
@@ -36,6 +36,7 @@ pub(super) struct Prepared {
     /// What the late part reads of these images, and of the test images.
     pub features: TensorCalibration<Tensor<4>>,
     test: TensorCalibration<Tensor<4>>,
+    test_images: Cifar,
     /// Top-1 of the network on the test images.
     pub top1: f64,
 }
@@ -46,14 +47,14 @@ impl Prepared {
         let model = weights::load(&args.weights, &device)?;
         let images = |file: &str, count| Cifar::load_exactly(&args.data, &[file], count);
         let (samples, solving) = (images(&args.train, args.samples)?, images(&args.train, args.solving)?);
-        let test = Cifar::load(&args.data, &["test.bin"], None)?;
+        let test_images = Cifar::load(&args.data, &["test.bin"], None)?;
         let (network, analyses) = analyses(args, &model, &samples.calibration(BATCH, &device))?;
         let late = Late { net: model.clone() };
-        let (features, test) = (features(&model, &solving, &device), features(&model, &test, &device));
+        let (features, test) = (features(&model, &solving, &device), features(&model, &test_images, &device));
         let solving = solving.calibration(BATCH, &device);
         let evidence = OnceCell::new();
         let top1 = top1(&late, &test);
-        Ok(Self { device, model, late, network, analyses, solving, evidence, features, test, top1 })
+        Ok(Self { device, model, late, network, analyses, solving, evidence, features, test, test_images, top1 })
     }
 
     /// The analysis at a threshold; the lowest one where that is none of those made.
@@ -65,6 +66,11 @@ impl Prepared {
     /// Top-1 on the test images.
     pub fn top1(&self, late: &Late) -> f64 {
         top1(late, &self.test)
+    }
+
+    /// Top-1 of a network whose early layers are not those of the original.
+    pub fn whole_top1(&self, model: &Vgg11) -> f64 {
+        cifar::top1(model, &self.test_images, BATCH, &self.device)
     }
 
     /// Sums over the images that weights are solved with, made when they are first asked for.

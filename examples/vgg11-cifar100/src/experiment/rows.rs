@@ -6,9 +6,10 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
-use super::contenders::{Contender, Kind};
+use super::contenders::Contender;
 use super::trial::Measured;
 use super::{Args, LAYERS};
+use crate::model::FRONT;
 
 /// One policy at one share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,13 @@ pub struct Trained {
     pub distill: f32,
     /// Seed of the order of the images.
     pub seed: u64,
+    /// The first convolution that learns.
+    #[serde(default = "late")]
+    pub from: usize,
+}
+
+fn late() -> usize {
+    FRONT
 }
 
 impl Row {
@@ -93,17 +101,22 @@ impl Row {
 
     /// Whether it is the row of a contender, trained as long and in the same way.
     pub fn is_of(&self, contender: &Contender, args: &Args) -> bool {
-        let epochs = if contender.kind == Kind::SingleWeights { 0.0 } else { args.epochs };
-        let training = (epochs > 0.0).then(|| Trained::of(args));
+        let training = (args.epochs > 0.0).then(|| Trained::of(args));
         self.is_with(args)
             && (self.policy == contender.name && self.seed == contender.seed)
-            && (self.epochs == epochs && self.training == training)
+            && (self.epochs == args.epochs && self.training == training)
     }
 
     /// How it was trained, in a few words.
     fn trained(&self) -> String {
-        let Some(Trained { copies, learning_rate, distill, seed, .. }) = &self.training else { return "-".into() };
-        format!("{} epochs, {copies} copies, rate {learning_rate}, distillation {distill}, seed {seed}", self.epochs)
+        let Some(Trained { copies, learning_rate, distill, seed, from, .. }) = &self.training else {
+            return "-".into();
+        };
+        let epochs = self.epochs;
+        format!(
+            "{epochs} epochs from conv {}, {copies} copies, rate {learning_rate}, distillation {distill}, seed {seed}",
+            from + 1
+        )
     }
 
     fn cells(&self) -> Vec<String> {
@@ -123,9 +136,9 @@ impl Row {
 }
 
 impl Trained {
-    fn of(args: &Args) -> Self {
-        let Args { images, copies, learning_rate, distill, seed, .. } = *args;
-        Self { images, copies, learning_rate, distill, seed }
+    pub(super) fn of(args: &Args) -> Self {
+        let Args { images, copies, learning_rate, distill, seed, from, .. } = *args;
+        Self { images, copies, learning_rate, distill, seed, from }
     }
 }
 
@@ -137,8 +150,7 @@ impl fmt::Display for Row {
 
 /// The rows as a table, the best first.
 pub fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header([
+    let header = [
         "policy",
         "connections gone, % (conv 8 / 9 / 10 / fc)",
         "weights gone, %",
@@ -147,13 +159,17 @@ pub fn table(rows: &[Row]) -> String {
         "after training",
         "training",
         "seconds",
-    ]);
+    ];
     let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by(|a, b| b.top1_after.total_cmp(&a.top1_after).then_with(|| a.policy.cmp(&b.policy)));
-    for row in rows {
-        table.add_row(row.cells());
-    }
-    for column in table.column_iter_mut().skip(2) {
+    shown(&header, rows.into_iter().map(Row::cells))
+}
+
+/// A table in Markdown, numbers to the right.
+pub(super) fn shown(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()

@@ -10,10 +10,10 @@ use super::LAYERS;
 use super::contenders::{Contender, Kind, Share};
 use super::late::{Chosen, Late};
 use super::prepared::Prepared;
-use super::single::without_smallest;
+use super::single::{held, without_smallest};
 use super::train::Training;
 use crate::error::ExampleError;
-use crate::model::Vgg11;
+use crate::model::{FRONT, Vgg11};
 
 /// What came of a contender.
 #[derive(Clone, Debug)]
@@ -38,7 +38,12 @@ pub(super) fn trial(
 ) -> Result<Measured, ExampleError> {
     let train = |model: Vgg11, plan: &PrunePlan| -> Result<Option<f64>, ExampleError> {
         let Some(training) = training else { return Ok(None) };
-        Ok(Some(prepared.top1(&Late { net: training.run(model, plan, prepared)? })))
+        let trained = training.run(model, plan, &prepared.model)?;
+        Ok(Some(if training.from < FRONT {
+            prepared.whole_top1(&trained)
+        } else {
+            prepared.top1(&Late { net: trained })
+        }))
     };
     if contender.kind == Kind::Nothing {
         let (top1, removed) = (prepared.top1, vec![0.0; LAYERS.len()]);
@@ -62,8 +67,10 @@ pub(super) fn trial(
     println!("{}", fitted.report);
     let (removed, removed_share) = shares(&plan);
     let recovered = prepared.top1(&fitted.model);
-    // Nothing would hold single weights at zero.
-    let trained = if contender.kind == Kind::SingleWeights { None } else { train(fitted.model.net, &plan)? };
+    let trained = match contender.kind {
+        Kind::SingleWeights => train(held(fitted.model.net), &prepared.untouched()?)?,
+        _ => train(fitted.model.net, &plan)?,
+    };
     Ok(Measured { removed, removed_share, pruned: right_after, recovered, trained })
 }
 

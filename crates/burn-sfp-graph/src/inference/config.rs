@@ -1,0 +1,44 @@
+//! [`InferenceConfig`]: how the ways of the layers are chosen.
+
+use crate::latency::LatencyConfig;
+
+/// Settings of an [`Inference`](super::Inference).
+///
+/// ```
+/// use burn_sfp_graph::InferenceConfig;
+/// use burn_sfp_graph::latency::LatencyConfig;
+///
+/// // Sums of the products themselves, in order, and a choice by more runs.
+/// let config = InferenceConfig::new().winograd(false).latency(LatencyConfig::new().with_runs(20));
+/// ```
+#[derive(Clone, Debug)]
+pub struct InferenceConfig {
+    pub(super) latency: LatencyConfig,
+    pub(super) winograd: bool,
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl InferenceConfig {
+    /// Three runs of each way after one that does not count, with minimal filtering.
+    pub fn new() -> Self {
+        Self { latency: LatencyConfig::new().with_warm_up(1).with_runs(3), winograd: true }
+    }
+
+    /// Sets the runs by which the fastest way of each layer is chosen.
+    pub fn latency(mut self, latency: LatencyConfig) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Sets whether convolutions of 3x3 may run with fewer products on transformed weights ([`Way::Winograd`](super::Way::Winograd)). Their
+    /// rounding errors are one to two times those of sums in order; see `burn_sfp_ndarray::winograd_conv2d`.
+    pub fn winograd(mut self, winograd: bool) -> Self {
+        self.winograd = winograd;
+        self
+    }
+}
