@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Instant;
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
-use burn_sfp_ndarray::{ConvGeometry, WinogradConv2d, WinogradTile};
+use burn_sfp_ndarray::{WinogradConv2d, WinogradTile};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
@@ -191,11 +191,8 @@ fn all_kernels(
         return layers.iter().map(|_| Vec::new()).collect();
     }
     let mut all = |(layer, call): (&Fused, &Option<&SparseAt>)| {
-        let kept = call.and_then(|call| {
-            let values = network.graph.operations.iter().flat_map(|operation| operation.inputs());
-            let values = values.into_iter().find(|tensor| tensor.id == call.values)?.clone();
-            Some(Kept { pattern: call.call.pattern().clone(), values })
-        });
+        let kept = call.and_then(|call| tensors_of(network, call));
+        let kept = kept.map(|(call, [_, values, _])| Kept { pattern: call.pattern().clone(), values });
         let mut kernels = vec![Kernel::Packed];
         kernels.extend(kept.as_ref().map(|_| Kernel::Sparse));
         let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter().filter(|tile| winograd && worth(layer, *tile));
@@ -211,11 +208,9 @@ fn all_kernels(
 /// Whether transformed weights may be faster: with fewer tiles in a batch reading them, up to four times as many as the weights, takes longer than the
 /// products that they save.
 fn worth(layer: &Fused, tile: WinogradTile) -> bool {
-    let Some(options) = &layer.options else { return false };
+    let Some(geometry) = layer.geometry() else { return false };
     let (kernel, out) = (dims(&layer.weight), dims(&layer.out));
     let ([filters, inputs, height, width], [samples, _, rows, columns]) = (&kernel[..], &out[..]) else { return false };
-    let padding = options.padding.map(|(before, after)| [before, after]);
-    let geometry = ConvGeometry { stride: options.stride, padding, dilation: options.dilation, groups: options.groups };
     let tiles = samples * rows.div_ceil(tile.outputs()) * columns.div_ceil(tile.outputs());
     WinogradConv2d::supports([*height, *width], &geometry) && *filters.min(inputs) >= CHANNELS && tiles >= TILES
 }
@@ -258,10 +253,11 @@ fn measure(
             }
             let mut kept = operation.clone();
             kept.visit_mut(&mut KeepAll);
+            let sparse = sparse_call(network, constants.sparse, at).and_then(|call| tensors_of(network, call));
             let started = Instant::now();
             guard(Step::Operation(at, operation), || {
-                match sparse_call(network, constants.sparse, at).and_then(|call| tensors_of(network, call)) {
-                    Some((call, tensors)) => run_sparse(execute, call, &tensors)?,
+                match &sparse {
+                    Some((call, tensors)) => run_sparse(execute, call, tensors)?,
                     None => execute.run(kept),
                 }
                 network.device.sync().map_err(|error| error.to_string())

@@ -7,6 +7,7 @@ use burn::backend::ir::{
     ModuleOperationIr as M, NumericOperationIr as N, OperationIr, TensorId, TensorIr,
 };
 use burn::tensor::DType;
+use burn_sfp_ndarray::ConvGeometry;
 
 use crate::graph::Graph;
 use crate::op::description::dims;
@@ -32,6 +33,13 @@ pub(super) struct Fused {
 }
 
 impl Fused {
+    /// The geometry of a convolution.
+    pub fn geometry(&self) -> Option<ConvGeometry> {
+        let options = self.options.as_ref()?;
+        let padding = options.padding.map(|(before, after)| [before, after]);
+        Some(ConvGeometry { stride: options.stride, padding, dilation: options.dilation, groups: options.groups })
+    }
+
     /// Names of what the layer takes in.
     pub fn takes_in(&self) -> Vec<&'static str> {
         let parts = [

@@ -68,12 +68,9 @@ impl PackedLayer {
     ) -> Option<Self> {
         let weight = constant(&of.weight)?;
         let shape = dims(&of.weight);
-        let weights = match &of.options {
-            Some(options) => {
+        let weights = match of.geometry() {
+            Some(geometry) => {
                 let [out, read, height, width] = *shape.as_slice() else { return None };
-                let padding = options.padding.map(|(before, after)| [before, after]);
-                let (stride, dilation, groups) = (options.stride, options.dilation, options.groups);
-                let geometry = ConvGeometry { stride, padding, dilation, groups };
                 let weight = ArrayView4::from_shape([out, read, height, width], &weight).ok()?;
                 match kernel {
                     Kernel::Sparse => {

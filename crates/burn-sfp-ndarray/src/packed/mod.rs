@@ -19,7 +19,7 @@ mod weights;
 mod winograd;
 
 use ndarray::{Array4, ArrayView4};
-use pulp::Arch;
+use pulp::{Arch, WithSimd};
 use rayon::prelude::*;
 
 use crate::vector::Vectors;
@@ -28,6 +28,7 @@ use crate::{ConvGeometry, Epilogue, KernelError, expect_len};
 use self::axis::Axis;
 use self::plan::{Plan, cuts, parts};
 use self::task::{Arrays, Task};
+use self::weights::Panel;
 
 pub use self::linear::{PackedLinear, packed_linear};
 pub use self::weights::PackedConv2d;
@@ -148,7 +149,7 @@ fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, out: &mut [
     let mut tasks = Vec::with_capacity(plan.units.len() * cuts.len());
     for unit in &plan.units {
         tasks.extend(cuts.iter().map(|panels| {
-            let filters = conv.panels()[panels.clone()].iter().map(|panel| panel.filters).sum::<usize>();
+            let filters = filters(&conv.panels()[panels.clone()]);
             let out = Vec::with_capacity(filters * unit.parts.len());
             Task { conv, plan, unit, arrays, panels: panels.clone(), out }
         }));
@@ -160,19 +161,43 @@ fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, out: &mut [
             covers[sample].push((unit, length));
         }
     }
-    for (out, cover) in out.chunks_exact_mut(conv.outputs() * arrays.output_map).zip(&covers) {
-        let mut maps = out.chunks_exact_mut(arrays.output_map);
-        for (place, panels) in cuts.iter().enumerate() {
-            let filters: usize = conv.panels()[panels.clone()].iter().map(|panel| panel.filters).sum();
-            for mut map in maps.by_ref().take(filters) {
+    let filters: Vec<usize> = cuts.iter().map(|panels| filters(&conv.panels()[panels.clone()])).collect();
+    distribute(out, arrays.output_map, &filters, &covers, |place, part| tasks[place].out.push(part));
+    start(arch, tasks);
+}
+
+/// Returns the number of output filters of some panels.
+fn filters(panels: &[Panel]) -> usize {
+    panels.iter().map(|panel| panel.filters).sum()
+}
+
+/// Hands each part of the result, `[N, O, H' * W']`, to its task: `give` receives `unit * filters.len() + cut` and the part.
+///
+/// `filters` are the output filters of each cut of the panels, and `covers` for each sample the units and the lengths of the parts of a map
+/// that follow one another.
+fn distribute<'a>(
+    out: &'a mut [f32],
+    map: usize,
+    filters: &[usize],
+    covers: &[Vec<(usize, usize)>],
+    mut give: impl FnMut(usize, &'a mut [f32]),
+) {
+    let mut maps = out.chunks_exact_mut(map);
+    for cover in covers {
+        for (cut, &count) in filters.iter().enumerate() {
+            for mut map in maps.by_ref().take(count) {
                 for &(unit, length) in cover {
                     let (part, rest) = map.split_at_mut(length);
-                    tasks[unit * cuts.len() + place].out.push(part);
+                    give(unit * filters.len() + cut, part);
                     map = rest;
                 }
             }
         }
     }
+}
+
+/// Runs tasks, several at once where there are several.
+fn start<T: WithSimd<Output = ()> + Send>(arch: Arch, tasks: Vec<T>) {
     if tasks.len() == 1 {
         tasks.into_iter().for_each(|task| arch.dispatch(task));
     } else {

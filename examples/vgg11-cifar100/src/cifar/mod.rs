@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use augment::Augmentation;
 pub use batches::{CifarCalibration, Epoch};
-pub use evaluate::top1;
+pub use evaluate::{top1, top1_of};
 
 use burn::tensor::Device;
 

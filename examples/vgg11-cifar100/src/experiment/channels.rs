@@ -12,9 +12,9 @@ use burn_sfp::prelude::{
 use serde::{Deserialize, Serialize};
 use support::{read_rows, write_rows};
 
-use super::Args;
 use super::rows::{Trained, shown};
 use super::train::Training;
+use super::{Args, BATCH};
 use crate::cifar::{Cifar, top1};
 use crate::error::ExampleError;
 use crate::model::FRONT;
@@ -24,9 +24,6 @@ use crate::weights;
 const KEY: &str = "channels";
 /// Shares of the multiply-adds that are left.
 const KEPT: [f64; 3] = [0.7, 0.5, 0.3];
-/// Images of a batch.
-const BATCH: usize = 100;
-
 /// One policy at one share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelRow {
@@ -89,14 +86,13 @@ impl ChannelRow {
 
 /// Measures what is not in the file yet and returns the table of all its rows.
 pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
-    let failed =
-        |error: burn_sfp::core::DataError| ExampleError::Rows { path: args.rows.clone(), message: error.to_string() };
+    let failed = |error| args.rows_failed(error);
     let mut rows = read_rows::<ChannelRow>(&args.rows, KEY).map_err(failed)?;
-    let policies: [(Box<dyn RankingPolicy>, Normalizer); 4] = [
-        (Box::new(Taylor::new()), Normalizer::Lamp),
-        (Box::new(SfpRanking::new().times(Taylor::new())), Normalizer::Lamp),
-        (Box::new(SfpRanking::new()), Normalizer::Lamp),
-        (Box::new(Magnitude::l2()), Normalizer::Lamp),
+    let policies: [Box<dyn RankingPolicy>; 4] = [
+        Box::new(Taylor::new()),
+        Box::new(SfpRanking::new().times(Taylor::new())),
+        Box::new(SfpRanking::new()),
+        Box::new(Magnitude::l2()),
     ];
     let training = Training::new(args)?;
     let trained = training.as_ref().map(|_| Trained::of(args));
@@ -106,10 +102,10 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
     let test = Cifar::load(&args.data, &["test.bin"], None)?;
     let before = top1(&model, &test, BATCH, &device);
     let (network, analysis) = analyze_network(&model, &samples, &AnalyzeConfig::new(), &Bars::default())?;
-    let needs = policies.iter().fold(Needs::none(), |needs, (policy, _)| needs.and(policy.needs()));
+    let needs = policies.iter().fold(Needs::none(), |needs, policy| needs.and(policy.needs()));
     let evidence = Evidence::gather(&model, &samples, needs, &Bars::default())?;
     for asked in KEPT {
-        for (policy, normalizer) in &policies {
+        for policy in &policies {
             let name = policy.name();
             let is_there = |row: &ChannelRow| {
                 (row.policy == name && row.asked == asked && row.samples == args.samples)
@@ -119,7 +115,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
                 continue;
             }
             let started = Instant::now();
-            let planner = Planner::new().budget(Keep::macs(asked)).normalizer(*normalizer);
+            let planner = Planner::new().budget(Keep::macs(asked)).normalizer(Normalizer::Lamp);
             let plan = planner.plan(&network, &analysis, &evidence.policy(policy))?;
             let pruned = plan.apply(&model)?;
             let top1_pruned = top1(&pruned, &test, BATCH, &device);

@@ -42,6 +42,9 @@ use trial::trial;
 /// The layers that lose connections, by module path.
 pub const LAYERS: [&str; 4] = ["convs.7", "convs.8", "convs.9", "fc"];
 
+/// Images of a batch.
+const BATCH: usize = 100;
+
 /// The paper's experiment.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(version)]
@@ -107,6 +110,13 @@ pub struct Args {
     pub list: bool,
 }
 
+impl Args {
+    /// The file of rows cannot be read or written.
+    fn rows_failed(&self, error: burn_sfp::core::DataError) -> ExampleError {
+        ExampleError::Rows { path: self.rows.clone(), message: error.to_string() }
+    }
+}
+
 /// Measures what is not in the file yet and returns the table of all its rows.
 ///
 /// # Errors
@@ -123,8 +133,7 @@ pub fn run(args: &Args) -> Result<String, ExampleError> {
         let expected = "name contenders as `--list` does, separated by semicolons";
         return Err(ExampleError::Setting { name: "--only", found: unknown.clone(), expected });
     }
-    let failed =
-        |error: burn_sfp::core::DataError| ExampleError::Rows { path: args.rows.clone(), message: error.to_string() };
+    let failed = |error| args.rows_failed(error);
     let read = |key: &str| read_rows::<Row>(&args.rows, key).map_err(failed);
     let mut rows: Vec<Row> = read("afcc")?.into_iter().chain(read("controls")?).collect();
     let chosen = |contender: &&Contender| args.only.is_empty() || args.only.contains(&contender.name);

@@ -7,11 +7,11 @@ use burn::tensor::{Device, Tensor};
 use burn_sfp::core::{SfpError, analyze_network};
 use burn_sfp::prelude::{
     Afcc, Analysis, AnalyzeConfig, Bars, Calibration, Evidence, Grid, MagnitudeConnections, Needs, Network, Planner,
-    PrunePlan, RankingPolicy, ReconstructionConnections, SfpModule, TensorCalibration,
+    PrunePlan, RankingPolicy, ReconstructionConnections, TensorCalibration,
 };
 
 use super::late::Chosen;
-use super::{Args, LAYERS, Late};
+use super::{Args, BATCH, LAYERS, Late};
 use crate::cifar::{self, Cifar, CifarCalibration};
 use crate::error::ExampleError;
 use crate::model::{FRONT, Vgg11};
@@ -19,8 +19,6 @@ use crate::weights;
 
 /// Thresholds of the analyses.
 const THRESHOLDS: [f64; 3] = [0.2, 0.3, 0.45];
-/// Images of a batch.
-const BATCH: usize = 100;
 
 /// What all rows share.
 pub(super) struct Prepared {
@@ -150,12 +148,5 @@ fn features(model: &Vgg11, images: &Cifar, device: &Device) -> TensorCalibration
 }
 
 fn top1(late: &Late, data: &TensorCalibration<Tensor<4>>) -> f64 {
-    let late = late.valid();
-    let (mut hits, mut all) = (0, 0);
-    for batch in data.batches().flatten() {
-        let best = late.logits(batch.input).argmax(1).into_data();
-        hits += best.iter::<i64>().zip(&batch.labels).filter(|&(best, &label)| best == label as i64).count();
-        all += batch.labels.len();
-    }
-    hits as f64 / all.max(1) as f64
+    cifar::top1_of(late, data.batches())
 }

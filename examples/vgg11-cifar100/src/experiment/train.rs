@@ -5,13 +5,10 @@ use std::path::PathBuf;
 use burn::module::{Module, ParamGroup};
 use burn_sfp::prelude::{Bars, Distillation, FineTune, FineTuneConfig, PrunePlan, SparseConfig, StoreConfig, sparsify};
 
-use super::Args;
+use super::{Args, BATCH};
 use crate::cifar::Cifar;
 use crate::error::ExampleError;
 use crate::model::{FRONT, Vgg11};
-
-/// Images of a batch.
-const BATCH: usize = 100;
 
 /// How a network is trained.
 #[derive(Clone, Debug)]

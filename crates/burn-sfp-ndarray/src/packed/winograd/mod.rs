@@ -18,13 +18,12 @@ mod weights;
 
 use ndarray::{Array4, ArrayView4, s};
 use pulp::Arch;
-use rayon::prelude::*;
 
 use crate::vector::Vectors;
 use crate::{ConvGeometry, Epilogue, KernelError};
 
-use super::prepare;
 use super::task::Arrays;
+use super::{distribute, filters, prepare, start};
 
 use self::plan::{Plan, cuts};
 use self::task::Task;
@@ -152,11 +151,7 @@ fn run(
         epilogue,
     };
     let tasks = tasks(conv, &plan, arrays, cuts(conv.panels().len(), plan.blocks.len(), threads), out);
-    if tasks.len() == 1 {
-        tasks.into_iter().for_each(|task| arch.dispatch(task));
-    } else {
-        tasks.into_par_iter().with_max_len(1).for_each(|task| arch.dispatch(task));
-    }
+    start(arch, tasks);
 }
 
 /// Returns the tasks: each block of tiles with each of `cuts` parts of the panels.
@@ -175,9 +170,7 @@ fn tasks<'a>(
             Task { conv, plan, block, arrays, panels, out: Vec::new() }
         }));
     }
-    let filters: Vec<usize> = (tasks[..cuts].iter())
-        .map(|task| conv.panels()[task.panels.clone()].iter().map(|panel| panel.filters).sum())
-        .collect();
+    let each: Vec<usize> = (tasks[..cuts].iter()).map(|task| filters(&conv.panels()[task.panels.clone()])).collect();
     // The parts of a map follow one another, in the order of the blocks.
     let mut covers = vec![Vec::new(); out.len() / (conv.outputs() * arrays.output_map)];
     for (block, parts) in plan.blocks.iter().map(|block| &block.parts).enumerate() {
@@ -185,18 +178,7 @@ fn tasks<'a>(
             covers[part.sample].push((block, plan.span(part, conv.tile().outputs()).1));
         }
     }
-    for (out, cover) in out.chunks_exact_mut(conv.outputs() * arrays.output_map).zip(&covers) {
-        let mut maps = out.chunks_exact_mut(arrays.output_map);
-        for (cut, &filters) in filters.iter().enumerate() {
-            for mut map in maps.by_ref().take(filters) {
-                for &(block, length) in cover {
-                    let (part, rest) = map.split_at_mut(length);
-                    tasks[block * cuts + cut].out.push(part);
-                    map = rest;
-                }
-            }
-        }
-    }
+    distribute(out, arrays.output_map, &each, &covers, |place, part| tasks[place].out.push(part));
     tasks
 }
 
