@@ -9,12 +9,13 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`gpu`] |
 
 mod afcc;
 mod analysis;
 mod definition;
 mod finetune;
+mod gpu;
 mod growth;
 mod half;
 mod imagenet;
@@ -52,7 +53,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`], [`shared`], [`packed`] and [`peer`].
+/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`] and [`gpu`].
 const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -77,8 +78,14 @@ const BENCHES: [Bench; 19] = [
 
 /// All measurements, in the order in which they run; those on wgpu where this build has it.
 fn all() -> impl Iterator<Item = &'static Bench> {
-    let gpu = if cfg!(feature = "wgpu") { sparse::ROWS_WGPU } else { &[] };
-    BENCHES.iter().chain(sparse::ROWS).chain(shared::ROWS).chain(packed::ROWS).chain(peer::ROWS).chain(gpu)
+    let gpu = if cfg!(feature = "wgpu") { [gpu::ROWS, sparse::ROWS_WGPU].as_slice() } else { &[] };
+    BENCHES
+        .iter()
+        .chain(sparse::ROWS)
+        .chain(shared::ROWS)
+        .chain(packed::ROWS)
+        .chain(peer::ROWS)
+        .chain(gpu.iter().copied().flatten())
 }
 
 /// Measures the library against what it should be measured by, in pairs.

@@ -18,7 +18,7 @@ use crate::subject::Session;
 use crate::{Bench, Result};
 
 /// Filters and channels.
-const WIDTH: usize = 512;
+pub const WIDTH: usize = 512;
 /// What the rows measure.
 const ABOUT: &str = "3x3 convolution 512 -> 512, padding 1, with that share of its kernels gone, against the faster of Burn's \
                      dense ones on flex and ndarray; faster from 75 % on, 4 times at 90 %";
@@ -50,10 +50,14 @@ rows!(
     50 4 64, 75 4 64, 90 4 64, 95 4 64, 50 8 64, 75 8 64, 90 8 64, 95 8 64,
 );
 
-struct Case {
-    gone: usize,
-    side: usize,
-    batch: usize,
+/// A sparse convolution to measure.
+pub struct Case {
+    /// Kernels that are gone, percent.
+    pub gone: usize,
+    /// Height and width of the maps.
+    pub side: usize,
+    /// Samples.
+    pub batch: usize,
 }
 
 impl Case {
@@ -62,7 +66,10 @@ impl Case {
     }
 
     /// Kernels that stay are drawn one by one: no structure that could be made use of.
-    fn sparse(&self, device: &Device) -> Result<SparseConv2d> {
+    ///
+    /// # Errors
+    /// As [`SparseConv2d::with_format`].
+    pub fn sparse(&self, device: &Device) -> Result<SparseConv2d> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.gone as u64);
         let pattern = KernelPattern::from_fn(WIDTH, WIDTH, |_, _| rng.random_range(0..100) >= self.gone);
         Ok(SparseConv2d::from(self.dense(device)).with_format(Some(WeightFormat::Kernels(Arc::new(pattern))))?)
@@ -72,7 +79,8 @@ impl Case {
         Tensor::random([self.batch, WIDTH, self.side, self.side], Distribution::Uniform(-1.0, 1.0), device)
     }
 
-    fn macs(&self) -> f64 {
+    /// Multiply-adds of the dense convolution.
+    pub fn macs(&self) -> f64 {
         (self.batch * self.side * self.side * WIDTH * WIDTH * 9) as f64
     }
 

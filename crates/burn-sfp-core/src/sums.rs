@@ -1,16 +1,21 @@
 //! Sums over samples, kept on the device of the activations.
 //!
 //! On flex and ndarray the kernels of `burn-sfp-ndarray` read a tensor's memory without a copy and sum in double precision. On the
-//! CubeCL runtimes (wgpu, Vulkan, CUDA) the kernels of `burn-sfp-wgpu` work on the device's memory. Every other device runs the
-//! portable body made of Burn's own operations, and so does a fusing backend, whose tensors are not computed yet. The latter two
-//! sum in the device's `f32`. docs/architecture.md says why this is an enum and not Burn's `#[backend_extension]`.
+//! CubeCL runtimes (wgpu, Vulkan, CUDA) the kernels of `burn-sfp-wgpu` work on the device's memory, whether Burn fuses operations there
+//! or not. Every other device runs the portable body made of Burn's own operations. The latter two sum in the device's `f32`.
+//! docs/architecture.md says why this is an enum and not Burn's `#[backend_extension]`.
+
+use std::borrow::Cow;
 
 use burn::tensor::{DType, Tensor};
 #[cfg(feature = "wgpu")]
-use burn_sfp_nn::tensor::{from_cube, on_cube};
+use burn_sfp_nn::bodies::portable_forced;
+use burn_sfp_nn::bodies::{Body, Task, ran, ran_portable};
+#[cfg(feature = "wgpu")]
+use burn_sfp_nn::tensor::on_cube;
 use burn_sfp_nn::tensor::{on_host, to_array3};
 #[cfg(feature = "wgpu")]
-use burn_sfp_wgpu::GpuError;
+use burn_sfp_wgpu::{CubeTensor, GpuError};
 use ndarray::{Array2, Array3, Axis};
 
 use crate::SfpError;
@@ -26,6 +31,8 @@ pub(crate) fn device_error(path: &str, error: &GpuError) -> SfpError {
 #[allow(clippy::large_enum_variant)] // one per layer
 pub(crate) enum ClassSums {
     Host(Array3<f64>),
+    #[cfg(feature = "wgpu")]
+    Cube(CubeTensor),
     Device(Tensor<3>),
 }
 
@@ -43,38 +50,65 @@ impl ClassSums {
             let state = this.get_or_insert_with(|| Self::Host(Array3::zeros((classes, filters, positions))));
             match state {
                 Self::Host(sums) => Some(burn_sfp_ndarray::class_sums(view, labels, sums.view_mut())),
-                Self::Device(_) => None,
+                _ => None,
             }
         });
         if let Some(Some(done)) = host {
+            ran(Task::ClassSums, Body::Host);
             return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
         }
         #[cfg(feature = "wgpu")]
-        if let Some(cube) = on_cube(acts) {
+        if !portable_forced()
+            && !matches!(this, Some(Self::Host(_) | Self::Device(_)))
+            && let Some(cube) = on_cube(acts)
+        {
+            // Moved, so that the kernel adds in place.
             let before = match this.take() {
-                Some(Self::Device(sums)) => on_cube(&sums),
+                Some(Self::Cube(sums)) => Some(sums),
                 _ => None,
             };
-            let sums =
-                burn_sfp_wgpu::class_sums(cube, labels, classes, before).map_err(|error| device_error(path, &error))?;
-            *this = from_cube(sums).map(Self::Device);
+            let sums = cube.and_then(|acts| burn_sfp_wgpu::class_sums(acts, labels, classes, before));
+            *this = Some(Self::Cube(sums.map_err(|error| device_error(path, &error))?));
+            ran(Task::ClassSums, Body::Device);
             return Ok(());
         }
+        ran_portable(Task::ClassSums, format_args!("there is none for device {:?} in this build", acts.device()));
         let batch = portable_class_sums(acts, labels, classes);
         *this = Some(match this.take() {
             None => Self::Device(batch),
             Some(Self::Device(sums)) => Self::Device(sums + batch),
-            Some(Self::Host(sums)) => Self::Host(sums + to_array3(&batch)?.mapv(f64::from)),
+            Some(other) => Self::Host(other.into_host(path)? + to_array3(&batch)?.mapv(f64::from)),
         });
         Ok(())
     }
 
-    pub(crate) fn into_host(self) -> Result<Array3<f64>, SfpError> {
+    /// The sums, read from the device where they are on one.
+    pub(crate) fn on_host(&self, path: &str) -> Result<Cow<'_, Array3<f64>>, SfpError> {
+        #[cfg(not(feature = "wgpu"))]
+        let _ = path;
         match self {
-            Self::Host(sums) => Ok(sums),
-            Self::Device(sums) => Ok(to_array3(&sums)?.mapv(f64::from)),
+            Self::Host(sums) => Ok(Cow::Borrowed(sums)),
+            #[cfg(feature = "wgpu")]
+            Self::Cube(sums) => Ok(Cow::Owned(read_back(sums.clone()).map_err(|error| device_error(path, &error))?)),
+            Self::Device(sums) => Ok(Cow::Owned(to_array3(sums)?.mapv(f64::from))),
         }
     }
+
+    pub(crate) fn into_host(self, path: &str) -> Result<Array3<f64>, SfpError> {
+        match self {
+            Self::Host(sums) => Ok(sums),
+            other => Ok(other.on_host(path)?.into_owned()),
+        }
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn read_back(sums: CubeTensor) -> Result<Array3<f64>, GpuError> {
+    let shape = sums.meta.shape();
+    let shape = (shape[0], shape[1], shape[2]);
+    let values = burn_sfp_wgpu::read(sums)?.into_iter().map(f64::from).collect();
+    // As many values as the shape says, which `read` makes sure of.
+    Array3::from_shape_vec(shape, values).map_err(|error| GpuError::Device { message: error.to_string(), lost: false })
 }
 
 /// Activations in single precision, in which everything here reads them, whatever the model computes in.
@@ -151,7 +185,7 @@ mod tests {
         let mut sums = None;
         ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
         ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
-        let found = sums.unwrap().into_host().unwrap();
+        let found = sums.unwrap().into_host("layer").unwrap();
         let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
         assert!(found.iter().zip(&portable).all(|(a, b)| (a - 2.0 * f64::from(*b)).abs() < 1e-5));
     }
@@ -165,7 +199,7 @@ mod tests {
             let mut sums = None;
             ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
             assert!(matches!(sums, Some(ClassSums::Host(_))), "no copy-free view on {device:?}");
-            let host = sums.unwrap().into_host().unwrap();
+            let host = sums.unwrap().into_host("layer").unwrap();
             let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
             for ((c, f, s), &sum) in host.indexed_iter() {
                 let reference: f64 =

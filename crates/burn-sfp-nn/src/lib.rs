@@ -10,6 +10,7 @@
 //! | which layers of a module are of these types | [`recognize`](recognize()) |
 //! | parameters together with their paths | [`walk`] |
 //! | access to a tensor's memory, for kernels | [`tensor`] |
+//! | which body of a kernel ran | [`bodies`] |
 //!
 //! Each layer has the parameter names of the layer of Burn that it replaces, a configuration with the same fields, and is made from it
 //! with `into`, so that records fit both.
@@ -43,6 +44,7 @@
 //! without its feature `wasm_js`, which `wasm_js` turns on. The features `ndarray` and `wgpu` have not been checked.
 
 mod attention;
+pub mod bodies;
 mod centered_layer_norm;
 mod error;
 mod fold_batch_norm;

@@ -6,26 +6,20 @@
 #![allow(deprecated)]
 
 #[cfg(feature = "wgpu")]
-use std::any::Any;
-#[cfg(feature = "wgpu")]
-use std::panic::catch_unwind;
-#[cfg(feature = "wgpu")]
-use std::sync::OnceLock;
+mod cube;
+
 #[cfg(feature = "flex")]
 use std::sync::{Mutex, PoisonError};
 
-#[cfg(feature = "wgpu")]
-use burn::backend::BackendTypes;
-#[cfg(feature = "wgpu")]
-use burn::tensor::DeviceKind;
 #[cfg(feature = "flex")]
 use burn::tensor::{AllocationProperty, Bytes};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-#[cfg(feature = "wgpu")]
-use burn_cubecl::tensor::CubeTensor;
 use ndarray::{Array3, ArrayView, Dim, Dimension, IntoDimension};
 
 use crate::NnError;
+
+#[cfg(feature = "wgpu")]
+pub use cube::{CubePrimitive, cube_primitive, fuses, on_cube, wgpu_device};
 
 /// Calls `work` with a view of the tensor's memory and returns its result, or `None` where the tensor is not in host memory, not
 /// `f32`, or on an autodiff device.
@@ -61,34 +55,6 @@ where
         return storage.view().into_dimensionality::<Dim<[usize; D]>>().ok().map(work);
     }
     None
-}
-
-/// The `CubeTensor` behind a tensor; `None` where its device is not a CubeCL runtime, or its backend fuses operations.
-///
-/// ```no_run
-/// use burn::tensor::{Device, DeviceKind, Tensor};
-/// use burn_sfp_nn::tensor::{from_cube, on_cube};
-///
-/// let tensor = Tensor::<1>::ones([3], &Device::wgpu(DeviceKind::DefaultDevice));
-/// if let Some(cube) = on_cube(&tensor) {
-///     let back: Option<Tensor<1>> = from_cube(cube);
-///     assert!(back.is_some());
-/// }
-/// ```
-#[cfg(feature = "wgpu")]
-pub fn on_cube<const D: usize>(tensor: &Tensor<D>) -> Option<CubeTensor> {
-    let primitive = tensor.clone().try_into_primitive::<burn::backend::Cube>().ok()?;
-    // The type behind `Cube` depends on Burn's feature `fusion`, which this crate cannot see.
-    let primitive: Box<dyn Any> = Box::new(primitive);
-    primitive.downcast::<CubeTensor>().ok().map(|tensor| *tensor)
-}
-
-/// Wraps a `CubeTensor` as a Burn `Tensor`; `None` where its backend fuses operations. See [`on_cube`].
-#[cfg(feature = "wgpu")]
-pub fn from_cube<const D: usize>(tensor: CubeTensor) -> Option<Tensor<D>> {
-    let tensor: Box<dyn Any> = Box::new(tensor);
-    let primitive = tensor.downcast::<<burn::backend::Cube as BackendTypes>::FloatTensorPrimitive>().ok()?;
-    Some(Tensor::from_primitive::<burn::backend::Cube>(*primitive))
 }
 
 /// A tensor's data in shared memory: clones cost nothing, and on flex nothing is copied at all. Writing to the tensor or to a clone
@@ -194,20 +160,6 @@ pub fn to_vec(data: TensorData) -> Result<Vec<f32>, NnError> {
 
 fn unreadable(message: &dyn std::fmt::Display) -> NnError {
     NnError::Read { message: message.to_string() }
-}
-
-/// The default wgpu device, `None` where there is no adapter.
-///
-/// The adapter is asked once; Burn itself panics where there is none.
-#[cfg(feature = "wgpu")]
-pub fn wgpu_device() -> Option<Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
-    let ask = || {
-        let device = Device::wgpu(DeviceKind::DefaultDevice);
-        let _ = Tensor::<1>::zeros([1], &device).into_data();
-        device
-    };
-    DEVICE.get_or_init(|| catch_unwind(ask).ok()).clone()
 }
 
 #[cfg(test)]

@@ -2,105 +2,21 @@
 
 #[path = "common/inspect.rs"]
 mod inspect;
-#[cfg(feature = "wgpu")]
-#[path = "../../burn-sfp-wgpu/tests/common/limit.rs"]
-mod limit;
+#[path = "common/sparse_net.rs"]
+mod sparse_net;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::nn::conv::Conv2dConfig;
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
-#[cfg(feature = "wgpu")]
-use burn_sfp_core::Analysis;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{AnalyzeConfig, Batch, NoProgress, SfpModule, TensorCalibration, analyze_network};
 use burn_sfp_graph::Cost;
-use burn_sfp_graph::GraphModule;
 use burn_sfp_nn::NnError;
-use burn_sfp_nn::Shrink;
-use burn_sfp_nn::{SparseConv2d, SparseLinear};
-#[cfg(feature = "wgpu")]
-use burn_sfp_prune::{Afcc, RankingPolicy, SfpRanking};
 use burn_sfp_prune::{
     ChosenFormat, CostModel, FineTuneConfig, MagnitudeConnections, Planner, PruneError, PrunePlan, Pruner,
     SparseConfig, SparseFormat, densify, fine_tune, sparsify,
 };
 use inspect::{bytes, values};
 use proptest::prelude::*;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-#[derive(Module, Debug, Shrink)]
-struct Net {
-    stem: SparseConv2d,
-    norm: BatchNorm,
-    deep: SparseConv2d,
-    grouped: SparseConv2d,
-    hidden: SparseLinear,
-    fc: Linear,
-}
-
-impl GraphModule for Net {
-    type Inputs = Tensor<4>;
-    type Outputs = Tensor<2>;
-    fn run(&self, x: Tensor<4>) -> Tensor<2> {
-        let x = self.stem.forward_fused(x, Some(&self.norm), true);
-        let x = relu(self.deep.forward(x.clone())) + x;
-        let x = relu(self.grouped.forward(x)).mean_dim(3).mean_dim(2).flatten::<2>(1, 3);
-        self.fc.forward(relu(self.hidden.forward(x)))
-    }
-    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
-        Some(self)
-    }
-}
-
-/// Random weights and statistics.
-struct Fill(ChaCha8Rng);
-
-impl ModuleMapper for Fill {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| {
-            let values: Vec<f32> = (0..tensor.shape().num_elements()).map(|_| self.0.random_range(0.1..1.0)).collect();
-            let signs = tensor.dims().len() > 1;
-            let signed = |(k, x): (usize, f32)| if signs && (k * 7919) % 3 == 0 { -x } else { x };
-            let values: Vec<f32> = values.into_iter().enumerate().map(signed).collect();
-            Tensor::from_data(TensorData::new(values, tensor.shape()), &tensor.device())
-        })
-    }
-}
-
-fn net(seed: u64) -> Net {
-    let device = Device::flex();
-    let conv = |from, to, groups| {
-        Conv2dConfig::new([from, to], [3, 3])
-            .with_groups(groups)
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-            .init(&device)
-            .into()
-    };
-    let net = Net {
-        stem: conv(2, 8, 1),
-        norm: BatchNormConfig::new(8).init(&device),
-        deep: conv(8, 8, 1),
-        grouped: conv(8, 12, 2),
-        hidden: LinearConfig::new(12, 10).init(&device).into(),
-        fc: LinearConfig::new(10, 3).init(&device),
-    };
-    net.map(&mut Fill(ChaCha8Rng::seed_from_u64(seed))).valid()
-}
-
-fn images(seed: u64, count: usize) -> Tensor<4> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let values: Vec<f32> = (0..count * 2 * 36).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Tensor::from_data(TensorData::new(values, [count, 2, 6, 6]), &Device::flex())
-}
-
-fn assert_near(found: &[f32], expected: &[f32]) {
-    let largest = expected.iter().fold(1e-3_f32, |largest, x| largest.max(x.abs()));
-    for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() <= 1e-5 * largest, "{a} instead of {b}");
-    }
-}
+use sparse_net::{Net, assert_near, config, images, net};
 
 fn plan(net: &Net, ratio: f64) -> PrunePlan {
     let data = TensorCalibration::new(images(1, 6), vec![0, 1, 2, 0, 1, 2], 6);
@@ -119,10 +35,6 @@ fn weights<M: Module>(model: &M) -> Vec<f32> {
     let mut read = Read(Vec::new());
     model.visit(&mut read);
     read.0
-}
-
-fn config(format: SparseFormat) -> SparseConfig {
-    SparseConfig::new().with_format(format)
 }
 
 const FORMATS: [SparseFormat; 3] = [SparseFormat::Auto, SparseFormat::Kernels, SparseFormat::Blocks];
@@ -256,50 +168,6 @@ fn in_one_call() {
     assert!(masked.sparse.is_empty() && sparse.sparse.iter().any(|layer| layer.format == ChosenFormat::Kernels));
     let x = images(9, 4);
     assert_near(&values(sparse.model.logits(x.clone())), &values(masked.model.logits(x)));
-}
-
-/// A plan made on another device is the same, but for ties, and so is what the sparse model computes there.
-#[test]
-#[cfg(feature = "wgpu")]
-fn on_the_gpu() {
-    limit::limit_test();
-    let Some(device) = burn_sfp_nn::tensor::wgpu_device() else {
-        println!("skipped: no wgpu adapter");
-        return;
-    };
-    let mut compared = 0;
-    for seed in 0..4 {
-        let net = net(seed);
-        let there = net.valid().fork(&device);
-        let labels: Vec<usize> = (0..12).map(|k| k % 3).collect();
-        let analyse = |model: &Net, device: &Device| {
-            let data = TensorCalibration::new(images(seed, 12).to_device(device), labels.clone(), 5);
-            analyze_network(model, &data, &AnalyzeConfig::new(), &NoProgress).unwrap()
-        };
-        let ((network, ours), (network_there, theirs)) = (analyse(&net, &Device::flex()), analyse(&there, &device));
-        let ties = |analysis: &Analysis| analysis.layers.iter().any(|layer| !layer.near_threshold().is_empty());
-        let policies: [&dyn RankingPolicy; 3] =
-            [&Afcc::new(), &MagnitudeConnections::l1().removing(0.7), &SfpRanking::new()];
-        for policy in policies {
-            let plan = Planner::new().keep_empty(true).plan(&network, &ours, policy).unwrap();
-            let mut other = Planner::new().keep_empty(true).plan(&network_there, &theirs, policy).unwrap();
-            if !ties(&ours) && !ties(&theirs) {
-                // Means are sums in single precision there; what is removed is the same.
-                assert_eq!(plan.bias_corrections.len(), other.bias_corrections.len());
-                other.bias_corrections.clone_from(&plan.bias_corrections);
-                let other = other.sealed().unwrap();
-                assert_eq!(plan, other, "seed {seed}, {}", policy.name());
-                compared += 1;
-            }
-            let x = images(seed, 3);
-            let masked = plan.apply(&net).unwrap();
-            let sparse = sparsify(&masked, &x, &config(SparseFormat::Kernels)).unwrap().model;
-            let expected = values(masked.logits(x.clone()));
-            let moved = sparse.valid().fork(&device);
-            assert_near(&values(moved.logits(x.to_device(&device))), &expected);
-        }
-    }
-    assert!(compared > 0, "every case had ties");
 }
 
 #[test]

@@ -6,11 +6,11 @@
 
 use std::time::Instant;
 
+use burn::backend::Cube;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
-use burn_cubecl::{CubeBackend, tensor::CubeTensor};
-use burn_sfp_wgpu::{ConvGeometry, DevicePattern, KernelPattern};
+use burn_sfp_wgpu::{ConvGeometry, CubeTensor, DevicePattern, KernelBackend, KernelPattern};
 use burn_sfp_wgpu::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -39,15 +39,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let pattern = DevicePattern::upload(&cube.device, &pattern, 1)?;
                 let values = primitive(random::<3>(&mut rng, [pattern.kernels(), 3, 3], &device));
                 let sparse = least(repeats, || {
-                    read::<4>(sparse_conv2d(cube.clone(), values.clone(), None, &pattern, &geometry).unwrap())
+                    read(sparse_conv2d(cube.clone(), values.clone(), None, &pattern, &geometry).unwrap())
                 });
                 let input = least(repeats, || {
                     let x = sparse_conv2d_grad_input(cube.clone(), values.clone(), &pattern, &geometry, shape);
-                    read::<4>(x.unwrap())
+                    read(x.unwrap())
                 });
                 let kernels = least(repeats, || {
                     let x = sparse_conv2d_grad_values(cube.clone(), cube.clone(), &pattern, &geometry, [3, 3]);
-                    read::<3>(x.unwrap())
+                    read(x.unwrap())
                 });
                 println!(
                     "{side}x{side} {batch:5}  {:.0} % {dense:10.2} {sparse:10.2} {:6.1} {input:15.2} {kernels:15.2}",
@@ -66,12 +66,12 @@ fn random<const D: usize>(rng: &mut ChaCha8Rng, shape: [usize; D], device: &Devi
 }
 
 fn primitive<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
-    tensor.try_into_primitive::<CubeBackend>().expect("a tensor of the wgpu device")
+    Cube::memory(tensor.try_into_primitive::<Cube>().expect("a tensor of the wgpu device")).expect("its memory")
 }
 
-/// Reads a whole tensor, so that all of it is computed; see [`look`].
-fn read<const D: usize>(tensor: CubeTensor) -> usize {
-    look(Tensor::<D>::from_primitive::<CubeBackend>(tensor))
+/// Reads a whole tensor, so that all of it is computed; returns the number of elements that are not zero.
+fn read(tensor: CubeTensor) -> usize {
+    burn_sfp_wgpu::read(tensor).expect("floats").into_iter().filter(|&value| value != 0.0).count()
 }
 
 /// Returns the number of nonzero bytes; it reads every byte, since data may be copied from the device only on access.

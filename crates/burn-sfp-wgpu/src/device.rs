@@ -160,6 +160,16 @@ impl<E: CubeElement> Buffer<E> {
     }
 }
 
+/// Reads the elements of an f32 tensor.
+pub(crate) fn values(tensor: RowMajor) -> Result<Vec<f32>, GpuError> {
+    let length = tensor.elements();
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    let CubeTensor { client, handle, .. } = tensor.0;
+    Buffer { handle, length, element: PhantomData }.download(&client)
+}
+
 /// Allocates memory for as many elements of `size` bytes as the product of the lengths, and for one at least.
 fn allocate(client: &Client, lengths: &[usize], size: usize) -> Result<Handle, GpuError> {
     let bytes = match lengths.contains(&0) {

@@ -6,11 +6,13 @@
 //! | add a batch of activations to the sums of their labels | [`class_sums`] | section 2 |
 //! | compute largest element and Boolean matrix of every filter | [`filter_performances`], [`PackedPerformances`] | sections 2, 3 |
 //! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`DevicePattern`], [`KernelPattern`], [`ConvGeometry`] | section 4 |
+//! | reach the memory of Burn's tensors, with and without its feature `fusion` | [`KernelBackend`], [`read`] | |
 //!
 //! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
 //! architecture pruning using single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
 //!
-//! The kernels take and return [`CubeTensor`]s, the primitives of Burn's tensors on these runtimes. They use no atomic
+//! The kernels take and return [`CubeTensor`]s, the memory of Burn's tensors on these runtimes; where Burn fuses operations,
+//! [`KernelBackend`] leads there and back. They use no atomic
 //! operations: every element is summed in a fixed order, so a device gives the same bits from run to run. Sums are in
 //! single precision; those of the CPU kernels (`burn-sfp-ndarray`) are in double precision.
 //!
@@ -55,12 +57,18 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+// Tests inside and outside of the crate share files.
+#[cfg(test)]
+extern crate self as burn_sfp_wgpu;
+
+mod backend;
 mod class_sums;
 mod device;
 mod error;
 mod performance;
 mod sparse;
 
+pub use backend::{KernelBackend, read};
 pub use burn_cubecl::CubeDevice;
 pub use burn_cubecl::tensor::CubeTensor;
 pub use burn_sfp_kernels::{ConvGeometry, KernelError, KernelPattern};

@@ -51,6 +51,7 @@
 //! | `wgpu` | GPUs, through wgpu |
 //! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
 //! | `cuda` | NVIDIA's GPUs, through CUDA |
+//! | `fusion` | GPUs, with the operations between the kernels fused, as for whoever enables `wgpu` in Burn itself |
 //!
 //! | feature | what |
 //! | --- | --- |

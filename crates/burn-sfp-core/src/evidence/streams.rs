@@ -118,7 +118,7 @@ impl StreamSums {
     /// Solves for the readout; `None` if there was no sample.
     fn solve(self, layer: usize, counts: &[u64]) -> Result<Option<Fitted>, SfpError> {
         let (Some(sums), Some(gram)) = (self.sums, self.gram) else { return Ok(None) };
-        let sums = sums.into_host()?;
+        let sums = sums.into_host(&self.path)?;
         if let Some(((_, filter, _), &value)) = sums.indexed_iter().find(|(_, sum)| !sum.is_finite()) {
             return Err(SfpError::NonFiniteOutput { path: self.path, filter, value });
         }

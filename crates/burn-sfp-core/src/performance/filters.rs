@@ -15,6 +15,9 @@ use crate::SfpError;
 #[cfg(feature = "wgpu")]
 use crate::sums::device_error;
 #[cfg(feature = "wgpu")]
+use burn_sfp_nn::bodies::portable_forced;
+use burn_sfp_nn::bodies::{Body, Task, ran};
+#[cfg(feature = "wgpu")]
 use burn_sfp_nn::tensor::on_cube;
 
 /// Clusters, noise and largest element of every filter, computed on the CPU in single precision.
@@ -81,12 +84,14 @@ pub(crate) fn performances(
 ) -> Result<Vec<FilterPerformance>, SfpError> {
     #[cfg(feature = "wgpu")]
     if let Some(device) = device
+        && !portable_forced()
         && let Some(found) = on_device(path, means, readout, threshold, device)?
     {
         return Ok(found);
     }
     #[cfg(not(feature = "wgpu"))]
     let _ = device;
+    ran(Task::FilterPerformances, Body::Host);
     let found = filter_performances(means.view(), readout.view(), threshold);
     found.map_err(|source| SfpError::Kernel { path: path.to_string(), source })
 }
@@ -110,8 +115,10 @@ fn on_device(
         on_cube(&Tensor::<3>::from_data(TensorData::new(values, shape), (device, DType::F32)))
     };
     let (Some(means_there), Some(readout_there)) = (tensor(means), tensor(readout)) else { return Ok(None) };
-    let packed = burn_sfp_wgpu::filter_performances(means_there, readout_there, threshold, None)
+    let packed = means_there
+        .and_then(|means| burn_sfp_wgpu::filter_performances(means, readout_there?, threshold, None))
         .map_err(|error| device_error(path, &error))?;
+    ran(Task::FilterPerformances, Body::Device);
     let words = classes * classes.div_ceil(32);
     let found = packed.max.iter().zip(&packed.near).enumerate().map(|(filter, (&max, &near))| {
         let boolean = BooleanMatrix::from_words(classes, &packed.words[filter * words..][..words], f64::from(max))?;

@@ -55,7 +55,7 @@ impl Finish<'_> {
     fn state(&self, target: AnalysisTarget) -> Result<Option<LayerState>, SfpError> {
         let AnalysisTarget { probe, path, kind, pooled, fit, sums, gram, hits } = target;
         let Some(sums) = sums else { return Ok(None) };
-        let sums = sums.into_host()?;
+        let sums = sums.into_host(&path)?;
         check_finite(&path, &sums, self.counts)?;
         let gram = gram.map(Gram::into_host).transpose()?;
         let (readout, info) = self.readout(fit, probe, sums.dim().1, hits)?;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
 use burn_sfp_graph::{Layer, Network, OutputTap};
-use burn_sfp_nn::tensor::to_array3;
 use ndarray::{ArrayView3, Axis};
 
 use super::probe::Probe;
@@ -65,14 +64,13 @@ impl InputMeans {
             let is_flattened = layer.kind.is_matrix() && layer.inputs != tap.shape[tap.filter_axis];
             let layout = is_flattened.then(|| TapLayout::of(&tap));
             means[k] = match &target.sums {
-                Some(ClassSums::Host(sums)) => Some(mean(sums.view(), layout, samples)),
-                Some(ClassSums::Device(sums)) => Some(mean(to_array3(sums)?.mapv(f64::from).view(), layout, samples)),
+                Some(sums) => Some(mean(sums.on_host(&target.path)?.view(), layout, samples)),
                 None => None,
             };
         }
         for input in self.own {
             if let Some(sums) = input.sums {
-                means[input.layer] = Some(mean(sums.into_host()?.view(), None, samples));
+                means[input.layer] = Some(mean(sums.into_host(&input.path)?.view(), None, samples));
             }
         }
         let paths = network.layers().iter().map(|layer| layer.path.clone());

@@ -1,22 +1,30 @@
-//! The GPU's sparse kernels on the tensors of the CubeCL runtimes.
+//! The GPU's sparse kernels on the tensors of the CubeCL runtimes, whether Burn fuses their operations or not.
 
 use std::sync::{Arc, Mutex, Weak};
 
-use burn::tensor::Tensor;
+use burn::backend::{Backend, BackendTypes, Cube};
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
 use burn_sfp_ndarray::KernelPattern;
-use burn_sfp_wgpu::{ConvGeometry, DevicePattern, GpuError, sparse_conv2d};
+use burn_sfp_wgpu::{DevicePattern, GpuError, KernelBackend, KernelError, sparse_conv2d};
 #[cfg(feature = "autodiff")]
 use burn_sfp_wgpu::{sparse_conv2d_grad_input, sparse_conv2d_grad_values};
 
 use super::call::SparseConv;
-use crate::tensor::{from_cube, on_cube};
+use crate::bodies::{Body, Task, portable_forced, ran};
+use crate::tensor::{CubePrimitive, cube_primitive};
 
-/// Convolves; `None` where one of the tensors does not live on a CubeCL runtime, or is hidden by a fusing backend.
+/// Convolves; `None` where one of the tensors does not live on a CubeCL runtime.
 pub(super) fn forward(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Result<Tensor<4>, String>> {
-    let (x, values) = (on_cube(x)?, on_cube(values)?);
-    Some(run(&x.device.clone(), call, |pattern, geometry| sparse_conv2d(x, values, None, pattern, geometry)))
+    // Gradients have no portable body: they run where the forward pass ran.
+    if portable_forced() {
+        return None;
+    }
+    let shape = output_shape(x.dims(), values.dims(), call);
+    run(Task::SparseForward, pair(x, values)?, call, shape, |[x, values], pattern, call| {
+        sparse_conv2d(x, values, None, pattern, &call.geometry)
+    })
 }
 
 #[cfg(feature = "autodiff")]
@@ -26,28 +34,63 @@ pub(super) fn grad_input(
     call: &SparseConv,
     shape: [usize; 4],
 ) -> Option<Result<Tensor<4>, String>> {
-    let (grad, values) = (on_cube(grad)?, on_cube(values)?);
-    Some(run(&grad.device.clone(), call, |pattern, geometry| {
-        sparse_conv2d_grad_input(grad, values, pattern, geometry, shape)
-    }))
+    run(Task::SparseGradInput, pair(grad, values)?, call, Ok(shape), move |[grad, values], pattern, call| {
+        sparse_conv2d_grad_input(grad, values, pattern, &call.geometry, shape)
+    })
 }
 
 #[cfg(feature = "autodiff")]
 pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) -> Option<Result<Tensor<3>, String>> {
-    let (x, grad) = (on_cube(x)?, on_cube(grad)?);
-    Some(run(&x.device.clone(), call, |pattern, geometry| {
-        sparse_conv2d_grad_values(x, grad, pattern, geometry, call.kernel)
-    }))
+    let shape = [call.pattern.kept(), call.kernel[0], call.kernel[1]];
+    run(Task::SparseGradValues, pair(x, grad)?, call, Ok(shape), |[x, grad], pattern, call| {
+        sparse_conv2d_grad_values(x, grad, pattern, &call.geometry, call.kernel)
+    })
+}
+
+/// Both tensors' primitives, if both live on a CubeCL runtime.
+fn pair<const D: usize, const E: usize>(first: &Tensor<D>, second: &Tensor<E>) -> Option<[CubePrimitive; 2]> {
+    Some([cube_primitive(first)?, cube_primitive(second)?])
+}
+
+/// The shape of the output. A fusing backend asks for it before the kernel can, so what does not fit is found here.
+fn output_shape(x: [usize; 4], values: [usize; 3], call: &SparseConv) -> Result<[usize; 4], String> {
+    let wrong = |what, expected, found| KernelError::Shape { what, expected, found }.to_string();
+    let channels = call.pattern.inputs_per_group() * call.geometry.groups;
+    if x[1] != channels {
+        return Err(wrong("channels of the input", channels, x[1]));
+    }
+    if values[0] != call.pattern.kept() {
+        return Err(wrong("kernels of the values", call.pattern.kept(), values[0]));
+    }
+    let size = call.geometry.output_size_on_gpu([x[2], x[3]], call.kernel).map_err(|error| error.to_string())?;
+    Ok([x[0], call.pattern.outputs(), size[0], size[1]])
 }
 
 fn run<const D: usize>(
-    device: &CubeDevice,
+    task: Task,
+    inputs: [CubePrimitive; 2],
     call: &SparseConv,
-    kernel: impl FnOnce(&DevicePattern, &ConvGeometry) -> Result<CubeTensor, GpuError>,
-) -> Result<Tensor<D>, String> {
-    let pattern = uploaded(device, &call.pattern, call.geometry.groups).map_err(|error| error.to_string())?;
-    let done = kernel(&pattern, &call.geometry).map_err(|error| error.to_string())?;
-    from_cube(done).ok_or_else(|| "the result cannot be handed back to Burn".into())
+    shape: Result<[usize; D], String>,
+    kernel: impl Fn([CubeTensor; 2], &DevicePattern, &SparseConv) -> Result<CubeTensor, GpuError> + Send + Sync + 'static,
+) -> Option<Result<Tensor<D>, String>> {
+    let launch = || {
+        let shape = shape?;
+        let device = device_of::<Cube>(&inputs[0]);
+        let pattern = uploaded(&device, &call.pattern, call.geometry.groups).map_err(|error| error.to_string())?;
+        let call = call.clone();
+        let made = Cube::launch(inputs, shape.into(), DType::F32, move |inputs| {
+            let made = kernel(inputs, &pattern, &call)?;
+            ran(task, Body::Device);
+            Ok(made)
+        });
+        Ok(Tensor::from_primitive::<Cube>(made.map_err(|error| error.to_string())?))
+    };
+    Some(launch())
+}
+
+fn device_of<B: Backend>(tensor: &<B as BackendTypes>::FloatTensorPrimitive) -> B::Device {
+    use burn::backend::TensorMetadata;
+    tensor.device()
 }
 
 /// Patterns uploaded to devices, kept as long as a layer holds them.

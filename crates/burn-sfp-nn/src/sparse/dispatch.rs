@@ -1,16 +1,17 @@
 //! The sparse kernel of the device that a tensor lives on: that of `burn-sfp-ndarray` on flex and ndarray, on the tensors' own memory,
 //! that of `burn-sfp-wgpu` on the CubeCL runtimes.
 //!
-//! `None` where there is none for the device, or a fusing backend hides its tensors.
+//! `None` where there is none for the device.
 
 use burn::tensor::Tensor;
 
 use super::call::{Finish, SparseConv};
 use super::host;
+use crate::bodies::{Body, Task, ran};
 
 /// Convolves tensors without autodiff.
 pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>> {
-    let found = host::forward(x, values, call, &Finish::default());
+    let found = on_host(Task::SparseForward, host::forward(x, values, call, &Finish::default()));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::forward(x, values, call));
     found.map(unwrap)
@@ -18,7 +19,7 @@ pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> 
 
 /// Convolves tensors without autodiff and applies something to each sum.
 pub(super) fn convolve_and(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv, finish: &Finish) -> Option<Tensor<4>> {
-    host::forward(x, values, call, finish).map(unwrap)
+    on_host(Task::SparseForward, host::forward(x, values, call, finish)).map(unwrap)
 }
 
 /// The gradient of the input, of shape `shape`.
@@ -29,7 +30,7 @@ pub(super) fn grad_input(
     call: &SparseConv,
     shape: [usize; 4],
 ) -> Option<Tensor<4>> {
-    let found = host::grad_input(grad, values, call, shape);
+    let found = on_host(Task::SparseGradInput, host::grad_input(grad, values, call, shape));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::grad_input(grad, values, call, shape));
     found.map(unwrap)
@@ -38,10 +39,18 @@ pub(super) fn grad_input(
 /// The gradient of the kernels.
 #[cfg(feature = "autodiff")]
 pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) -> Option<Tensor<3>> {
-    let found = host::grad_values(x, grad, call);
+    let found = on_host(Task::SparseGradValues, host::grad_values(x, grad, call));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::grad_values(x, grad, call));
     found.map(unwrap)
+}
+
+/// Counts a run of the CPU's kernel, where there was one.
+fn on_host<R>(task: Task, found: Option<R>) -> Option<R> {
+    if found.is_some() {
+        ran(task, Body::Host);
+    }
+    found
 }
 
 /// A forward pass has no way to return an error; Burn's layers panic on inputs that do not fit, and so does this one.

@@ -9,6 +9,7 @@ use burn::tensor::{DType, Tensor};
 use super::autodiff::convolve as tracked;
 use super::call::{Finish, SparseConv};
 use super::{dispatch, portable};
+use crate::bodies::{Task, ran_portable};
 
 /// Convolves `x`, `[N, I, H, W]`, with the kernels `values`, `[K, kh, kw]` in the order of the pattern, to `[N, O, H', W']`.
 ///
@@ -16,7 +17,15 @@ use super::{dispatch, portable};
 /// Where the input does not fit the layer, as Burn's convolution does.
 pub(crate) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Tensor<4> {
     // Without any kernel the weight is one row of zeros, for which the sparse kernels have no place.
-    if x.dtype() != DType::F32 || values.dtype() != DType::F32 || call.pattern.kept() == 0 {
+    if call.pattern.kept() == 0 {
+        return portable::convolve(x, values, call);
+    }
+    let other = [x.dtype(), values.dtype()].into_iter().find(|&dtype| dtype != DType::F32);
+    if let Some(dtype) = other {
+        ran_portable(
+            Task::SparseForward,
+            format_args!("its tensors are of type {dtype:?}, the kernels compute in F32"),
+        );
         return portable::convolve(x, values, call);
     }
     let found = if x.is_autodiff() || values.is_autodiff() {
@@ -24,7 +33,10 @@ pub(crate) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Te
     } else {
         dispatch::convolve(&x, &values, call)
     };
-    found.unwrap_or_else(|| portable::convolve(x, values, call))
+    found.unwrap_or_else(|| {
+        ran_portable(Task::SparseForward, format_args!("there is none for device {:?} in this build", x.device()));
+        portable::convolve(x, values, call)
+    })
 }
 
 /// [`convolve`] without gradients and with something applied to each sum; `None` where the device has no kernel for it.

@@ -4,7 +4,7 @@
 mod common;
 
 use super::*;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 use burn_backend::ops::FloatTensorOps;
 use burn_cubecl::CubeBackend;
 use burn_sfp_kernels::{KernelError, KernelPattern};
@@ -114,25 +114,25 @@ impl Case {
         let bias = || Some(upload(&bias, [o], device));
         let grad = || upload(&grad, to, device);
 
-        let found = [0, 1].map(|_| download::<4>(sparse_conv2d(x(), values(), bias(), &pattern, g).unwrap()));
+        let found = [0, 1].map(|_| download(sparse_conv2d(x(), values(), bias(), &pattern, g).unwrap()));
         assert_close(&found[0], &y, "output");
         assert_eq!(bits(&found[0]), bits(&found[1]), "output, twice");
         let plain = forward(x(), values(), bias(), &pattern, g, |gather| gather.run_by(None)).unwrap();
-        assert_close(&download::<4>(plain), &y, "output without tiles");
+        assert_close(&download(plain), &y, "output without tiles");
 
         let run = || sparse_conv2d_grad_input(grad(), values(), &pattern, g, from).unwrap();
-        let found = [0, 1].map(|_| download::<4>(run()));
+        let found = [0, 1].map(|_| download(run()));
         assert_close(&found[0], &gx, "gradient by the input");
         assert_eq!(bits(&found[0]), bits(&found[1]), "gradient by the input, twice");
         let plain = backward(grad(), values(), &pattern, g, from, |gather| gather.run_by(None)).unwrap();
-        assert_close(&download::<4>(plain), &gx, "gradient by the input without tiles");
+        assert_close(&download(plain), &gx, "gradient by the input without tiles");
 
         let run = || sparse_conv2d_grad_values(x(), grad(), &pattern, g, kernel).unwrap();
-        let found = [0, 1].map(|_| download::<3>(run()));
+        let found = [0, 1].map(|_| download(run()));
         assert_close(&found[0], &gv, "gradient by the values");
         assert_eq!(bits(&found[0]), bits(&found[1]), "gradient by the values, twice");
         let plain = values_gradient(x(), grad(), &pattern, g, kernel, |gradient| gradient.run_by(None)).unwrap();
-        assert_close(&download::<3>(plain), &gv, "gradient by the values without tiles");
+        assert_close(&download(plain), &gv, "gradient by the values without tiles");
     }
 }
 
@@ -223,7 +223,7 @@ fn any_strides_and_half_precision() {
     let strided = (tensor(&x, case.from, &device).permute([0, 2, 3, 1]) * 1.0).permute([0, 3, 1, 2]);
     let flipped = (tensor(&values, shape, &device).swap_dims(1, 2) * 1.0).swap_dims(1, 2);
     let y = sparse_conv2d(cube(strided), cube(flipped), None, &pattern, &case.geometry).unwrap();
-    assert_close(&download::<4>(y), &expect(&x, &values), "strides");
+    assert_close(&download(y), &expect(&x, &values), "strides");
 
     // The output is rounded to half precision, so it is compared as coarsely.
     let half = |values: &[f32], shape: Vec<usize>| TensorData::new(values.to_vec(), shape).convert_dtype(DType::F16);
@@ -234,8 +234,7 @@ fn any_strides_and_half_precision() {
     match sparse_conv2d(put(x), put(values), None, &pattern, &case.geometry) {
         Err(GpuError::Dtype { found, .. }) => println!("skipped: this device does not read {found:?}"),
         y => {
-            let y = Tensor::<4>::from_primitive::<CubeBackend>(y.unwrap()).into_data();
-            for (found, (sum, size)) in y.convert::<f32>().try_to_vec::<f32>().unwrap().into_iter().zip(expected) {
+            for (found, (sum, size)) in download(y.unwrap()).into_iter().zip(expected) {
                 assert!((f64::from(found) - sum).abs() <= 1e-3 * size.max(1e-3), "{found} for {sum}");
             }
         }

@@ -4,8 +4,11 @@
 
 mod limit;
 
-use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
+use burn::backend::Cube;
+use burn::tensor::{Device, DeviceKind, FloatDType, Tensor, TensorData};
+use burn_backend::ops::FloatTensorOps;
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
+use burn_sfp_wgpu::KernelBackend;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,7 +27,7 @@ pub fn device() -> Option<Device> {
 }
 
 pub fn cube<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
-    tensor.try_into_primitive::<CubeBackend>().expect("a tensor of the wgpu device")
+    Cube::memory(tensor.try_into_primitive::<Cube>().expect("a tensor of the wgpu device")).expect("its memory")
 }
 
 pub fn cube_device(device: &Device) -> CubeDevice {
@@ -39,8 +42,9 @@ pub fn upload<const D: usize>(values: &[f32], shape: [usize; D], device: &Device
     cube(tensor(values, shape, device))
 }
 
-pub fn download<const D: usize>(tensor: CubeTensor) -> Vec<f32> {
-    Tensor::<D>::from_primitive::<CubeBackend>(tensor).cast(DType::F32).into_data().try_to_vec().expect("floats")
+/// The elements as floats of single precision, whatever the type.
+pub fn download(tensor: CubeTensor) -> Vec<f32> {
+    burn_sfp_wgpu::read(CubeBackend::float_cast(tensor, FloatDType::F32)).expect("floats")
 }
 
 pub fn bits(values: &[f32]) -> Vec<u32> {
