@@ -1,6 +1,6 @@
 //! Pruned models for deployment: [`Inference`] of them in one call.
 
-use burn_sfp_graph::{GraphModule, Inference};
+use burn_sfp_graph::{GraphModule, Inference, InferenceConfig};
 
 use crate::{PruneError, Pruned, PrunedModule};
 
@@ -38,6 +38,18 @@ impl<M: GraphModule> Pruned<M> {
     pub fn for_inference(&self, example: &M::Inputs) -> Result<Inference<M>, PruneError> {
         Ok(Inference::new(&self.model, example)?)
     }
+
+    /// [`for_inference`](Pruned::for_inference) with other settings, such as choices that were saved.
+    ///
+    /// # Errors
+    /// Those of [`Inference::new`].
+    pub fn for_inference_with(
+        &self,
+        example: &M::Inputs,
+        config: &InferenceConfig,
+    ) -> Result<Inference<M>, PruneError> {
+        Ok(Inference::with_config(&self.model, example, config)?)
+    }
 }
 
 impl<M: GraphModule> PrunedModule<M> {
@@ -47,5 +59,17 @@ impl<M: GraphModule> PrunedModule<M> {
     /// Those of [`Inference::new`].
     pub fn for_inference(&self, example: &M::Inputs) -> Result<Inference<M>, PruneError> {
         Ok(Inference::new(&self.model, example)?)
+    }
+
+    /// [`for_inference`](PrunedModule::for_inference) with other settings, such as choices that were saved.
+    ///
+    /// # Errors
+    /// Those of [`Inference::new`].
+    pub fn for_inference_with(
+        &self,
+        example: &M::Inputs,
+        config: &InferenceConfig,
+    ) -> Result<Inference<M>, PruneError> {
+        Ok(Inference::with_config(&self.model, example, config)?)
     }
 }

@@ -10,7 +10,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
 use burn_sfp_graph::latency::LatencyConfig;
-use burn_sfp_graph::{GraphModule, Inference, InferenceConfig, LayerChoice, Way};
+use burn_sfp_graph::{GraphError, GraphModule, Inference, InferenceConfig, LayerChoice, LayerChoices, Way};
 use burn_sfp_nn::sparse::{KernelPattern, WeightFormat};
 use burn_sfp_prune::{Budget, Planner};
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ struct Tally {
 fn check(spec: &Spec, tally: &mut Tally) -> Result<(), TestCaseError> {
     let model = build(spec, &Device::flex());
     let x = inputs(spec, 2, spec.seed, &Device::flex());
-    let fail = |error: burn_sfp_graph::GraphError| TestCaseError::fail(error.to_string());
+    let fail = |error: GraphError| TestCaseError::fail(error.to_string());
     let mut fast = Inference::with_config(&model, &x, &quick()).map_err(fail)?;
     // The same inputs, others, another size, and the first size again.
     for (samples, seed) in [(2, spec.seed), (2, !spec.seed), (3, 7), (2, 8)] {
@@ -306,4 +306,47 @@ fn transformed_weights_where_they_can_be_and_are_wanted() {
         assert_eq!(measured, [wanted, false, false]);
         assert!(wanted || fast.choices().layers.iter().all(|layer| layer.way != Way::Winograd));
     }
+}
+
+#[test]
+fn choices_are_saved_and_used_again() {
+    let device = Device::flex();
+    let block = Block::new(&device);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("choices.json");
+    let x = |samples| uniform([samples, 4, 9, 7], -1.0, 1.0, &device);
+    let two = x(2);
+    let first = Inference::with_config(&block, &two, &quick()).unwrap();
+    first.choices().save(&path).unwrap();
+    let saved = LayerChoices::load(&path).unwrap();
+    assert_eq!(saved, *first.choices());
+
+    // Every way by choice; none is measured, which seconds that no run can take would show.
+    let mut chosen = saved.clone();
+    for (layer, way) in chosen.layers.iter_mut().zip([Way::Packed, Way::Burn, Way::Winograd].into_iter().cycle()) {
+        (layer.way, layer.fused, layer.tile) = (way, way != Way::Burn, (way == Way::Winograd).then_some(2));
+        (layer.burn, layer.packed) = (Some(7e3), Some(8e3));
+    }
+    let mut again = Inference::with_config(&block, &two, &quick().choices(chosen.clone())).unwrap();
+    for (found, wanted) in again.choices().layers.iter().zip(&chosen.layers) {
+        // A linear layer or a convolution of 1x1 has no transformed weights.
+        let is_square = ["first", "second", "shared"].contains(&wanted.layer.as_str());
+        let way = if wanted.way == Way::Winograd && !is_square { found.way } else { wanted.way };
+        assert_eq!((found.way, found.burn, found.packed), (way, Some(7e3), Some(8e3)), "{}", wanted.layer);
+    }
+    let expected = block.run(two.clone());
+    let (logits, maps) = again.run(two.clone()).unwrap();
+    assert!(far(logits, expected.0) < 1e-5 && far(maps, expected.1) < 1e-5);
+    assert_eq!(again.run(two.clone()).unwrap().1.into_data(), again.run(two).unwrap().1.into_data());
+
+    // Another shape, and another model, are measured.
+    again.run(x(3)).unwrap();
+    assert!(again.choices().layers.iter().all(|layer| layer.burn != Some(7e3)));
+    let net = SparseNet::new();
+    let other = uniform([2, 8, 6, 6], -1.0, 1.0, &device);
+    let fast = Inference::with_config(&net, &other, &quick().choices(chosen)).unwrap();
+    assert!(fast.choices().layers.iter().all(|layer| layer.burn != Some(7e3)));
+
+    std::fs::write(&path, "{}").unwrap();
+    assert!(matches!(LayerChoices::load(&path), Err(GraphError::File(_))));
 }

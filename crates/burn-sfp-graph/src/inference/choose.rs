@@ -1,16 +1,13 @@
 //! The faster way of each layer, by measuring.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Instant;
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
 use burn_sfp_ndarray::{WinogradConv2d, WinogradTile};
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
-use serde::{Deserialize, Serialize};
 
 use super::InferenceConfig;
+use super::choices::{LayerChoice, LayerChoices, Measured};
 use super::fuse::{Fused, fused};
 use super::packed::{Kept, Kernel, PackedLayer};
 use super::program::{Constants, Program, run_sparse, tensors_of};
@@ -28,134 +25,133 @@ const CHANNELS: usize = 8;
 /// Fewest tiles in a batch with which transformed weights are tried.
 const TILES: usize = 8;
 
-/// How a layer runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Way {
-    /// By Burn's own operations.
-    Burn,
-    /// By one kernel on packed weights.
-    Packed,
-    /// By one kernel with fewer products on transformed weights (Lavin and Gray 2015, arXiv 1509.09308).
-    Winograd,
-    /// By the sparse kernels.
-    Sparse,
-}
-
-/// How a layer runs, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LayerChoice {
-    /// Module path, or the name of the operation where the layer is none of the module's.
-    pub layer: String,
-    /// What it takes in: `batch norm`, `sum`, `relu`.
-    pub takes_in: Vec<String>,
-    /// How it runs.
-    pub way: Way,
-    /// Seconds by Burn's operations, where they were measured.
-    pub burn: Option<f64>,
-    /// Seconds by the sparse kernel, where the layer is sparse and they were measured.
-    #[serde(default)]
-    pub sparse: Option<f64>,
-    /// Seconds by one kernel on packed weights, where they were measured.
-    pub packed: Option<f64>,
-    /// Seconds on transformed weights, where they were measured: of the faster one of two sizes of tiles.
-    #[serde(default)]
-    pub winograd: Option<f64>,
-}
-
-/// How the layers of a forward pass run. It prints as a table.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LayerChoices {
-    /// In the order in which they run.
-    pub layers: Vec<LayerChoice>,
-}
-
-impl fmt::Display for LayerChoices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN).set_header([
-            "layer",
-            "takes in",
-            "runs by",
-            "Burn, µs",
-            "sparse, µs",
-            "packed, µs",
-            "Winograd, µs",
-        ]);
-        let micros = |seconds: Option<f64>| seconds.map_or_else(String::new, |seconds| format!("{:.1}", 1e6 * seconds));
-        for layer in &self.layers {
-            let way = match layer.way {
-                Way::Burn => "Burn",
-                Way::Packed => "packed",
-                Way::Winograd => "Winograd",
-                Way::Sparse => "sparse",
-            };
-            let takes_in = layer.takes_in.join(", ");
-            let seconds = [layer.burn, layer.sparse, layer.packed, layer.winograd].map(micros);
-            table.add_row([layer.layer.clone(), takes_in, way.into()].into_iter().chain(seconds));
-        }
-        for column in table.column_iter_mut().skip(3) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        write!(f, "{table}")
-    }
-}
-
-/// The program of a forward pass in which each layer runs the faster way.
+/// The program of a forward pass in which each layer runs the faster way, or the way that was found before.
 pub(super) fn program(network: &Network, sparse: &[SparseAt], config: &InferenceConfig) -> Result<Program, GraphError> {
     let following = network.following_inputs();
     let is_constant = |tensor: TensorId| !following.contains(&tensor);
     // Sparse layers record the dense convolution of a device without sparse kernels.
     let layers = fused(&network.graph, &is_constant);
     let calls: Vec<Option<&SparseAt>> = layers.iter().map(|layer| sparse_call(network, sparse, layer.layer)).collect();
+    let entries = entries(network, sparse, &layers, &calls);
     let mut constants = Constants::new(network, sparse)?;
-    let kernels = all_kernels(network, &layers, &calls, &mut constants, config.winograd);
-    let seconds = measure(network, &layers, &kernels, &mut constants, &config.latency)?;
-    let mut choices: Vec<(usize, LayerChoice)> = Vec::new();
-    let mut chosen = Vec::new();
-    for (((layer, call), seconds), kernels) in layers.iter().zip(&calls).zip(seconds).zip(kernels) {
+    let known = config.choices.iter().find(|known| known.fits(network, &entries));
+    let (made, chosen) = match known {
+        Some(known) => again(network, &layers, &calls, &entries, known, &mut constants),
+        None => fastest(network, &layers, &calls, &entries, config, &mut constants)?,
+    };
+    constants.program(&layers, chosen, LayerChoices { input_shapes: network.input_shapes.clone(), layers: made })
+}
+
+/// What a row of the choices is of.
+pub(super) struct Entry {
+    /// Position of the layer's own operation.
+    at: usize,
+    /// Which of the layers that can run as one kernel it is; the others are sparse convolutions that run by themselves.
+    layer: Option<usize>,
+    pub name: String,
+    pub takes_in: Vec<String>,
+}
+
+/// The rows, in the order in which their layers run.
+fn entries(network: &Network, sparse: &[SparseAt], layers: &[Fused], calls: &[Option<&SparseAt>]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (index, (layer, call)) in layers.iter().zip(calls).enumerate() {
+        let name = call.map_or_else(|| path(network, layer.layer), |call| sparse_path(network, call));
+        let takes_in = layer.takes_in().into_iter().map(String::from).collect();
+        entries.push(Entry { at: layer.layer, layer: Some(index), name, takes_in });
+    }
+    for call in sparse.iter().filter(|call| !calls.iter().flatten().any(|other| other.out == call.out)) {
+        let at = network.graph.producer(call.out).unwrap_or_default();
+        entries.push(Entry { at, layer: None, name: sparse_path(network, call), takes_in: Vec::new() });
+    }
+    entries.sort_by_key(|entry| entry.at);
+    entries
+}
+
+/// The choices by measuring, and the kernel of each layer that runs as one.
+#[allow(clippy::type_complexity)]
+fn fastest(
+    network: &Network,
+    layers: &[Fused],
+    calls: &[Option<&SparseAt>],
+    entries: &[Entry],
+    config: &InferenceConfig,
+    constants: &mut Constants<'_>,
+) -> Result<(Vec<LayerChoice>, Vec<Option<PackedLayer>>), GraphError> {
+    let candidates = |layer: &Fused, call: Option<&SparseAt>| {
+        let mut kernels = vec![Kernel::Packed];
+        kernels.extend(call.map(|_| Kernel::Sparse));
+        let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter();
+        kernels.extend(tiles.filter(|tile| config.winograd && worth(layer, *tile)).map(Kernel::Winograd));
+        kernels
+    };
+    let kernels = |index: usize| candidates(&layers[index], calls[index]);
+    let kernels = with_weights(network, layers, calls, constants, kernels);
+    let seconds = measure(network, layers, &kernels, constants, &config.latency)?;
+    let mut chosen: Vec<Option<PackedLayer>> = Vec::new();
+    let mut of_layers = Vec::new();
+    for ((call, seconds), kernels) in calls.iter().zip(seconds).zip(kernels) {
         let fastest = |of: &dyn Fn(Kernel) -> bool| {
             let seconds = kernels.iter().zip(&seconds.kernels).filter(|(layer, _)| of(layer.kernel));
             seconds.filter_map(|(_, seconds)| *seconds).min_by(f64::total_cmp)
         };
         let by_sparse = fastest(&|kernel| kernel == Kernel::Sparse);
-        let (packed, winograd) =
-            (fastest(&|kernel| kernel == Kernel::Packed), fastest(&|kernel| matches!(kernel, Kernel::Winograd(_))));
+        let packed = fastest(&|kernel| kernel == Kernel::Packed);
+        let winograd = fastest(&|kernel| matches!(kernel, Kernel::Winograd(_)));
         let best = (kernels.into_iter().zip(&seconds.kernels))
             .filter_map(|(layer, seconds)| Some((layer, (*seconds)?)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b))
             .filter(|(_, best)| seconds.own.is_some_and(|own| *best < own))
             .map(|(layer, _)| layer);
-        let way = match best.as_ref().map(|layer| layer.kernel) {
-            None if call.is_some() => Way::Sparse,
-            None => Way::Burn,
-            Some(Kernel::Sparse) => Way::Sparse,
-            Some(Kernel::Packed) => Way::Packed,
-            Some(Kernel::Winograd(_)) => Way::Winograd,
+        // A sparse layer's own way is the sparse kernel with Burn's operations behind it.
+        let (burn, sparse) = match call {
+            None => (seconds.own, None),
+            Some(_) => (None, by_sparse.into_iter().chain(seconds.own).min_by(f64::total_cmp)),
         };
-        let takes_in = layer.takes_in().into_iter().map(String::from).collect();
-        let (layer, at, burn, sparse) = match call {
-            None => (path(network, layer.layer), layer.layer, seconds.own, None),
-            // Its own way is the sparse kernel with Burn's operations behind it.
-            Some(call) => {
-                let sparse = by_sparse.into_iter().chain(seconds.own).min_by(f64::total_cmp);
-                (sparse_path(network, call), layer.layer, None, sparse)
-            }
-        };
-        choices.push((at, LayerChoice { layer, takes_in, way, burn, sparse, packed, winograd }));
+        of_layers.push(Measured { burn, sparse, packed, winograd });
         chosen.push(best);
     }
-    for call in sparse.iter().filter(|call| !calls.iter().flatten().any(|other| other.out == call.out)) {
-        let at = network.graph.producer(call.out).unwrap_or_default();
-        let (layer, takes_in, way) = (sparse_path(network, call), Vec::new(), Way::Sparse);
-        choices
-            .push((at, LayerChoice { layer, takes_in, way, burn: None, sparse: None, packed: None, winograd: None }));
+    let made = entries.iter().map(|entry| {
+        let (measured, kernel, is_sparse) = match entry.layer {
+            Some(layer) => (of_layers[layer], kernel_of(&chosen, layer), calls[layer].is_some()),
+            None => (Measured::default(), None, true),
+        };
+        LayerChoice::new(entry, kernel, is_sparse, measured)
+    });
+    Ok((made.collect(), chosen))
+}
+
+/// The choices of another time once more, and the kernel of each layer that runs as one.
+fn again(
+    network: &Network,
+    layers: &[Fused],
+    calls: &[Option<&SparseAt>],
+    entries: &[Entry],
+    known: &LayerChoices,
+    constants: &mut Constants<'_>,
+) -> (Vec<LayerChoice>, Vec<Option<PackedLayer>>) {
+    let mut kernels = vec![None; layers.len()];
+    for (entry, choice) in entries.iter().zip(&known.layers) {
+        if let Some(layer) = entry.layer {
+            kernels[layer] = choice.kernel();
+        }
     }
-    choices.sort_by_key(|(at, _)| *at);
-    let choices = LayerChoices { layers: choices.into_iter().map(|(_, choice)| choice).collect() };
-    constants.program(&layers, chosen, choices)
+    let ready = with_weights(network, layers, calls, constants, |index| kernels[index].into_iter().collect());
+    let chosen: Vec<Option<PackedLayer>> = ready.into_iter().map(|mut kernels| kernels.pop()).collect();
+    let made = entries.iter().zip(&known.layers).map(|(entry, choice)| {
+        let measured =
+            Measured { burn: choice.burn, sparse: choice.sparse, packed: choice.packed, winograd: choice.winograd };
+        let (kernel, is_sparse) = match entry.layer {
+            Some(layer) => (kernel_of(&chosen, layer), calls[layer].is_some()),
+            None => (None, true),
+        };
+        LayerChoice::new(entry, kernel, is_sparse, measured)
+    });
+    (made.collect(), chosen)
+}
+
+fn kernel_of(chosen: &[Option<PackedLayer>], layer: usize) -> Option<Kernel> {
+    chosen[layer].as_ref().map(|layer| layer.kernel)
 }
 
 /// The sparse convolution in the place of an operation.
@@ -179,30 +175,26 @@ fn sparse_path(network: &Network, call: &SparseAt) -> String {
     parameter.unwrap_or_else(|| "a sparse convolution".to_string())
 }
 
-/// All kernels that each layer has on this device, with their weights.
-fn all_kernels(
+/// Of each layer the kernels that `wanted` names and that there are on this device, with their weights.
+fn with_weights(
     network: &Network,
     layers: &[Fused],
     calls: &[Option<&SparseAt>],
     constants: &mut Constants<'_>,
-    winograd: bool,
+    wanted: impl Fn(usize) -> Vec<Kernel>,
 ) -> Vec<Vec<PackedLayer>> {
     if !constants.on_host {
         return layers.iter().map(|_| Vec::new()).collect();
     }
-    let mut all = |(layer, call): (&Fused, &Option<&SparseAt>)| {
+    let mut ready = |(index, (layer, call)): (usize, (&Fused, &Option<&SparseAt>))| {
         let kept = call.and_then(|call| tensors_of(network, call));
         let kept = kept.map(|(call, [_, values, _])| Kept { pattern: call.pattern().clone(), values });
-        let mut kernels = vec![Kernel::Packed];
-        kernels.extend(kept.as_ref().map(|_| Kernel::Sparse));
-        let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter().filter(|tile| winograd && worth(layer, *tile));
-        kernels.extend(tiles.map(Kernel::Winograd));
         let name = call.map_or_else(|| path(network, layer.layer), |call| sparse_path(network, call));
         let constant = &mut |tensor: &TensorIr| constants.read(tensor);
         let ready = |kernel| PackedLayer::new(name.clone(), layer, kernel, kept.as_ref(), &network.device, constant);
-        kernels.into_iter().filter_map(ready).collect()
+        wanted(index).into_iter().filter_map(ready).collect()
     };
-    layers.iter().zip(calls).map(&mut all).collect()
+    layers.iter().zip(calls).enumerate().map(&mut ready).collect()
 }
 
 /// Whether transformed weights may be faster: with fewer tiles in a batch reading them, up to four times as many as the weights, takes longer than the

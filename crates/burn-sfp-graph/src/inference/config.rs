@@ -1,5 +1,6 @@
 //! [`InferenceConfig`]: how the ways of the layers are chosen.
 
+use super::LayerChoices;
 use crate::latency::LatencyConfig;
 
 /// Settings of an [`Inference`](super::Inference).
@@ -15,6 +16,7 @@ use crate::latency::LatencyConfig;
 pub struct InferenceConfig {
     pub(super) latency: LatencyConfig,
     pub(super) winograd: bool,
+    pub(super) choices: Vec<LayerChoices>,
 }
 
 impl Default for InferenceConfig {
@@ -26,12 +28,19 @@ impl Default for InferenceConfig {
 impl InferenceConfig {
     /// Three runs of each way after one that does not count, with minimal filtering.
     pub fn new() -> Self {
-        Self { latency: LatencyConfig::new().with_warm_up(1).with_runs(3), winograd: true }
+        Self { latency: LatencyConfig::new().with_warm_up(1).with_runs(3), winograd: true, choices: Vec::new() }
     }
 
     /// Sets the runs by which the fastest way of each layer is chosen.
     pub fn latency(mut self, latency: LatencyConfig) -> Self {
         self.latency = latency;
+        self
+    }
+
+    /// Adds choices that were made before, on the same kind of machine: inputs of their shapes are not measured again, if the layers are still the same;
+    /// otherwise they are. Each shape of the input has choices of its own. See [`LayerChoices::save`].
+    pub fn choices(mut self, choices: LayerChoices) -> Self {
+        self.choices.push(choices);
         self
     }
 

@@ -11,7 +11,9 @@
 //! | the layer as one kernel | `packed` |
 //! | steps in order, and which tensor is read last by which | `program` |
 //! | the faster way of each layer | `choose` |
+//! | what was chosen, printed, saved, used again | `choices` |
 
+mod choices;
 mod choose;
 mod config;
 mod fuse;
@@ -30,7 +32,7 @@ use crate::network::Network;
 use crate::replay::Dispatched;
 use crate::{GraphError, GraphModule, ModuleInput};
 
-pub use choose::{LayerChoice, LayerChoices, Way};
+pub use choices::{LayerChoice, LayerChoices, Way};
 pub use config::InferenceConfig;
 use program::Program;
 
@@ -40,7 +42,7 @@ const PROGRAMS: usize = 2;
 /// A module's forward pass for inference: the same outputs to rounding, in less time.
 ///
 /// It is made on an example, for whose shapes it is ready at once; inputs of other shapes are recorded and measured when they are first seen, and the last
-/// two shapes are kept. On devices other than flex and ndarray, and for elements other than `f32`, all layers run by Burn's own operations.
+/// two shapes are kept. What was found can be saved ([`LayerChoices::save`]) and used again, without measuring. On devices other than flex and ndarray, and for elements other than `f32`, all layers run by Burn's own operations.
 ///
 /// Memory: beside the module the packed weights, for each of the shapes kept; while ways are measured, those of all ways.
 ///

@@ -12,7 +12,7 @@ use burn_sfp_ndarray::{ConvGeometry, max_pool2d};
 use burn_sfp_nn::sparse::SparseCall;
 use burn_sfp_nn::tensor::on_host;
 
-use super::choose::LayerChoices;
+use super::choices::LayerChoices;
 use super::fuse::Fused;
 use super::packed::{PackedLayer, tensor_of};
 use super::sparse_of;
