@@ -43,7 +43,7 @@ fn measure(session: &Session, name: &'static str, samples: usize) -> Result<Row>
     let subject = session.subject()?;
     let dense = subject.model();
     let images = Tensor::random([samples, 3, SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), &Device::flex());
-    let (masked, threshold, gone) = masked(session)?;
+    let Masked { model: masked, threshold, gone } = masked(session)?;
     let sparse = sparsify(&masked, &images, &SparseConfig::new())?;
     let pass = |model: &Vgg11| seconds(|| Ok(forward(model, &images)?));
     let pairs = Pairs::in_turn(session.pairs, || pass(&sparse.model), || pass(dense))?;
@@ -74,8 +74,21 @@ fn format_name(format: &ChosenFormat) -> String {
     }
 }
 
+/// The network with most connections of its last four convolutions at zero.
+pub struct Masked {
+    /// The network.
+    pub model: Vgg11,
+    /// Threshold of the Boolean matrices.
+    pub threshold: f64,
+    /// Share of the connections that are gone.
+    pub gone: f64,
+}
+
 /// The model by the first threshold (in steps of 0.01) at which AFCC removes 90 % of the connections of the four layers together.
-fn masked(session: &Session) -> Result<(Vgg11, f64, f64)> {
+///
+/// # Errors
+/// As pruning.
+pub fn masked(session: &Session) -> Result<Masked> {
     let subject = session.subject()?;
     for step in 30..100 {
         let threshold = 0.01 * f64::from(step);
@@ -88,7 +101,7 @@ fn masked(session: &Session) -> Result<(Vgg11, f64, f64)> {
             });
         let gone = 1.0 - after as f64 / before.max(1) as f64;
         if gone >= 0.9 {
-            return Ok((plan.apply(subject.model())?.valid(), threshold, gone));
+            return Ok(Masked { model: plan.apply(subject.model())?.valid(), threshold, gone });
         }
     }
     Err("no threshold removes 90 % of the connections".into())

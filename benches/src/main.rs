@@ -9,7 +9,7 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`gpu`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`gpu`] |
 
 mod afcc;
 mod analysis;
@@ -19,6 +19,7 @@ mod gpu;
 mod growth;
 mod half;
 mod imagenet;
+mod inference;
 mod measure;
 mod memory;
 mod packed;
@@ -53,7 +54,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`] and [`gpu`].
+/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`] and [`gpu`].
 const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -85,6 +86,7 @@ fn all() -> impl Iterator<Item = &'static Bench> {
         .chain(shared::ROWS)
         .chain(packed::ROWS)
         .chain(peer::ROWS)
+        .chain(inference::ROWS)
         .chain(gpu.iter().copied().flatten())
 }
 

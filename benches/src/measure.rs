@@ -106,6 +106,16 @@ impl Pairs {
     }
 }
 
+/// Median seconds of passes in a row, after one that does not count: what a server takes that does nothing else.
+///
+/// # Errors
+/// As the pass.
+pub fn steady(passes: usize, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
+    pass()?;
+    let each = (0..passes).map(|_| seconds(&mut pass)).collect::<Result<Vec<f64>>>()?;
+    Ok(median(&each))
+}
+
 /// Seconds that some work takes.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use models::mobilenet::MobileNetV2Config;
 use models::random::randomise;
 use models::resnet::ResNetConfig;
 
-use crate::measure::{Kind, Pairs, Row, Unit, median, seconds};
+use crate::measure::{Kind, Pairs, Row, Unit, steady};
 use crate::subject::Session;
 use crate::{Bench, Result};
 
@@ -143,11 +143,9 @@ impl Case {
 }
 
 /// Seconds of a pass when nothing else runs.
-fn passes(mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
+fn passes(pass: impl FnMut() -> Result<()>) -> Result<f64> {
     std::thread::sleep(REST);
-    pass()?;
-    let each = (0..PASSES).map(|_| seconds(&mut pass)).collect::<Result<Vec<f64>>>()?;
-    Ok(median(&each))
+    steady(PASSES, pass)
 }
 
 /// Which share of a pass goes where no layer is, and into what.

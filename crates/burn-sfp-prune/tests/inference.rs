@@ -199,6 +199,8 @@ fn masks_and_sparse_layers() {
     let sparse = SparseNet { conv: net.conv.clone().with_format(Some(format)).unwrap(), ..net };
     let mut fast = Inference::new(&sparse, &x).unwrap();
     let conv = fast.choices().layers.iter().find(|choice| choice.layer == "conv").unwrap();
+    // A sparse layer adds its bias by an operation of its own.
+    assert_eq!(conv.takes_in, ["relu"]);
     // The fastest of all, whichever it is here.
     assert!(conv.burn.is_none() && conv.sparse.is_some() && conv.packed.is_some(), "{conv:?}");
     assert!(matches!(conv.way, Way::Sparse | Way::Packed | Way::Winograd), "{conv:?}");

@@ -78,7 +78,7 @@ pub mod prelude {
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
     pub use burn_sfp_graph::{
-        FileError, GraphError, GraphModule, Inference, InferenceConfig, InputMapper, ModuleInput, Network,
+        FileError, GraphError, GraphModule, Inference, InferenceConfig, InputMapper, LayerChoices, ModuleInput, Network,
     };
     pub use burn_sfp_nn::{
         CenteredLayerNorm, CenteredLayerNormConfig, FoldBatchNorm, FoldBatchNormConfig, HeadAttention,

@@ -105,10 +105,14 @@ fn is_matrix(tensor: &TensorIr) -> bool {
     shape.len() >= 2 && shape[..shape.len() - 2].iter().all(|&length| length == 1)
 }
 
-/// Whether a tensor has an element for each output of a linear layer.
-fn is_bias(tensor: &TensorIr, out: &TensorIr) -> bool {
-    let (shape, outputs) = (dims(tensor), dims(out).last().copied());
-    shape.last().copied() == outputs && shape.iter().product::<usize>() == outputs.unwrap_or_default()
+/// Whether a tensor that is added to a layer's output has an element for each filter of a convolution, or for each output of a linear layer, and is the
+/// same everywhere else.
+fn is_bias(tensor: &TensorIr, out: &TensorIr, is_conv: bool) -> bool {
+    let (shape, out) = (dims(tensor), dims(out));
+    // Broadcasting aligns the last axes.
+    let behind = if is_conv { out.len().saturating_sub(1) } else { 1 };
+    let along = |shape: &[usize]| shape.len().checked_sub(behind).and_then(|axis| shape.get(axis).copied());
+    along(&shape).is_some_and(|length| Some(length) == along(&out) && shape.iter().product::<usize>() == length)
 }
 
 /// Takes the one operation that reads the result in, where it can be.
@@ -139,9 +143,10 @@ fn take_next(graph: &Graph, layer: &mut Fused, taken: &HashSet<usize>, is_consta
             if other.id == result || other.dtype != DType::F32 || out.shape != layer.out.shape {
                 return false;
             }
-            let is_first = layer.options.is_none() && layer.bias.is_none() && layer.residual.is_none();
+            // The bias of a linear layer, and of a sparse convolution, is a sum of its own.
+            let is_first = layer.bias.is_none() && layer.residual.is_none() && layer.norm.is_none();
             let is_there = graph.producer(other.id).is_none_or(|producer| producer < index);
-            if is_first && is_constant(other.id) && is_bias(other, out) {
+            if is_first && is_constant(other.id) && is_bias(other, out, layer.options.is_some()) {
                 next.bias = Some(other.clone());
             } else if layer.residual.is_none() && other.shape == out.shape && is_there {
                 next.residual = Some(other.clone());
