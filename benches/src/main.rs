@@ -9,10 +9,11 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`gpu`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`], [`gpu`] |
 
 mod afcc;
 mod analysis;
+mod bfloat16;
 mod definition;
 mod finetune;
 mod gpu;
@@ -54,7 +55,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`] and [`gpu`].
+/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`] and [`gpu`].
 const BENCHES: [Bench; 19] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -87,6 +88,7 @@ fn all() -> impl Iterator<Item = &'static Bench> {
         .chain(packed::ROWS)
         .chain(peer::ROWS)
         .chain(inference::ROWS)
+        .chain(bfloat16::ROWS)
         .chain(gpu.iter().copied().flatten())
 }
 

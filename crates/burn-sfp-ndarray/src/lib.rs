@@ -8,7 +8,7 @@
 //! | compute the same in steps: performance matrix, Boolean matrix, clusters | [`performance_matrix`], [`boolean_matrices`], [`BooleanMatrix`], [`clusters`], [`FilterClusters`] | sections 2, 3 |
 //! | build and solve the normal equations of the least-squares readout | [`gram_update`], [`cholesky_solve`] | section 1 |
 //! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`], [`ConvGeometry`], [`Epilogue`] | section 4 |
-//! | compute a dense convolution or linear layer with weights packed once | [`PackedConv2d`], [`packed_conv2d`], [`PackedLinear`], [`packed_linear`] | |
+//! | compute a dense convolution or linear layer with weights packed once | [`PackedConv2d`], [`packed_conv2d`], [`PackedLinear`], [`packed_linear`], [`Storage`] | |
 //! | compute a dense 3 x 3 convolution with fewer products | [`WinogradConv2d`], [`WinogradTile`], [`winograd_conv2d`] | Lavin and Gray 2015, arXiv 1509.09308 |
 //!
 //! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
@@ -73,7 +73,7 @@ pub use finite::find_non_finite;
 pub use gram::gram_update;
 pub use max_pool::max_pool2d;
 pub use packed::{
-    PackedConv2d, PackedLinear, WinogradConv2d, WinogradTile, packed_conv2d, packed_linear, winograd_conv2d,
+    PackedConv2d, PackedLinear, Storage, WinogradConv2d, WinogradTile, packed_conv2d, packed_linear, winograd_conv2d,
 };
 pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};
 pub use sparse::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};

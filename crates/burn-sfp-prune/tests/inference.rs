@@ -349,6 +349,29 @@ fn choices_are_saved_and_used_again() {
     let fast = Inference::with_config(&net, &other, &quick().choices(chosen)).unwrap();
     assert!(fast.choices().layers.iter().all(|layer| layer.burn != Some(7e3)));
 
+    // Weights in 16 bits, where the choice says so.
+    let mut chosen = saved;
+    chosen.layers.iter_mut().for_each(|layer| (layer.way, layer.bfloat16) = (Way::Packed, true));
+    let x = x(2);
+    let mut half = Inference::with_config(&block, &x, &quick().choices(chosen.clone())).unwrap();
+    assert!(half.choices().layers.iter().all(|layer| layer.way == Way::Packed && layer.bfloat16));
+    assert!(half.choices().to_string().contains("packed, 16 bits"));
+    let off = far(half.run(x.clone()).unwrap().1, block.run(x).1);
+    assert!(off > 1e-6 && off < 0.03, "{off}");
+
     std::fs::write(&path, "{}").unwrap();
     assert!(matches!(LayerChoices::load(&path), Err(GraphError::File(_))));
+}
+
+#[test]
+fn weights_in_16_bits_where_they_may_be() {
+    let device = Device::flex();
+    let block = Block::new(&device);
+    let x = uniform([1, 4, 9, 7], -1.0, 1.0, &device);
+    let mut fast = Inference::with_config(&block, &x, &quick().bfloat16(true)).unwrap();
+    // Which layers store them so depends on the machine.
+    let off = far(fast.run(x.clone()).unwrap().1, block.run(x.clone()).1);
+    assert!(off < 0.03, "{off}\n{}", fast.choices());
+    let plain = Inference::with_config(&block, &x, &quick()).unwrap();
+    assert!(plain.choices().layers.iter().all(|layer| !layer.bfloat16));
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use burn_sfp_ndarray::WinogradTile;
+use burn_sfp_ndarray::{Storage, WinogradTile};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
@@ -40,13 +40,15 @@ pub struct LayerChoice {
     pub way: Way,
     /// Whether it runs as one kernel with what it takes in.
     pub fused: bool,
+    /// Whether its packed weights are stored in 16 bits, as [`InferenceConfig::bfloat16`](super::InferenceConfig::bfloat16) allows.
+    pub bfloat16: bool,
     /// Height and width of the tiles of outputs that are computed together, by [`Way::Winograd`].
     pub tile: Option<usize>,
     /// Seconds by Burn's operations, where they were measured.
     pub burn: Option<f64>,
     /// Seconds by the sparse kernel, where the layer is sparse and they were measured.
     pub sparse: Option<f64>,
-    /// Seconds by one kernel on packed weights, where they were measured.
+    /// Seconds by one kernel on packed weights, where they were measured: of the faster one of the types that they may be stored in.
     pub packed: Option<f64>,
     /// Seconds on transformed weights, where they were measured: of the faster one of two sizes of tiles.
     pub winograd: Option<f64>,
@@ -59,18 +61,20 @@ impl LayerChoice {
             None if is_sparse => (Way::Sparse, None),
             None => (Way::Burn, None),
             Some(Kernel::Sparse) => (Way::Sparse, None),
-            Some(Kernel::Packed) => (Way::Packed, None),
+            Some(Kernel::Packed(_)) => (Way::Packed, None),
             Some(Kernel::Winograd(tile)) => (Way::Winograd, Some(tile.outputs())),
         };
         let (layer, takes_in, fused) = (entry.name.clone(), entry.takes_in.clone(), kernel.is_some());
-        Self { layer, takes_in, way, fused, tile, burn, sparse, packed, winograd }
+        let bfloat16 = kernel == Some(Kernel::Packed(Storage::BFloat16));
+        Self { layer, takes_in, way, fused, bfloat16, tile, burn, sparse, packed, winograd }
     }
 
     /// The kernel that it runs as; `None` where Burn's operations do.
     pub(super) fn kernel(&self) -> Option<Kernel> {
         match self.way {
             Way::Burn => None,
-            Way::Packed => Some(Kernel::Packed),
+            Way::Packed if self.bfloat16 => Some(Kernel::Packed(Storage::BFloat16)),
+            Way::Packed => Some(Kernel::Packed(Storage::Single)),
             Way::Sparse => self.fused.then_some(Kernel::Sparse),
             Way::Winograd => {
                 let tiles = [WinogradTile::Two, WinogradTile::Four].into_iter();
@@ -178,6 +182,7 @@ impl fmt::Display for LayerChoices {
         for layer in &self.layers {
             let way = match layer.way {
                 Way::Burn => "Burn",
+                Way::Packed if layer.bfloat16 => "packed, 16 bits",
                 Way::Packed => "packed",
                 Way::Winograd => "Winograd",
                 Way::Sparse => "sparse",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
-use burn_sfp_ndarray::{WinogradConv2d, WinogradTile};
+use burn_sfp_ndarray::{Storage, WinogradConv2d, WinogradTile};
 
 use super::InferenceConfig;
 use super::choices::{LayerChoice, LayerChoices, Measured};
@@ -79,7 +79,8 @@ fn fastest(
     constants: &mut Constants<'_>,
 ) -> Result<(Vec<LayerChoice>, Vec<Option<PackedLayer>>), GraphError> {
     let candidates = |layer: &Fused, call: Option<&SparseAt>| {
-        let mut kernels = vec![Kernel::Packed];
+        let mut kernels = vec![Kernel::Packed(Storage::Single)];
+        kernels.extend(config.bfloat16.then_some(Kernel::Packed(Storage::BFloat16)));
         kernels.extend(call.map(|_| Kernel::Sparse));
         let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter();
         kernels.extend(tiles.filter(|tile| config.winograd && worth(layer, *tile)).map(Kernel::Winograd));
@@ -96,7 +97,7 @@ fn fastest(
             seconds.filter_map(|(_, seconds)| *seconds).min_by(f64::total_cmp)
         };
         let by_sparse = fastest(&|kernel| kernel == Kernel::Sparse);
-        let packed = fastest(&|kernel| kernel == Kernel::Packed);
+        let packed = fastest(&|kernel| matches!(kernel, Kernel::Packed(_)));
         let winograd = fastest(&|kernel| matches!(kernel, Kernel::Winograd(_)));
         let best = (kernels.into_iter().zip(&seconds.kernels))
             .filter_map(|(layer, seconds)| Some((layer, (*seconds)?)))

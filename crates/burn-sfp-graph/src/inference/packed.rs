@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::backend::ir::{TensorIr, TensorStatus};
 use burn::tensor::{DType, Device, DispatchTensor, Tensor, TensorData};
 use burn_sfp_ndarray::{
-    ConvGeometry, Epilogue, KernelError, KernelPattern, PackedConv2d, PackedLinear, WinogradConv2d, WinogradTile,
-    packed_conv2d, packed_linear, sparse_conv2d, winograd_conv2d,
+    ConvGeometry, Epilogue, KernelError, KernelPattern, PackedConv2d, PackedLinear, Storage, WinogradConv2d,
+    WinogradTile, packed_conv2d, packed_linear, sparse_conv2d, winograd_conv2d,
 };
 use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array3, ArrayView2, ArrayView4};
@@ -18,8 +18,8 @@ use crate::replay::Execute;
 /// The kernel that a layer runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// On packed weights.
-    Packed,
+    /// On packed weights, as they are stored.
+    Packed(Storage),
     /// On transformed weights, by tiles of outputs.
     Winograd(WinogradTile),
     /// On the kernels that stay.
@@ -79,13 +79,16 @@ impl PackedLayer {
                         let values = Array3::from_shape_vec(shape, constant(&kept.values)?).ok()?;
                         Weights::Sparse(kept.pattern.clone(), values, geometry)
                     }
-                    Kernel::Packed => Weights::Conv(PackedConv2d::new(weight, &geometry).ok()?),
+                    Kernel::Packed(storage) => {
+                        Weights::Conv(PackedConv2d::new(weight, &geometry).ok()?.stored_as(storage))
+                    }
                     Kernel::Winograd(tile) => Weights::Winograd(WinogradConv2d::new(weight, &geometry, tile).ok()?),
                 }
             }
             None => {
-                let [.., inputs, outputs] = *shape.as_slice() else { return None };
-                Weights::Linear(PackedLinear::new(ArrayView2::from_shape([inputs, outputs], &weight).ok()?))
+                let ([.., inputs, outputs], Kernel::Packed(storage)) = (shape.as_slice(), kernel) else { return None };
+                let weight = ArrayView2::from_shape([*inputs, *outputs], &weight).ok()?;
+                Weights::Linear(PackedLinear::new(weight).stored_as(storage))
             }
         };
         let mut shift = match &of.bias {

@@ -4,8 +4,10 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::vector::mul_add;
-use crate::{Epilogue, KernelError, expect_len};
+use crate::vector::{Aligned, mul_add};
+use crate::{Epilogue, KernelError, Storage, expect_len};
+
+use super::storage::Stored;
 
 /// Outputs of a panel: with one sample, four sums of the widest vectors hide the time of a sum.
 const WIDTH: usize = 64;
@@ -15,6 +17,8 @@ const STEP: usize = 16;
 const SAMPLES: usize = 48;
 /// Inputs that are multiplied with all samples of a task before the next ones: a quarter of a second-level cache.
 const BLOCK: usize = 512;
+/// Inputs whose weights are widened at once: a panel of them fits into a first-level cache.
+const WIDENED: usize = 64;
 
 /// The weights of a linear layer, packed once for [`packed_linear`].
 ///
@@ -29,7 +33,7 @@ const BLOCK: usize = 512;
 #[derive(Clone, Debug)]
 pub struct PackedLinear {
     /// The panels one after another, each `[input][output of the panel]`.
-    values: Vec<f32>,
+    values: Stored,
     inputs: usize,
     outputs: usize,
 }
@@ -49,7 +53,18 @@ impl PackedLinear {
                 packed.iter_mut().zip(weights).for_each(|(packed, &weight)| *packed = weight);
             }
         }
-        Self { values, inputs, outputs }
+        Self { values: Stored::Single(values), inputs, outputs }
+    }
+
+    /// Stores the weights in another type, rounded to the nearest number of it. What was rounded stays so.
+    pub fn stored_as(mut self, storage: Storage) -> Self {
+        self.values = self.values.stored_as(storage);
+        self
+    }
+
+    /// Returns the type in which the weights are stored.
+    pub fn storage(&self) -> Storage {
+        self.values.storage()
     }
 
     /// Returns the number of inputs.
@@ -176,14 +191,19 @@ impl WithSimd for Task<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let PackedLinear { ref values, inputs, outputs } = *self.linear;
         let width = width(outputs, self.first);
-        let panel = &values[self.first * inputs..][..width * inputs];
+        let panel = self.first * inputs;
+        let mut wide = Aligned::zeros(0);
         let mut sums = [0.0; SAMPLES * WIDTH];
         let sums = &mut sums[..self.out.len() * width];
         // Few samples read each weight once anyway.
-        let block = if self.out.len() > 6 { BLOCK } else { inputs.max(1) };
+        let block = match (values.storage(), self.out.len()) {
+            (Storage::BFloat16, _) => WIDENED,
+            (_, 7..) => BLOCK,
+            _ => inputs.max(1),
+        };
         for start in (0..inputs).step_by(block) {
             let end = inputs.min(start + block);
-            let weights = &panel[start * width..end * width];
+            let weights = values.single(panel + start * width, (end - start) * width, &mut wide);
             let (mut sample, mut rest) = (0, &mut *sums);
             while !rest.is_empty() {
                 let rows = match self.out.len() - sample {

@@ -13,6 +13,7 @@ mod axis;
 mod fill;
 mod linear;
 mod plan;
+mod storage;
 mod task;
 mod tile;
 mod weights;
@@ -31,6 +32,7 @@ use self::task::{Arrays, Task};
 use self::weights::Panel;
 
 pub use self::linear::{PackedLinear, packed_linear};
+pub use self::storage::Storage;
 pub use self::weights::PackedConv2d;
 pub use self::winograd::{WinogradConv2d, WinogradTile, winograd_conv2d};
 

@@ -18,8 +18,8 @@ use super::weights::{PackedConv2d, Panel};
 const KEPT: usize = 1 << 20;
 
 thread_local! {
-    /// The source and the sums of the last task: memory that is new would be cleared by the system, page by page.
-    static MEMORY: Cell<Option<(Aligned, Aligned)>> = const { Cell::new(None) };
+    /// The source, the sums and the widened weights of the last task: memory that is new would be cleared by the system, page by page.
+    static MEMORY: Cell<Option<[Aligned; 3]>> = const { Cell::new(None) };
 }
 
 /// The arrays of a convolution, row-major.
@@ -52,7 +52,8 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let (mut source, mut sums) = MEMORY.take().unwrap_or_else(|| (Aligned::zeros(0), Aligned::zeros(0)));
+        let [mut source, mut sums, mut wide] =
+            MEMORY.take().unwrap_or_else(|| std::array::from_fn(|_| Aligned::zeros(0)));
         let panels = &self.conv.panels()[self.panels.clone()];
         let first = panels.first().map_or(0, |panel| panel.first);
         source.reserve(self.plan.source(self.unit.vectors, S::F32_LANES));
@@ -63,10 +64,10 @@ impl WithSimd for Task<'_> {
             .flat_map(|channel| self.plan.taps.iter().map(move |tap| (channel * self.plan.channel + tap) as u32))
             .collect();
         for panels in panels.chunk_by(|a, b| a.group == b.group) {
-            self.group(simd, panels, first, &mut filler, &places, &mut source, &mut sums);
+            self.group(simd, panels, first, &mut filler, &places, [&mut source, &mut sums, &mut wide]);
         }
-        if source.len().max(sums.len()) <= KEPT {
-            MEMORY.set(Some((source, sums)));
+        if source.len().max(sums.len()).max(wide.len()) <= KEPT {
+            MEMORY.set(Some([source, sums, wide]));
         }
     }
 }
@@ -74,7 +75,6 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     /// Computes panels of one group; `first` is the first filter of the task.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments)]
     fn group<S: Simd>(
         &mut self,
         simd: S,
@@ -82,8 +82,7 @@ impl Task<'_> {
         first: usize,
         filler: &mut Filler,
         places: &[u32],
-        source: &mut Aligned,
-        sums: &mut Aligned,
+        [source, sums, wide]: [&mut Aligned; 3],
     ) {
         let (conv, plan, unit) = (self.conv, self.plan, self.unit);
         let inputs = conv.inputs_per_group();
@@ -98,7 +97,7 @@ impl Task<'_> {
             self.load(simd, filler, panels[0].group * inputs + start, count, source.as_mut_slice());
             let mut rest = sums.as_mut_slice();
             for panel in panels {
-                let weights = conv.weights(panel, start, count);
+                let weights = conv.weights(panel, start, count, wide);
                 let most = most_vectors::<S>(panel.rows);
                 let mut vector = 0;
                 while vector < unit.vectors {

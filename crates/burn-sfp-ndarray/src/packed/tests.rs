@@ -3,6 +3,7 @@
 use ndarray::{Array2, Array4, ArrayView2, Axis as Along, s};
 use proptest::prelude::*;
 
+use super::storage::nearest;
 use super::*;
 use crate::testing::{in_pool, random_f32, with_layout4};
 use crate::vector::instruction_sets;
@@ -116,6 +117,17 @@ impl Case {
         })
     }
 
+    /// Asserts that weights in 16 bits give the bits of weights that were rounded before.
+    fn check_storage(&self) {
+        let rounded = Self { weights: self.weights.mapv(nearest), ..self.clone() };
+        let conv = PackedConv2d::new(self.weights.view(), &self.geometry).unwrap().stored_as(Storage::BFloat16);
+        let residual = self.parts.residual.then(|| self.residual.view());
+        for arch in instruction_sets() {
+            let found = forward(arch, None, self.x.view(), &conv, self.parts.epilogue(), residual).unwrap();
+            assert_eq!(bits(&found), bits(&rounded.run(arch, None, 0)));
+        }
+    }
+
     /// Asserts the same bits for any number of threads, for both layouts and for each sample alone.
     fn check_bits(&self) {
         let run = |way| bits(&self.run(Arch::new(), way, 0));
@@ -164,6 +176,7 @@ proptest! {
     #[test]
     fn bits_do_not_depend_on_threads_layout_or_batch(case in cases()) {
         case.check_bits();
+            case.check_storage();
     }
 }
 
@@ -308,6 +321,12 @@ proptest! {
         let all = in_pool(1, run);
         for threads in [2, 3, 8] {
             prop_assert_eq!(&in_pool(threads, run), &all);
+        }
+        let parts = Parts::new(outputs, chosen & 7);
+        let half = PackedLinear::new(weights.view()).stored_as(Storage::BFloat16);
+        for arch in instruction_sets() {
+            let found = linear::forward(arch, x.view(), &half, parts.epilogue(), None).unwrap();
+            prop_assert_eq!(found, linear(arch, x.view(), weights.mapv(nearest).view(), chosen & 7).0);
         }
         for n in 0..samples {
             let (alone, _) = linear(Arch::new(), x.slice(s![n..=n, ..]), weights.view(), chosen & 7);

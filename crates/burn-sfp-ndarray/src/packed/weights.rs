@@ -4,7 +4,10 @@ use ndarray::ArrayView4;
 
 use burn_sfp_kernels::LONGEST_AXIS;
 
-use crate::{ConvGeometry, KernelError};
+use crate::vector::Aligned;
+use crate::{ConvGeometry, KernelError, Storage};
+
+use super::storage::Stored;
 
 /// Most output filters of a panel, which are the rows of a register tile.
 pub(super) const ROWS: usize = 8;
@@ -27,7 +30,7 @@ pub(super) const ROWS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct PackedConv2d {
     /// The panels one after another, each `[input][tap][filter of the panel]`.
-    values: Vec<f32>,
+    values: Stored,
     panels: Vec<Panel>,
     outputs: usize,
     inputs_per_group: usize,
@@ -91,7 +94,19 @@ impl PackedConv2d {
                 }
             }
         }
+        let values = Stored::Single(values);
         Ok(Self { values, panels, outputs, inputs_per_group, kernel, geometry: *geometry })
+    }
+
+    /// Stores the weights in another type, rounded to the nearest number of it. What was rounded stays so.
+    pub fn stored_as(mut self, storage: Storage) -> Self {
+        self.values = self.values.stored_as(storage);
+        self
+    }
+
+    /// Returns the type in which the weights are stored.
+    pub fn storage(&self) -> Storage {
+        self.values.storage()
     }
 
     /// Returns the number of output filters.
@@ -129,10 +144,17 @@ impl PackedConv2d {
         &self.panels
     }
 
-    /// Returns the weights of a panel for `inputs` input filters of its group from `first` on.
-    pub(super) fn weights(&self, panel: &Panel, first: usize, inputs: usize) -> &[f32] {
+    /// Returns the weights of a panel for `inputs` input filters of its group from `first` on, in the buffer where they are stored otherwise.
+    #[inline(always)]
+    pub(super) fn weights<'a>(
+        &'a self,
+        panel: &Panel,
+        first: usize,
+        inputs: usize,
+        buffer: &'a mut Aligned,
+    ) -> &'a [f32] {
         let each = self.taps() * panel.rows;
-        &self.values[panel.start + first * each..][..inputs * each]
+        self.values.single(panel.start + first * each, inputs * each, buffer)
     }
 }
 
