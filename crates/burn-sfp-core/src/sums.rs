@@ -72,7 +72,8 @@ impl ClassSums {
             ran(Task::ClassSums, Body::Device);
             return Ok(());
         }
-        ran_portable(Task::ClassSums, format_args!("there is none for device {:?} in this build", acts.device()));
+        let device = acts.device();
+        ran_portable(Task::ClassSums, &device, format_args!("there is none for {device:?} in this build"));
         let batch = portable_class_sums(acts, labels, classes);
         *this = Some(match this.take() {
             None => Self::Device(batch),

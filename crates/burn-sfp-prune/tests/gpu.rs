@@ -73,6 +73,9 @@ fn every_kernel_runs_on_the_gpu() {
     let expected = trained(&model, &Device::flex());
     let work = || {
         analyse(&net(3).valid().fork(&device), 3, &device);
+        // A capture of sparse layers runs nothing.
+        burn_sfp_graph::Network::capture(&model.clone().valid().fork(&device), &images(3, 1).to_device(&device))
+            .unwrap();
         trained(&model, &device)
     };
     let ((found, portable), there) = counted(Body::Device, || counted(Body::Portable, work));

@@ -22,10 +22,8 @@ pub(crate) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Te
     }
     let other = [x.dtype(), values.dtype()].into_iter().find(|&dtype| dtype != DType::F32);
     if let Some(dtype) = other {
-        ran_portable(
-            Task::SparseForward,
-            format_args!("its tensors are of type {dtype:?}, the kernels compute in F32"),
-        );
+        let why = format_args!("its tensors are of type {dtype:?}, the kernels compute in F32");
+        ran_portable(Task::SparseForward, &x.device(), why);
         return portable::convolve(x, values, call);
     }
     let found = if x.is_autodiff() || values.is_autodiff() {
@@ -34,7 +32,8 @@ pub(crate) fn convolve(x: Tensor<4>, values: Tensor<3>, call: &SparseConv) -> Te
         dispatch::convolve(&x, &values, call)
     };
     found.unwrap_or_else(|| {
-        ran_portable(Task::SparseForward, format_args!("there is none for device {:?} in this build", x.device()));
+        let device = x.device();
+        ran_portable(Task::SparseForward, &device, format_args!("there is none for {device:?} in this build"));
         portable::convolve(x, values, call)
     })
 }
