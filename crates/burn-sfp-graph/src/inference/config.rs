@@ -51,7 +51,7 @@ impl InferenceConfig {
     }
 
     /// Sets whether packed weights may be stored in 16 bits (bfloat16), where that is faster: at batch 1, where reading the weights takes the time, linear layers
-    /// run up to twice as fast. Each weight is rounded to one part in 512 at most, so outputs move by more than the rounding of sums: look at the accuracy.
+    /// run 1.5 times as fast. Each weight is rounded to one part in 512 at most, so outputs move by more than the rounding of sums: look at the accuracy.
     /// Sums stay in single precision. Off by default.
     pub fn bfloat16(mut self, bfloat16: bool) -> Self {
         self.bfloat16 = bfloat16;
