@@ -22,9 +22,9 @@ pub(super) fn forward(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> O
         return None;
     }
     let shape = output_shape(x.dims(), values.dims(), call);
-    run(Task::SparseForward, pair(x, values)?, call, shape, |[x, values], pattern, call| {
+    Some(run(Task::SparseForward, pair(x, values)?, call, shape, |[x, values], pattern, call| {
         sparse_conv2d(x, values, None, pattern, &call.geometry)
-    })
+    }))
 }
 
 #[cfg(feature = "autodiff")]
@@ -34,17 +34,17 @@ pub(super) fn grad_input(
     call: &SparseConv,
     shape: [usize; 4],
 ) -> Option<Result<Tensor<4>, String>> {
-    run(Task::SparseGradInput, pair(grad, values)?, call, Ok(shape), move |[grad, values], pattern, call| {
+    Some(run(Task::SparseGradInput, pair(grad, values)?, call, Ok(shape), move |[grad, values], pattern, call| {
         sparse_conv2d_grad_input(grad, values, pattern, &call.geometry, shape)
-    })
+    }))
 }
 
 #[cfg(feature = "autodiff")]
 pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) -> Option<Result<Tensor<3>, String>> {
     let shape = [call.pattern.kept(), call.kernel[0], call.kernel[1]];
-    run(Task::SparseGradValues, pair(x, grad)?, call, Ok(shape), |[x, grad], pattern, call| {
+    Some(run(Task::SparseGradValues, pair(x, grad)?, call, Ok(shape), |[x, grad], pattern, call| {
         sparse_conv2d_grad_values(x, grad, pattern, &call.geometry, call.kernel)
-    })
+    }))
 }
 
 /// Both tensors' primitives, if both live on a CubeCL runtime.
@@ -72,20 +72,17 @@ fn run<const D: usize>(
     call: &SparseConv,
     shape: Result<[usize; D], String>,
     kernel: impl Fn([CubeTensor; 2], &DevicePattern, &SparseConv) -> Result<CubeTensor, GpuError> + Send + Sync + 'static,
-) -> Option<Result<Tensor<D>, String>> {
-    let launch = || {
-        let shape = shape?;
-        let device = device_of::<Cube>(&inputs[0]);
-        let pattern = uploaded(&device, &call.pattern, call.geometry.groups).map_err(|error| error.to_string())?;
-        let call = call.clone();
-        let made = Cube::launch(inputs, shape.into(), DType::F32, move |inputs| {
-            let made = kernel(inputs, &pattern, &call)?;
-            ran(task, Body::Device);
-            Ok(made)
-        });
-        Ok(Tensor::from_primitive::<Cube>(made.map_err(|error| error.to_string())?))
-    };
-    Some(launch())
+) -> Result<Tensor<D>, String> {
+    let shape = shape?;
+    let device = device_of::<Cube>(&inputs[0]);
+    let pattern = uploaded(&device, &call.pattern, call.geometry.groups).map_err(|error| error.to_string())?;
+    let call = call.clone();
+    let made = Cube::launch(inputs, shape.into(), DType::F32, move |inputs| {
+        let made = kernel(inputs, &pattern, &call)?;
+        ran(task, Body::Device);
+        Ok(made)
+    });
+    Ok(Tensor::from_primitive::<Cube>(made.map_err(|error| error.to_string())?))
 }
 
 fn device_of<B: Backend>(tensor: &<B as BackendTypes>::FloatTensorPrimitive) -> B::Device {
