@@ -1,6 +1,7 @@
 //! Maximum pooling of maps.
 
 use ndarray::{Array4, ArrayView4};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::{ConvGeometry, KernelError};
@@ -45,7 +46,8 @@ pub fn max_pool2d(
     }
     let pool = Pool { kernel, geometry, from: [height, width], to: size };
     let maps = from.par_chunks(height * width).zip(out.par_chunks_mut(size[0] * size[1]));
-    maps.for_each_init(|| vec![0.0; width], |row, (from, to)| pool.map(from, to, row));
+    let arch = Arch::new();
+    maps.for_each_init(|| vec![0.0; pool.row()], |row, (from, to)| arch.dispatch(Map { pool: &pool, from, to, row }));
     Ok(result)
 }
 
@@ -57,32 +59,92 @@ struct Pool<'a> {
     to: [usize; 2],
 }
 
-impl Pool<'_> {
-    /// Pools a map; `row` has room for the maxima of the columns of a row of windows.
-    fn map(&self, from: &[f32], to: &mut [f32], row: &mut [f32]) {
-        let width = self.from[1];
-        for (index, to) in to.chunks_exact_mut(self.to[1]).enumerate() {
+/// A map to pool.
+struct Map<'a> {
+    pool: &'a Pool<'a>,
+    from: &'a [f32],
+    to: &'a mut [f32],
+    /// Room for the maxima of the columns of a row of windows, and for the padding around them.
+    row: &'a mut [f32],
+}
+
+impl WithSimd for Map<'_> {
+    type Output = ();
+
+    /// The maxima of the columns of a row of windows first, then those of each window.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { pool, from, to, row } = self;
+        let (width, [before, _]) = (pool.from[1], pool.padding());
+        let (stride, dilation) = (pool.geometry.stride[1], pool.geometry.dilation[1]);
+        for (index, to) in to.chunks_exact_mut(pool.to[1]).enumerate() {
             row.fill(f32::NEG_INFINITY);
-            for y in self.taps(0, index) {
-                row.iter_mut()
-                    .zip(&from[y * width..(y + 1) * width])
-                    .for_each(|(most, &value)| *most = larger(*most, value));
+            for y in pool.taps(0, index) {
+                every::<1>(&mut row[before..before + width], &from[y * width..(y + 1) * width]);
             }
-            let plain = self.geometry.padding[1] == [0, 0] && self.geometry.dilation[1] == 1;
-            match (plain, self.kernel[1], self.geometry.stride[1]) {
-                (true, 2, 2) => {
-                    to.iter_mut().zip(row.chunks_exact(2)).for_each(|(to, pair)| *to = larger(pair[0], pair[1]))
+            if !pool.is_padded() {
+                for (column, to) in to.iter_mut().enumerate() {
+                    *to = pool.taps(1, column).fold(f32::NEG_INFINITY, |most, x| larger(most, row[x]));
                 }
-                _ => {
-                    for (column, to) in to.iter_mut().enumerate() {
-                        *to = self.taps(1, column).fold(f32::NEG_INFINITY, |most, x| larger(most, row[x]));
+                continue;
+            }
+            let mut first = 0;
+            if stride == 2 && dilation == 1 && pool.kernel[1] >= 2 {
+                // The first two at once: both are in the row, since the window is.
+                to.iter_mut().zip(row.as_chunks::<2>().0).for_each(|(most, pair)| *most = larger(pair[0], pair[1]));
+                first = 2;
+            } else {
+                to.fill(f32::NEG_INFINITY);
+            }
+            for tap in first..pool.kernel[1] {
+                let row = &row[tap * dilation..];
+                match stride {
+                    1 => every::<1>(to, row),
+                    2 => every::<2>(to, row),
+                    _ => {
+                        let row = row.iter().step_by(stride);
+                        to.iter_mut().zip(row).for_each(|(most, &value)| *most = larger(*most, value));
                     }
                 }
             }
         }
     }
+}
+
+/// Replaces each maximum by the value in its place, among every `N`-th one, where that is larger.
+#[inline(always)]
+fn every<const N: usize>(most: &mut [f32], values: &[f32]) {
+    let whole = values.as_chunks::<N>();
+    let count = most.len().min(whole.0.len());
+    let (first, last) = most.split_at_mut(count);
+    for (most, values) in first.iter_mut().zip(whole.0) {
+        *most = larger(*most, values[0]);
+    }
+    // The last one may have fewer behind it.
+    if let (Some(most), Some(&value)) = (last.first_mut(), whole.1.first()) {
+        *most = larger(*most, value);
+    }
+}
+
+impl Pool<'_> {
+    /// Places for padding before and behind a row, where they are few.
+    fn padding(&self) -> [usize; 2] {
+        if self.is_padded() { self.geometry.padding[1] } else { [0, 0] }
+    }
+
+    /// Whether the padding is part of a row; where there is much of it, the places of each window are looked up.
+    fn is_padded(&self) -> bool {
+        self.geometry.padding[1].iter().all(|&padding| padding <= self.from[1])
+    }
+
+    /// Elements of a row with its padding.
+    fn row(&self) -> usize {
+        let [before, after] = self.padding();
+        before + self.from[1] + after
+    }
 
     /// The positions of a window along an axis that are no padding.
+    #[inline(always)]
     fn taps(&self, axis: usize, index: usize) -> impl Iterator<Item = usize> + use<> {
         let (dilation, length) = (self.geometry.dilation[axis], self.from[axis]);
         let start = index * self.geometry.stride[axis];
