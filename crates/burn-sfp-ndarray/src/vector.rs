@@ -36,7 +36,8 @@ pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S
     if S::IS_SCALAR { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_f32s(a, b, c) }
 }
 
-/// A buffer whose elements start at a cache line.
+/// A buffer whose elements start at a cache line. The default one is empty and has no memory.
+#[derive(Default)]
 pub(crate) struct Aligned {
     memory: Vec<f32>,
     start: usize,

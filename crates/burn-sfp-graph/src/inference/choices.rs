@@ -69,6 +69,11 @@ impl LayerChoice {
         Self { layer, takes_in, way, fused, bfloat16, tile, burn, sparse, packed, winograd }
     }
 
+    pub(super) fn measured(&self) -> Measured {
+        let &Self { burn, sparse, packed, winograd, .. } = self;
+        Measured { burn, sparse, packed, winograd }
+    }
+
     /// The kernel that it runs as; `None` where Burn's operations do.
     pub(super) fn kernel(&self) -> Option<Kernel> {
         match self.way {

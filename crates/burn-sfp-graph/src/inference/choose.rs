@@ -27,19 +27,36 @@ const TILES: usize = 8;
 
 /// The program of a forward pass in which each layer runs the faster way, or the way that was found before.
 pub(super) fn program(network: &Network, sparse: &[SparseAt], config: &InferenceConfig) -> Result<Program, GraphError> {
-    let following = network.following_inputs();
-    let is_constant = |tensor: TensorId| !following.contains(&tensor);
-    // Sparse layers record the dense convolution of a device without sparse kernels.
-    let layers = fused(&network.graph, &is_constant);
-    let calls: Vec<Option<&SparseAt>> = layers.iter().map(|layer| sparse_call(network, sparse, layer.layer)).collect();
-    let entries = entries(network, sparse, &layers, &calls);
+    let layers = Layers::new(network, sparse);
+    let entries = layers.entries(sparse);
     let mut constants = Constants::new(network, sparse)?;
     let known = config.choices.iter().find(|known| known.fits(network, &entries));
-    let (made, chosen) = match known {
-        Some(known) => again(network, &layers, &calls, &entries, known, &mut constants),
-        None => fastest(network, &layers, &calls, &entries, config, &mut constants)?,
+    let (chosen, seconds) = match known {
+        Some(known) => layers.again(&entries, known, &mut constants),
+        None => layers.fastest(config, &mut constants)?,
     };
-    constants.program(&layers, chosen, LayerChoices { input_shapes: network.input_shapes.clone(), layers: made })
+    let choice = |entry: &Entry| match entry.layer {
+        Some(layer) => {
+            let kernel = chosen[layer].as_ref().map(|layer| layer.kernel);
+            LayerChoice::new(entry, kernel, layers.calls[layer].is_some(), seconds[layer])
+        }
+        None => LayerChoice::new(entry, None, true, Measured::default()),
+    };
+    let choices =
+        LayerChoices { input_shapes: network.input_shapes.clone(), layers: entries.iter().map(choice).collect() };
+    constants.program(&layers.fused, chosen, choices)
+}
+
+/// Of each layer the kernel that it runs as, if it is one, and its seconds.
+type Chosen = (Vec<Option<PackedLayer>>, Vec<Measured>);
+
+/// The layers that can run as one kernel, in order.
+struct Layers<'a> {
+    network: &'a Network,
+    fused: Vec<Fused>,
+    /// Of each layer the sparse convolution that it is, if it is one.
+    calls: Vec<Option<&'a SparseAt>>,
+    names: Vec<String>,
 }
 
 /// What a row of the choices is of.
@@ -52,107 +69,106 @@ pub(super) struct Entry {
     pub takes_in: Vec<String>,
 }
 
-/// The rows, in the order in which their layers run.
-fn entries(network: &Network, sparse: &[SparseAt], layers: &[Fused], calls: &[Option<&SparseAt>]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (index, (layer, call)) in layers.iter().zip(calls).enumerate() {
-        let name = call.map_or_else(|| path(network, layer.layer), |call| sparse_path(network, call));
-        let takes_in = layer.takes_in().into_iter().map(String::from).collect();
-        entries.push(Entry { at: layer.layer, layer: Some(index), name, takes_in });
+impl<'a> Layers<'a> {
+    fn new(network: &'a Network, sparse: &'a [SparseAt]) -> Self {
+        let following = network.following_inputs();
+        let is_constant = |tensor: TensorId| !following.contains(&tensor);
+        // Sparse layers record the dense convolution of a device without sparse kernels.
+        let fused = fused(&network.graph, &is_constant);
+        let calls: Vec<_> = fused.iter().map(|layer| sparse_call(network, sparse, layer.layer)).collect();
+        let name = |(layer, call): (&Fused, &Option<&SparseAt>)| {
+            call.map_or_else(|| path(network, layer.layer), |call| sparse_path(network, call))
+        };
+        let names = fused.iter().zip(&calls).map(name).collect();
+        Self { network, fused, calls, names }
     }
-    for call in sparse.iter().filter(|call| !calls.iter().flatten().any(|other| other.out == call.out)) {
-        let at = network.graph.producer(call.out).unwrap_or_default();
-        entries.push(Entry { at, layer: None, name: sparse_path(network, call), takes_in: Vec::new() });
-    }
-    entries.sort_by_key(|entry| entry.at);
-    entries
-}
 
-/// The choices by measuring, and the kernel of each layer that runs as one.
-#[allow(clippy::type_complexity)]
-fn fastest(
-    network: &Network,
-    layers: &[Fused],
-    calls: &[Option<&SparseAt>],
-    entries: &[Entry],
-    config: &InferenceConfig,
-    constants: &mut Constants<'_>,
-) -> Result<(Vec<LayerChoice>, Vec<Option<PackedLayer>>), GraphError> {
-    let candidates = |layer: &Fused, call: Option<&SparseAt>| {
-        let mut kernels = vec![Kernel::Packed(Storage::Single)];
-        kernels.extend(config.bfloat16.then_some(Kernel::Packed(Storage::BFloat16)));
-        kernels.extend(call.map(|_| Kernel::Sparse));
-        let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter();
-        kernels.extend(tiles.filter(|tile| config.winograd && worth(layer, *tile)).map(Kernel::Winograd));
-        kernels
-    };
-    let kernels = |index: usize| candidates(&layers[index], calls[index]);
-    let kernels = with_weights(network, layers, calls, constants, kernels);
-    let seconds = measure(network, layers, &kernels, constants, &config.latency)?;
-    let mut chosen: Vec<Option<PackedLayer>> = Vec::new();
-    let mut of_layers = Vec::new();
-    for ((call, seconds), kernels) in calls.iter().zip(seconds).zip(kernels) {
-        let fastest = |of: &dyn Fn(Kernel) -> bool| {
-            let seconds = kernels.iter().zip(&seconds.kernels).filter(|(layer, _)| of(layer.kernel));
-            seconds.filter_map(|(_, seconds)| *seconds).min_by(f64::total_cmp)
-        };
-        let by_sparse = fastest(&|kernel| kernel == Kernel::Sparse);
-        let packed = fastest(&|kernel| matches!(kernel, Kernel::Packed(_)));
-        let winograd = fastest(&|kernel| matches!(kernel, Kernel::Winograd(_)));
-        let best = (kernels.into_iter().zip(&seconds.kernels))
-            .filter_map(|(layer, seconds)| Some((layer, (*seconds)?)))
-            .min_by(|(_, a), (_, b)| a.total_cmp(b))
-            .filter(|(_, best)| seconds.own.is_some_and(|own| *best < own))
-            .map(|(layer, _)| layer);
-        // A sparse layer's own way is the sparse kernel with Burn's operations behind it.
-        let (burn, sparse) = match call {
-            None => (seconds.own, None),
-            Some(_) => (None, by_sparse.into_iter().chain(seconds.own).min_by(f64::total_cmp)),
-        };
-        of_layers.push(Measured { burn, sparse, packed, winograd });
-        chosen.push(best);
-    }
-    let made = entries.iter().map(|entry| {
-        let (measured, kernel, is_sparse) = match entry.layer {
-            Some(layer) => (of_layers[layer], kernel_of(&chosen, layer), calls[layer].is_some()),
-            None => (Measured::default(), None, true),
-        };
-        LayerChoice::new(entry, kernel, is_sparse, measured)
-    });
-    Ok((made.collect(), chosen))
-}
-
-/// The choices of another time once more, and the kernel of each layer that runs as one.
-fn again(
-    network: &Network,
-    layers: &[Fused],
-    calls: &[Option<&SparseAt>],
-    entries: &[Entry],
-    known: &LayerChoices,
-    constants: &mut Constants<'_>,
-) -> (Vec<LayerChoice>, Vec<Option<PackedLayer>>) {
-    let mut kernels = vec![None; layers.len()];
-    for (entry, choice) in entries.iter().zip(&known.layers) {
-        if let Some(layer) = entry.layer {
-            kernels[layer] = choice.kernel();
+    /// The rows of the choices, in the order in which their layers run.
+    fn entries(&self, sparse: &[SparseAt]) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (index, (layer, name)) in self.fused.iter().zip(&self.names).enumerate() {
+            let takes_in = layer.takes_in().into_iter().map(String::from).collect();
+            entries.push(Entry { at: layer.layer, layer: Some(index), name: name.clone(), takes_in });
         }
+        for call in sparse.iter().filter(|call| !self.calls.iter().flatten().any(|other| other.out == call.out)) {
+            let at = self.network.graph.producer(call.out).unwrap_or_default();
+            entries.push(Entry { at, layer: None, name: sparse_path(self.network, call), takes_in: Vec::new() });
+        }
+        entries.sort_by_key(|entry| entry.at);
+        entries
     }
-    let ready = with_weights(network, layers, calls, constants, |index| kernels[index].into_iter().collect());
-    let chosen: Vec<Option<PackedLayer>> = ready.into_iter().map(|mut kernels| kernels.pop()).collect();
-    let made = entries.iter().zip(&known.layers).map(|(entry, choice)| {
-        let measured =
-            Measured { burn: choice.burn, sparse: choice.sparse, packed: choice.packed, winograd: choice.winograd };
-        let (kernel, is_sparse) = match entry.layer {
-            Some(layer) => (kernel_of(&chosen, layer), calls[layer].is_some()),
-            None => (None, true),
-        };
-        LayerChoice::new(entry, kernel, is_sparse, measured)
-    });
-    (made.collect(), chosen)
-}
 
-fn kernel_of(chosen: &[Option<PackedLayer>], layer: usize) -> Option<Kernel> {
-    chosen[layer].as_ref().map(|layer| layer.kernel)
+    /// The fastest kernels, by measuring.
+    fn fastest(&self, config: &InferenceConfig, constants: &mut Constants<'_>) -> Result<Chosen, GraphError> {
+        let candidates = |index: usize| {
+            let mut kernels = vec![Kernel::Packed(Storage::Single)];
+            kernels.extend(config.bfloat16.then_some(Kernel::Packed(Storage::BFloat16)));
+            kernels.extend(self.calls[index].map(|_| Kernel::Sparse));
+            let tiles = [WinogradTile::Four, WinogradTile::Two].into_iter();
+            let tiles = tiles.filter(|tile| config.winograd && worth(&self.fused[index], *tile));
+            kernels.extend(tiles.map(Kernel::Winograd));
+            kernels
+        };
+        let kernels = self.with_weights(constants, candidates);
+        let seconds = measure(self.network, &self.fused, &kernels, constants, &config.latency)?;
+        let best = |((call, seconds), kernels): ((&Option<&SparseAt>, Seconds), Vec<PackedLayer>)| {
+            let fastest = |of: &dyn Fn(Kernel) -> bool| {
+                let seconds = kernels.iter().zip(&seconds.kernels).filter(|(layer, _)| of(layer.kernel));
+                seconds.filter_map(|(_, seconds)| *seconds).min_by(f64::total_cmp)
+            };
+            let by_sparse = fastest(&|kernel| kernel == Kernel::Sparse);
+            let packed = fastest(&|kernel| matches!(kernel, Kernel::Packed(_)));
+            let winograd = fastest(&|kernel| matches!(kernel, Kernel::Winograd(_)));
+            let best = (kernels.into_iter().zip(&seconds.kernels))
+                .filter_map(|(layer, seconds)| Some((layer, (*seconds)?)))
+                .min_by(|(_, a), (_, b)| a.total_cmp(b))
+                .filter(|(_, best)| seconds.own.is_some_and(|own| *best < own))
+                .map(|(layer, _)| layer);
+            // A sparse layer's own way is the sparse kernel with Burn's operations behind it.
+            let (burn, sparse) = match call {
+                None => (seconds.own, None),
+                Some(_) => (None, by_sparse.into_iter().chain(seconds.own).min_by(f64::total_cmp)),
+            };
+            (best, Measured { burn, sparse, packed, winograd })
+        };
+        Ok(self.calls.iter().zip(seconds).zip(kernels).map(best).unzip())
+    }
+
+    /// The kernels of another time once more.
+    fn again(&self, entries: &[Entry], known: &LayerChoices, constants: &mut Constants<'_>) -> Chosen {
+        let mut kernels = vec![None; self.fused.len()];
+        let mut seconds = vec![Measured::default(); self.fused.len()];
+        for (entry, choice) in entries.iter().zip(&known.layers) {
+            if let Some(layer) = entry.layer {
+                (kernels[layer], seconds[layer]) = (choice.kernel(), choice.measured());
+            }
+        }
+        let ready = self.with_weights(constants, |index| kernels[index].into_iter().collect());
+        (ready.into_iter().map(|mut kernels| kernels.pop()).collect(), seconds)
+    }
+
+    /// Of each layer the kernels that `wanted` names and that there are on this device, with their weights.
+    fn with_weights(
+        &self,
+        constants: &mut Constants<'_>,
+        wanted: impl Fn(usize) -> Vec<Kernel>,
+    ) -> Vec<Vec<PackedLayer>> {
+        let Self { network, fused, calls, names } = self;
+        if !constants.on_host {
+            return fused.iter().map(|_| Vec::new()).collect();
+        }
+        let mut ready = |index: usize| {
+            let kept = calls[index].and_then(|call| tensors_of(network, call));
+            let kept = kept.map(|(call, [_, values, _])| Kept { pattern: call.pattern().clone(), values });
+            let constant = &mut |tensor: &TensorIr| constants.read(tensor);
+            let ready = |kernel| {
+                let name = names[index].clone();
+                PackedLayer::new(name, &fused[index], kernel, kept.as_ref(), &network.device, constant)
+            };
+            wanted(index).into_iter().filter_map(ready).collect()
+        };
+        (0..fused.len()).map(&mut ready).collect()
+    }
 }
 
 /// The sparse convolution in the place of an operation.
@@ -174,28 +190,6 @@ fn sparse_path(network: &Network, call: &SparseAt) -> String {
     }
     let parameter = network.graph.parameter(tensor).map(|index| network.graph.parameters[index].module().to_string());
     parameter.unwrap_or_else(|| "a sparse convolution".to_string())
-}
-
-/// Of each layer the kernels that `wanted` names and that there are on this device, with their weights.
-fn with_weights(
-    network: &Network,
-    layers: &[Fused],
-    calls: &[Option<&SparseAt>],
-    constants: &mut Constants<'_>,
-    wanted: impl Fn(usize) -> Vec<Kernel>,
-) -> Vec<Vec<PackedLayer>> {
-    if !constants.on_host {
-        return layers.iter().map(|_| Vec::new()).collect();
-    }
-    let mut ready = |(index, (layer, call)): (usize, (&Fused, &Option<&SparseAt>))| {
-        let kept = call.and_then(|call| tensors_of(network, call));
-        let kept = kept.map(|(call, [_, values, _])| Kept { pattern: call.pattern().clone(), values });
-        let name = call.map_or_else(|| path(network, layer.layer), |call| sparse_path(network, call));
-        let constant = &mut |tensor: &TensorIr| constants.read(tensor);
-        let ready = |kernel| PackedLayer::new(name.clone(), layer, kernel, kept.as_ref(), &network.device, constant);
-        wanted(index).into_iter().filter_map(ready).collect()
-    };
-    layers.iter().zip(calls).enumerate().map(&mut ready).collect()
 }
 
 /// Whether transformed weights may be faster: with fewer tiles in a batch reading them, up to four times as many as the weights, takes longer than the

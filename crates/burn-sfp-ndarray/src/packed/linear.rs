@@ -192,7 +192,7 @@ impl WithSimd for Task<'_> {
         let PackedLinear { ref values, inputs, outputs } = *self.linear;
         let width = width(outputs, self.first);
         let panel = self.first * inputs;
-        let mut wide = Aligned::zeros(0);
+        let mut wide = Aligned::default();
         let mut sums = [0.0; SAMPLES * WIDTH];
         let sums = &mut sums[..self.out.len() * width];
         // Few samples read each weight once anyway.

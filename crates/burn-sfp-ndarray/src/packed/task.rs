@@ -52,8 +52,7 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let [mut source, mut sums, mut wide] =
-            MEMORY.take().unwrap_or_else(|| std::array::from_fn(|_| Aligned::zeros(0)));
+        let [mut source, mut sums, mut wide] = MEMORY.take().unwrap_or_default();
         let panels = &self.conv.panels()[self.panels.clone()];
         let first = panels.first().map_or(0, |panel| panel.first);
         source.reserve(self.plan.source(self.unit.vectors, S::F32_LANES));

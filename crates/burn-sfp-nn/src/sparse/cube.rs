@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use burn::backend::{Backend, BackendTypes, Cube};
+use burn::backend::{Cube, TensorMetadata};
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeDevice;
 use burn_cubecl::tensor::CubeTensor;
@@ -74,7 +74,7 @@ fn run<const D: usize>(
     kernel: impl Fn([CubeTensor; 2], &DevicePattern, &SparseConv) -> Result<CubeTensor, GpuError> + Send + Sync + 'static,
 ) -> Result<Tensor<D>, String> {
     let shape = shape?;
-    let device = device_of::<Cube>(&inputs[0]);
+    let device = TensorMetadata::device(&inputs[0]);
     let pattern = uploaded(&device, &call.pattern, call.geometry.groups).map_err(|error| error.to_string())?;
     let call = call.clone();
     let made = Cube::launch(inputs, shape.into(), DType::F32, move |inputs| {
@@ -83,11 +83,6 @@ fn run<const D: usize>(
         Ok(made)
     });
     Ok(Tensor::from_primitive::<Cube>(made.map_err(|error| error.to_string())?))
-}
-
-fn device_of<B: Backend>(tensor: &<B as BackendTypes>::FloatTensorPrimitive) -> B::Device {
-    use burn::backend::TensorMetadata;
-    tensor.device()
 }
 
 /// Patterns uploaded to devices, kept as long as a layer holds them.

@@ -87,7 +87,7 @@ impl Task<'_> {
         let longest = block.parts.iter().map(|part| plan.span(part, M).1).max().unwrap_or(0);
         let lengths = [N * N * distance, products, N * N * width, M * M * width, longest + M + S::F32_LANES]
             .map(|length| length.next_multiple_of(16));
-        let mut memory = MEMORY.take().unwrap_or_else(|| Aligned::zeros(0));
+        let mut memory = MEMORY.take().unwrap_or_default();
         memory.reserve(lengths.iter().sum());
         let (source, rest) = memory.as_mut_slice().split_at_mut(lengths[0]);
         let (products, rest) = rest.split_at_mut(lengths[1]);
