@@ -10,6 +10,8 @@
 //! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`], [`ConvGeometry`], [`Epilogue`] | section 4 |
 //! | compute a dense convolution or linear layer with weights packed once | [`PackedConv2d`], [`packed_conv2d`], [`PackedLinear`], [`packed_linear`], [`Storage`] | |
 //! | compute a dense 3 x 3 convolution with fewer products | [`WinogradConv2d`], [`WinogradTile`], [`winograd_conv2d`] | Lavin and Gray 2015, arXiv 1509.09308 |
+//! | compute the gradients of a dense convolution | [`conv2d_grad_input`], [`conv2d_grad_weights`], [`winograd_conv2d_grad_weights`], [`conv2d_grad_bias`] | |
+//! | normalise a batch by its own statistics, with ReLU, and compute the gradients | [`batch_norm_train`], [`batch_norm_train_gradients`] | |
 //!
 //! The sections are those of `docs/method.md` in the repository, which summarizes Y. Tzach et al., "Advanced deep
 //! architecture pruning using single-filter performance", Physical Review E 111, 065307 (2025), arXiv 2501.12880.
@@ -44,6 +46,7 @@
 
 #![deny(unsafe_code)]
 
+mod batch_norm;
 mod boolean;
 mod cholesky;
 mod class_sums;
@@ -63,6 +66,7 @@ mod sparse;
 mod testing;
 mod vector;
 
+pub use batch_norm::{BatchNormGradients, BatchNormTrain, batch_norm_train, batch_norm_train_gradients};
 pub use boolean::BooleanMatrix;
 pub use burn_sfp_kernels::{ConvGeometry, KernelError, KernelPattern, KernelRows, NEAR};
 pub use cholesky::cholesky_solve;
@@ -73,7 +77,9 @@ pub use finite::find_non_finite;
 pub use gram::gram_update;
 pub use max_pool::max_pool2d;
 pub use packed::{
-    PackedConv2d, PackedLinear, Storage, WinogradConv2d, WinogradTile, packed_conv2d, packed_linear, winograd_conv2d,
+    PackedConv2d, PackedLinear, Storage, WinogradConv2d, WinogradTile, conv2d_grad_bias, conv2d_grad_input,
+    conv2d_grad_weights, packed_conv2d, packed_linear, takes_conv2d_grad_input, winograd_conv2d,
+    winograd_conv2d_grad_weights,
 };
 pub use performance::{FilterPerformance, boolean_matrices, filter_performances, performance_matrix};
 pub use sparse::{sparse_conv2d, sparse_conv2d_grad_input, sparse_conv2d_grad_values};

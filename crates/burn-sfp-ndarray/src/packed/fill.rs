@@ -2,6 +2,7 @@
 
 use pulp::Simd;
 
+use super::axis::Axis;
 use super::plan::{Layout, Plan, Shifted, Unit};
 
 /// What the copies into the source of a unit need besides the input.
@@ -67,7 +68,10 @@ impl<'a> Filler<'a> {
                     }
                 }
             }
-            Layout::Gathered(None) => gathered(simd, plan, unit, plane, &mut channel[..plan.channel]),
+            Layout::Gathered(None) => {
+                let axes = [&plan.rows, &plan.columns];
+                gathered(simd, axes, plan.width(), &unit.parts, plane, &mut channel[..plan.channel]);
+            }
         }
     }
 }
@@ -116,16 +120,22 @@ fn shifted<S: Simd>(
     }
 }
 
-/// Writes what every tap reads, tap by tap.
+/// Writes what every tap reads, tap by tap, `width` apart, at the positions of some parts: sample, first position, number of positions.
 #[inline(always)]
-fn gathered<'a, S: Simd>(simd: S, plan: &Plan, unit: &Unit, plane: impl Fn(usize) -> &'a [f32], channel: &mut [f32]) {
-    let (rows, columns) = (&plan.rows, &plan.columns);
-    let mut taps = channel.chunks_exact_mut(plan.width());
+pub(super) fn gathered<'a, S: Simd>(
+    simd: S,
+    [rows, columns]: [&Axis; 2],
+    width: usize,
+    parts: &[(usize, usize, usize)],
+    plane: impl Fn(usize) -> &'a [f32],
+    channel: &mut [f32],
+) {
+    let mut taps = channel.chunks_exact_mut(width);
     for down in 0..rows.taps() {
         for (along, to) in (0..columns.taps()).zip(&mut taps) {
             let across = columns.inside(columns.offset(along), columns.output);
             let mut rest = to;
-            for &(sample, first, length) in &unit.parts {
+            for &(sample, first, length) in parts {
                 let plane = plane(sample);
                 let (mut at, end) = (first, first + length);
                 while at < end {

@@ -11,6 +11,9 @@
 
 mod axis;
 mod fill;
+mod grad;
+mod grad_bias;
+mod grad_input;
 mod linear;
 mod plan;
 mod storage;
@@ -31,10 +34,13 @@ use self::plan::{Plan, cuts, parts};
 use self::task::{Arrays, Task};
 use self::weights::Panel;
 
+pub use self::grad::conv2d_grad_weights;
+pub use self::grad_bias::conv2d_grad_bias;
+pub use self::grad_input::{conv2d_grad_input, takes_conv2d_grad_input};
 pub use self::linear::{PackedLinear, packed_linear};
 pub use self::storage::Storage;
 pub use self::weights::PackedConv2d;
-pub use self::winograd::{WinogradConv2d, WinogradTile, winograd_conv2d};
+pub use self::winograd::{WinogradConv2d, WinogradTile, winograd_conv2d, winograd_conv2d_grad_weights};
 
 /// Computes a two-dimensional convolution with packed weights.
 ///
@@ -207,5 +213,7 @@ fn start<T: WithSimd<Output = ()> + Send>(arch: Arch, tasks: Vec<T>) {
     }
 }
 
+#[cfg(test)]
+mod grad_tests;
 #[cfg(test)]
 mod tests;

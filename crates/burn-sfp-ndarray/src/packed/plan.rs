@@ -158,20 +158,16 @@ impl Plan {
         let total = samples * positions;
         let vectors = total.div_ceil(lanes);
         let width = vectors.div_ceil(vectors.div_ceil(WIDTH).max(1)).max(1) * lanes;
-        let mut units = Vec::with_capacity(total.div_ceil(width));
-        for start in (0..total).step_by(width) {
-            let end = total.min(start + width);
-            let (mut parts, mut spans) = (Vec::new(), Vec::new());
-            let mut at = start;
-            while at < end {
-                let (sample, first) = (at / positions, at % positions);
-                let length = (positions - first).min(end - at);
-                spans.push(Span { at: at - start, length, part: parts.len(), to: 0 });
-                parts.push((sample, first, length));
-                at += length;
-            }
-            units.push(Unit { vectors: (end - start).div_ceil(lanes), row: 0, parts, spans });
-        }
+        let units: Vec<Unit> = cut(samples, positions, width)
+            .map(|parts| {
+                let (mut spans, mut at) = (Vec::with_capacity(parts.len()), 0);
+                for (part, &(.., length)) in parts.iter().enumerate() {
+                    spans.push(Span { at, length, part, to: 0 });
+                    at += length;
+                }
+                Unit { vectors: at.div_ceil(lanes), row: 0, parts, spans }
+            })
+            .collect();
         let sizes = if taps > 1 { Shifted::new(&rows, &columns) } else { None };
         let sizes = sizes.and_then(|mut sizes| {
             // A unit has at most one row per position; where it begins inside a row, it ends in one more.
@@ -256,6 +252,21 @@ impl Shifted {
         }
         taps
     }
+}
+
+/// Cuts the positions of some samples into blocks of `width`: of each the samples, first positions and numbers of positions.
+pub(super) fn cut(samples: usize, positions: usize, width: usize) -> impl Iterator<Item = Vec<(usize, usize, usize)>> {
+    let total = samples * positions;
+    (0..total).step_by(width).map(move |start| {
+        let (mut parts, mut at, end) = (Vec::new(), start, total.min(start + width));
+        while at < end {
+            let (sample, first) = (at / positions, at % positions);
+            let length = (positions - first).min(end - at);
+            parts.push((sample, first, length));
+            at += length;
+        }
+        parts
+    })
 }
 
 /// Returns the number of parts into which the panels are cut, so that all threads have work: as few as possible where a

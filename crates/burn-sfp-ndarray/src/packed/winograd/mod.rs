@@ -11,8 +11,11 @@
 //! columns vectors of tiles. Each of the sums runs over the inputs in order, in one accumulator, and a tile has the
 //! same place in its map for any cut, so neither threads nor blocks nor the batch change any bit of the result.
 
+mod grad;
+mod lanes;
 mod plan;
 mod task;
+mod tiles;
 mod transform;
 mod weights;
 
@@ -29,6 +32,9 @@ use self::plan::{Plan, cuts};
 use self::task::Task;
 use self::weights::KERNEL;
 
+#[cfg(test)]
+pub(super) use self::grad::grad_weights;
+pub use self::grad::winograd_conv2d_grad_weights;
 pub use self::weights::{WinogradConv2d, WinogradTile};
 
 /// Most columns of the output that are computed at once: a block of tiles has whole rows.

@@ -71,18 +71,7 @@ impl Plan {
         let each = conv.tile().products() * conv.inputs().max(1) * size_of::<f32>();
         let most = (SOURCE / each).max(VECTORS * lanes).min(TILES);
         let height = height(total, across, lanes, most, threads);
-        let mut blocks = Vec::with_capacity(total.div_ceil(height));
-        for start in (0..total).step_by(height) {
-            let end = total.min(start + height);
-            let (mut parts, mut next) = (Vec::new(), start);
-            while next < end {
-                let (sample, row) = (next / down, next % down);
-                let rows = (down - row).min(end - next);
-                parts.push(Part { sample, row, rows, at: (next - start) * across });
-                next += rows;
-            }
-            blocks.push(Block { vectors: ((end - start) * across).div_ceil(lanes), parts });
-        }
+        let blocks = blocks([samples, down, across], height, lanes);
         let vectors = (height.min(total) * across).div_ceil(lanes);
         let bytes = PRODUCTS[usize::from(each * vectors * lanes > SOURCE)];
         let rows = bytes / (conv.tile().products() * vectors * lanes * size_of::<f32>()).max(1);
@@ -95,6 +84,24 @@ impl Plan {
         let (first, end) = (part.row * side, ((part.row + part.rows) * side).min(self.output[0]));
         (first * self.output[1], (end - first) * self.output[1])
     }
+}
+
+/// Cuts the rows of tiles of some samples, `down` rows of `across` tiles each, into blocks of `height` rows.
+pub(super) fn blocks([samples, down, across]: [usize; 3], height: usize, lanes: usize) -> Vec<Block> {
+    let total = samples * down;
+    let mut blocks = Vec::with_capacity(total.div_ceil(height));
+    for start in (0..total).step_by(height) {
+        let end = total.min(start + height);
+        let (mut parts, mut next) = (Vec::new(), start);
+        while next < end {
+            let (sample, row) = (next / down, next % down);
+            let rows = (down - row).min(end - next);
+            parts.push(Part { sample, row, rows, at: (next - start) * across });
+            next += rows;
+        }
+        blocks.push(Block { vectors: ((end - start) * across).div_ceil(lanes), parts });
+    }
+    blocks
 }
 
 /// Returns the rows of tiles of a block for which an estimate of the time is least.

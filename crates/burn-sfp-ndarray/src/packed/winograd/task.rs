@@ -8,12 +8,12 @@ use pulp::{Simd, WithSimd};
 use crate::epilogue::Stage;
 use crate::vector::Aligned;
 
-use super::super::fill::copy;
 use super::super::plan::tile_width;
 use super::super::task::{Arrays, finish};
 use super::super::tile::{Product, most_vectors, multiply};
 use super::super::weights::Panel;
-use super::plan::{Block, Part, Plan};
+use super::plan::{Block, Plan};
+use super::tiles::{self, Lattice};
 use super::transform::{self, Four, Transform, Two};
 use super::weights::{WinogradConv2d, WinogradTile};
 
@@ -50,15 +50,6 @@ struct Memory<'a> {
     outputs: &'a mut [f32],
     /// The outputs of one filter in the order of the map, with the elements behind them that whole tiles cover.
     rows: &'a mut [f32],
-}
-
-/// Elements of the tiles that lie on the input and are a fixed distance apart in it.
-struct Run {
-    /// Place of the first element in the map.
-    from: usize,
-    /// Place of its copy.
-    to: usize,
-    length: usize,
 }
 
 impl WithSimd for Task<'_> {
@@ -114,44 +105,21 @@ impl Task<'_> {
         memory: &mut Memory,
     ) {
         let (inputs, map) = (self.conv.inputs(), self.arrays.input_map);
-        let runs = self.runs::<N, M>(width);
+        let (plan, parts) = (self.plan, &self.block.parts);
+        let lattice = Lattice { map: plan.input, before: plan.before, step: M, side: N, across: plan.across };
+        let runs = lattice.runs(parts, width);
         // Elements outside of the input are the same for all filters: zero.
         memory.tiles.fill(0.0);
         for input in 0..inputs {
-            for (part, runs) in self.block.parts.iter().zip(&runs) {
+            for (part, runs) in parts.iter().zip(&runs) {
                 let plane = &self.arrays.input[(part.sample * inputs + input) * map..][..map];
-                for run in runs {
-                    copy(simd, &plane[run.from..], M, &mut memory.tiles[run.to..][..run.length]);
-                }
+                tiles::load(simd, plane, M, runs, memory.tiles);
             }
             for at in (0..width).step_by(S::F32_LANES) {
                 let to = &mut memory.source[input * width + at..];
                 transform::input::<S, X, N, M>(simd, &memory.tiles[at..], width, to, memory.distance);
             }
         }
-    }
-
-    /// Returns what is copied of a map for each part of the block.
-    fn runs<const N: usize, const M: usize>(&self, width: usize) -> Vec<Vec<Run>> {
-        let plan = self.plan;
-        let ([height, wide], [above, before]) = (plan.input, plan.before);
-        let runs = |part: &Part| {
-            let mut runs = Vec::with_capacity(part.rows * N * N);
-            for (line, row, column) in ndarray::indices((part.rows, N, N)) {
-                let y = ((part.row + line) * M + row).checked_sub(above).filter(|&y| y < height);
-                let Some(y) = y else { continue };
-                // Tile t reads column M t + column - before of the input.
-                let start = before.saturating_sub(column).div_ceil(M).min(plan.across);
-                let end = (before + wide).saturating_sub(column).div_ceil(M).clamp(start, plan.across);
-                if start < end {
-                    let from = y * wide + start * M + column - before;
-                    let to = (row * N + column) * width + part.at + line * plan.across + start;
-                    runs.push(Run { from, to, length: end - start });
-                }
-            }
-            runs
-        };
-        self.block.parts.iter().map(runs).collect()
     }
 
     /// Multiplies the transformed input with the weights of some panels.

@@ -1,11 +1,16 @@
 //! Transformed weights in the order in which the register tiles read them.
 
+use std::marker::PhantomData;
+
 use burn_sfp_kernels::LONGEST_AXIS;
 use ndarray::ArrayView4;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::{ConvGeometry, KernelError};
 
-use super::super::weights::{Panel, panels};
+use super::super::start;
+use super::super::weights::{Panel, ROWS, panels};
+use super::lanes::{LANES, Lanes};
 use super::transform::{Four, Transform, Two, weights};
 
 /// The kernel of every Winograd convolution here.
@@ -142,7 +147,7 @@ impl WinogradConv2d {
 }
 
 /// Returns what the algorithms cannot do, if anything.
-fn obstacle(kernel: [usize; 2], geometry: &ConvGeometry) -> Option<&'static str> {
+pub(super) fn obstacle(kernel: [usize; 2], geometry: &ConvGeometry) -> Option<&'static str> {
     let ones = [1, 1];
     [
         (kernel != KERNEL, "a Winograd convolution has a kernel of 3 x 3"),
@@ -155,24 +160,56 @@ fn obstacle(kernel: [usize; 2], geometry: &ConvGeometry) -> Option<&'static str>
 }
 
 /// Returns the panels one after another, each `[product][input][filter of the panel]`.
-fn transformed<X: Transform<N, M>, const N: usize, const M: usize>(
+fn transformed<X: Transform<N, M> + Send, const N: usize, const M: usize>(
     kernels: ArrayView4<f32>,
     panels: &[Panel],
 ) -> Vec<f32> {
     let inputs = kernels.dim().1;
     let mut values = vec![0.0; panels.last().map_or(0, |panel| panel.start + panel.rows * inputs * N * N)];
+    let (mut tasks, mut rest) = (Vec::with_capacity(panels.len()), values.as_mut_slice());
     for panel in panels {
-        let packed = &mut values[panel.start..][..panel.rows * inputs * N * N];
-        for (row, input) in ndarray::indices((panel.filters, inputs)) {
-            let mut kernel = [[0.0; 3]; 3];
-            for (y, x) in ndarray::indices((3, 3)) {
-                kernel[y][x] = f64::from(kernels[[panel.first + row, input, y, x]]);
+        let (packed, behind) = rest.split_at_mut(panel.rows * inputs * N * N);
+        rest = behind;
+        tasks.push(Transforming::<X, N, M> { kernels, panel, packed, algorithm: PhantomData });
+    }
+    start(Arch::new(), tasks);
+    values
+}
+
+/// The transform of the kernels of a panel.
+struct Transforming<'a, X, const N: usize, const M: usize> {
+    kernels: ArrayView4<'a, f32>,
+    panel: &'a Panel,
+    /// `[product][input][filter of the panel]`
+    packed: &'a mut [f32],
+    algorithm: PhantomData<X>,
+}
+
+impl<X: Transform<N, M>, const N: usize, const M: usize> WithSimd for Transforming<'_, X, N, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { kernels, panel, packed, .. } = self;
+        let inputs = kernels.dim().1;
+        for input in 0..inputs {
+            let mut kernel = [[Lanes::ZERO; 3]; 3];
+            for row in 0..panel.filters {
+                for y in 0..3 {
+                    for x in 0..3 {
+                        kernel[y][x].0[row] = f64::from(kernels[[panel.first + row, input, y, x]]);
+                    }
+                }
             }
-            let products = packed[input * panel.rows + row..].iter_mut().step_by(inputs * panel.rows);
-            for (place, weight) in products.zip(weights::<X, N, M>(kernel).into_iter().flatten()) {
-                *place = weight as f32;
+            let products = weights::<X, N, M>(kernel);
+            let places = packed[input * panel.rows..].chunks_mut(inputs * panel.rows);
+            for (to, product) in places.zip(products.as_flattened()) {
+                for (to, &weight) in to.iter_mut().zip(&product.0).take(panel.rows) {
+                    *to = weight as f32;
+                }
             }
         }
     }
-    values
 }
+
+const _: () = assert!(ROWS == LANES, "a panel is transformed at once");
