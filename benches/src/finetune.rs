@@ -1,4 +1,4 @@
-//! An epoch of fine-tuning on stored outputs of the frozen layers, over one of the whole model.
+//! An epoch of fine-tuning on stored outputs of the frozen layers, and one on the recorded pass, over one of the whole model.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use vgg11_cifar100::model::Vgg11;
 
 use crate::Result;
 use crate::measure::{Kind, Pairs, Row, Unit};
-use crate::subject::{BATCH, IMAGES, Session};
+use crate::subject::{BATCH, IMAGES, Session, Subject};
 
 /// Name of the row.
 pub const NAME: &str = "finetune_epoch_vs_plain";
@@ -20,6 +20,12 @@ pub const NAME: &str = "finetune_epoch_vs_plain";
 pub const ABOUT: &str = "an epoch of the VGG-11's convolutions 8 to 10 and classifier without the shares of kernels that AFCC removes at \
                          0.45, in sparse formats on stored outputs of the layers before, over the same epoch of the whole dense model; \
                          at most 0.125";
+
+/// Name of the row of the recorded pass.
+pub const RECORDED: &str = "recorded_epoch_vs_plain";
+/// What it measures.
+pub const ABOUT_RECORDED: &str = "an epoch of all layers of the VGG-11 by its recorded forward pass, whose convolutions and their gradients run on \
+                                  packed kernels, against one by its own forward pass and Burn's convolutions";
 
 /// Shares of kernels that AFCC removes at threshold 0.45.
 const GONE: [(&str, f64); 4] = [("convs.7", 0.883), ("convs.8", 0.930), ("convs.9", 0.909), ("fc", 0.960)];
@@ -55,21 +61,54 @@ pub fn run(session: &Session) -> Result<Row> {
     let made = Planner::new().keep_empty(true).prune(subject.model(), &first, &AtRandom)?;
     let dense = made.model.clone().materialize();
     let sparse = sparsify(&made.model, &first, &SparseConfig::new())?;
-    let epoch = |model: &Vgg11, store: Option<StoreConfig>| {
-        // The first epoch bears what is done once.
-        let ends = RefCell::new(Vec::new());
-        let mut tune = FineTune::new(&made.plan)
-            .config(FineTuneConfig::new().with_epochs(2.0))
-            .on_epoch(|_| ends.borrow_mut().push(Instant::now()));
-        if let Some(store) = store {
-            tune = tune.store(store);
-        }
-        tune.run(model.clone(), |_| subject.calibration().batches(), IMAGES, &NoProgress)?;
-        let ends = ends.into_inner();
-        Ok((ends[1] - ends[0]).as_secs_f64())
-    };
-    let store = || Some(StoreConfig::new().batch_size(BATCH));
-    let pairs = Pairs::in_turn(session.pairs, || epoch(&sparse.model, store()), || epoch(&dense, None))?;
+    let plain = || FineTune::new(&made.plan);
+    let stored = || plain().store(StoreConfig::new().batch_size(BATCH));
+    let pairs = Pairs::in_turn(
+        session.pairs,
+        || epoch(subject, &sparse.model, stored(), false),
+        || epoch(subject, &dense, plain(), false),
+    )?;
     let note = format!("{IMAGES} images in batches of {BATCH}; wanted: at most 0.125; {}", subject.about());
     Ok(pairs.row(NAME, Kind::Cost, Unit::Seconds, note))
+}
+
+/// Seconds of an epoch: of the second one, since the first bears what is done once.
+fn epoch(subject: &Subject, model: &Vgg11, tune: FineTune<'_, Vgg11>, all_layers: bool) -> Result<f64> {
+    let ends = RefCell::new(Vec::new());
+    tune.config(FineTuneConfig::new().with_epochs(2.0).with_all_layers(all_layers))
+        .on_epoch(|_| ends.borrow_mut().push(Instant::now()))
+        .run(model.clone(), |_| subject.calibration().batches(), IMAGES, &NoProgress)?;
+    let ends = ends.into_inner();
+    Ok((ends[1] - ends[0]).as_secs_f64())
+}
+
+/// Measures an epoch in which all layers learn.
+///
+/// # Errors
+/// As training.
+pub fn recorded(session: &Session) -> Result<Row> {
+    let subject = session.subject()?;
+    let first = subject.calibration().batches().next().ok_or("there are no images")??.input;
+    let nothing = Planner::new().prune(subject.model(), &first, &Nothing)?;
+    let tune = || FineTune::new(&nothing.plan);
+    let pairs = Pairs::in_turn(
+        session.pairs,
+        || epoch(subject, &nothing.model, tune().recorded(true), true),
+        || epoch(subject, &nothing.model, tune(), true),
+    )?;
+    let note = format!("{IMAGES} images in batches of {BATCH}; {}", subject.about());
+    Ok(pairs.row(RECORDED, Kind::Speedup, Unit::Seconds, note))
+}
+
+/// Removes nothing.
+struct Nothing;
+
+impl RankingPolicy for Nothing {
+    fn name(&self) -> String {
+        "nothing".into()
+    }
+
+    fn rank(&self, _: &PolicyContext<'_>) -> std::result::Result<Ranking, PruneError> {
+        Ok(Ranking::default())
+    }
 }

@@ -56,7 +56,7 @@ struct Bench {
 }
 
 /// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`] and [`gpu`].
-const BENCHES: [Bench; 19] = [
+const BENCHES: [Bench; 20] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
     Bench { name: readouts::NAME, about: readouts::ABOUT, run: readouts::run },
@@ -76,6 +76,7 @@ const BENCHES: [Bench; 19] = [
     Bench { name: afcc::ONE, about: afcc::ABOUT, run: afcc::one },
     Bench { name: afcc::BATCH, about: afcc::ABOUT, run: afcc::batch },
     Bench { name: finetune::NAME, about: finetune::ABOUT, run: finetune::run },
+    Bench { name: finetune::RECORDED, about: finetune::ABOUT_RECORDED, run: finetune::recorded },
 ];
 
 /// All measurements, in the order in which they run; those on wgpu where this build has it.

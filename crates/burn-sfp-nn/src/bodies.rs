@@ -41,6 +41,16 @@ pub enum Task {
     SparseGradInput,
     /// The gradient by a sparse layer's kernels.
     SparseGradValues,
+    /// A dense convolution of a training step.
+    DenseForward,
+    /// The gradient by a dense convolution's input.
+    DenseGradInput,
+    /// The gradient by a dense convolution's weight.
+    DenseGradWeight,
+    /// A batch normalisation of a training step.
+    NormForward,
+    /// The gradients of a batch normalisation of a training step.
+    NormGradients,
 }
 
 /// An implementation of a kernel.
@@ -55,7 +65,7 @@ pub enum Body {
     Portable,
 }
 
-const TASKS: usize = 5;
+const TASKS: usize = 10;
 const BODIES: usize = 3;
 
 static RUNS: [[AtomicU64; BODIES]; TASKS] = [const { [const { AtomicU64::new(0) }; BODIES] }; TASKS];
@@ -129,6 +139,11 @@ mod tests {
             Task::SparseForward,
             Task::SparseGradInput,
             Task::SparseGradValues,
+            Task::DenseForward,
+            Task::DenseGradInput,
+            Task::DenseGradWeight,
+            Task::NormForward,
+            Task::NormGradients,
         ];
         let bodies = [Body::Host, Body::Device, Body::Portable];
         assert_eq!((tasks.len(), bodies.len()), (TASKS, BODIES));

@@ -6,6 +6,7 @@
 //! | batch normalisation that can be folded into the layer before it | [`FoldBatchNorm`] |
 //! | layer normalisation whose channels can be removed | [`CenteredLayerNorm`] |
 //! | convolution and linear layers that leave out removed connections | [`SparseConv2d`], [`SparseLinear`], [`sparse`] |
+//! | operations of a training step by kernels of the CPU | [`training`] |
 //! | plain fields that follow when a layer loses channels | [`Shrink`] |
 //! | which layers of a module are of these types | [`recognize`](recognize()) |
 //! | parameters together with their paths | [`walk`] |
@@ -54,6 +55,7 @@ pub mod sparse;
 mod sparse_conv2d;
 mod sparse_linear;
 pub mod tensor;
+pub mod training;
 mod values;
 pub mod walk;
 

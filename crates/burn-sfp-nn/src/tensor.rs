@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 #[cfg(feature = "flex")]
 use burn::tensor::{AllocationProperty, Bytes};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use ndarray::{Array3, ArrayView, Dim, Dimension, IntoDimension};
+use ndarray::{Array, Array3, ArrayView, Dim, Dimension, IntoDimension};
 
 use crate::NnError;
 
@@ -55,6 +55,17 @@ where
         return storage.view().into_dimensionality::<Dim<[usize; D]>>().ok().map(work);
     }
     None
+}
+
+/// Turns an array into a tensor, without a copy of its elements.
+pub(crate) fn from_array<const D: usize, Dim: Dimension>(array: Array<f32, Dim>, device: &Device) -> Tensor<D>
+where
+    [usize; D]: IntoDimension<Dim = Dim>,
+{
+    let shape = array.shape().to_vec();
+    let (values, offset) = array.into_raw_vec_and_offset();
+    debug_assert!(offset.unwrap_or(0) == 0, "a fresh array starts at its first element");
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
 }
 
 /// A tensor's data in shared memory: clones cost nothing, and on flex nothing is copied at all. Writing to the tensor or to a clone

@@ -355,12 +355,12 @@ pub enum PruneError {
         /// The value.
         value: f32,
     },
-    /// A model does not train on stored outputs as it trains itself.
+    /// A model does not train on its recorded pass, or on stored outputs, as it trains itself.
     #[error(
-        "this model does not train on stored outputs as it trains itself: {what}; a forward pass that detaches tensors, branches on \
-         autodiff or mixes the samples of a batch cannot be stored, train the whole model instead (`fine_tune`)"
+        "this model does not train on its recorded pass as it trains itself: {what}; a forward pass that detaches tensors, branches on \
+         autodiff or mixes the samples of stored batches has to run itself (`fine_tune`)"
     )]
-    NotByStore {
+    NotByRecordedPass {
         /// What differs.
         what: String,
     },

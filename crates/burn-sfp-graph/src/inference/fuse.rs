@@ -10,6 +10,7 @@ use burn::tensor::DType;
 use burn_sfp_ndarray::ConvGeometry;
 
 use crate::graph::Graph;
+use crate::op::convolution::geometry;
 use crate::op::description::dims;
 
 /// A layer with what it takes in.
@@ -35,9 +36,7 @@ pub(super) struct Fused {
 impl Fused {
     /// The geometry of a convolution.
     pub fn geometry(&self) -> Option<ConvGeometry> {
-        let options = self.options.as_ref()?;
-        let padding = options.padding.map(|(before, after)| [before, after]);
-        Some(ConvGeometry { stride: options.stride, padding, dilation: options.dilation, groups: options.groups })
+        self.options.as_ref().map(geometry)
     }
 
     /// Names of what the layer takes in.

@@ -3,7 +3,10 @@
 //! A convolution of `n` samples with a kernel `[out, in / groups, k..]` costs `n * out * positions * (in / groups) * k..` multiply-adds,
 //! positions of its output; a transposed one the same with the positions of its input. Products with padding count, as is usual.
 
-use burn::backend::ir::{DeformConv2dOpIr, ModuleOperationIr as M, OperationIr, TensorIr, Unfold4dOpIr};
+use burn::backend::ir::{
+    Conv2dOptionsIr, DeformConv2dOpIr, ModuleOperationIr as M, OperationIr, TensorIr, Unfold4dOpIr,
+};
+use burn_sfp_ndarray::ConvGeometry;
 
 use super::description::{Describe, Described, FREE, Family, ShapeOf, WeightedCall, count, dims, same_exponent};
 use crate::channels::context::{Context, CountedField};
@@ -42,6 +45,12 @@ pub(super) const FAMILY: Family = Family {
         LayerKind::ConvTranspose3d,
     ],
 };
+
+/// The geometry of a 2d convolution as the kernels of the CPU take it.
+pub(crate) fn geometry(options: &Conv2dOptionsIr) -> ConvGeometry {
+    let padding = options.padding.map(|(before, after)| [before, after]);
+    ConvGeometry { stride: options.stride, padding, dilation: options.dilation, groups: options.groups }
+}
 
 fn read(op: &OperationIr) -> Option<Described<'_>> {
     if let Some(conv) = convolution(op) {

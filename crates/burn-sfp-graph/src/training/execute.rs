@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use burn::backend::ir::{IrVisitorMut, OperationIr, TensorId, TensorIr, TensorStatus};
-use burn::backend::ops::{BoolTensorOps, FloatTensorOps, IntTensorOps, ModuleOps};
+use burn::backend::ir::{IrVisitorMut, ModuleOperationIr, OperationIr, TensorId, TensorIr, TensorStatus};
+use burn::backend::ops::{ActivationOps, BoolTensorOps, FloatTensorOps, IntTensorOps, ModuleOps};
 use burn::backend::{
     AutodiffBackend, Dispatch, DispatchAutodiffContext, DispatchDevice, DispatchTensor, DispatchTensorKind,
 };
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn_sfp_nn::training::batch_norm;
 
 use super::differentiable;
 use super::modules;
-use super::node::{Node, Work};
+use super::node::{Node, Norm, Work};
 use crate::GraphError;
 use crate::graph::Graph;
+use crate::op::description::dims;
 use crate::op::name::name;
 use crate::replay::{Execute, Step, guard, interpreter};
 
@@ -76,20 +78,24 @@ impl Engine {
     /// Runs a node and returns what it makes, `None` where it has no gradient here.
     fn node(&mut self, op: &OperationIr, node: &Node, values: &Values) -> Result<Option<Made>, String> {
         match &node.work {
-            Work::Sparse { call, x, values: rows, out } => {
-                let (x, rows) = (get(values, x)?, get(values, rows)?);
-                let made = call.run(Tensor::from_dispatch(x), Tensor::from_dispatch(rows));
-                Ok(Some(vec![(out.id, made.into_dispatch())]))
+            Work::Sparse(of) => {
+                let (x, rows) = (get(values, &of.x)?, get(values, &of.values)?);
+                let made = of.call.run(Tensor::from_dispatch(x), Tensor::from_dispatch(rows));
+                Ok(Some(vec![(of.out.id, made.into_dispatch())]))
             }
-            Work::Norm { x, gamma, beta, epsilon, out, mean, variance } => {
-                let (x, gamma, beta) = (get(values, x)?, get(values, gamma)?, get(values, beta)?);
-                let made = Dispatch::batch_norm_train(x, gamma, beta, *epsilon);
-                Ok(Some(vec![(out.id, made.output), (mean.id, made.mean), (variance.id, made.variance)]))
+            Work::Norm(norm) => {
+                let made = normalized(norm, [&norm.x, &norm.gamma, &norm.beta].map(|tensor| get(values, tensor)))?;
+                Ok(Some([&norm.out, &norm.mean, &norm.variance].map(|out| out.id).into_iter().zip(made).collect()))
             }
             Work::Recorded => {
                 let is_lifted = |tensor: &TensorIr| values.get(&tensor.id).is_some_and(has_gradient);
                 let floats = op.outputs().any(|out| out.dtype.is_float());
                 if !(floats && op.inputs().any(is_lifted)) {
+                    if let OperationIr::Module(ModuleOperationIr::Conv2d(op)) = op
+                        && let Some(made) = modules::by_packed_kernels(op, values)?
+                    {
+                        return Ok(Some(vec![(op.out.id, made)]));
+                    }
                     return self.recorded(op, values).map(Some);
                 }
                 let made = match op {
@@ -122,6 +128,25 @@ impl Engine {
         });
         taken.collect()
     }
+}
+
+/// Normalises by the statistics of the batch: the result, mean and variance.
+fn normalized(
+    norm: &Norm,
+    [x, gamma, beta]: [Result<DispatchTensor, String>; 3],
+) -> Result<[DispatchTensor; 3], String> {
+    let (x, gamma, beta) = (x?, gamma?, beta?);
+    let shape = dims(&norm.out);
+    let flat = Shape::from(vec![shape[0], shape[1], shape[2..].iter().product()]);
+    let by_channel = Tensor::from_dispatch(Dispatch::float_reshape(x.clone(), flat));
+    let [of_gamma, of_beta] = [&gamma, &beta].map(|tensor| Tensor::from_dispatch(tensor.clone()));
+    if let Some(made) = batch_norm(&by_channel, &of_gamma, &of_beta, norm.epsilon, norm.relu) {
+        let output = Dispatch::float_reshape(made.output.into_dispatch(), norm.out.shape.clone());
+        return Ok([output, made.mean.into_dispatch(), made.variance.into_dispatch()]);
+    }
+    let made = Dispatch::batch_norm_train(x, gamma, beta, norm.epsilon);
+    let output = if norm.relu { Dispatch::relu(made.output) } else { made.output };
+    Ok([output, made.mean, made.variance])
 }
 
 /// What an operation makes.

@@ -1,11 +1,15 @@
 //! Layers and activations with gradients.
 
 use burn::backend::Dispatch as D;
-use burn::backend::ir::{ActivationOperationIr as A, ModuleOperationIr as M};
+use burn::backend::DispatchTensor;
+use burn::backend::ir::{ActivationOperationIr as A, Conv2dOpIr, ModuleOperationIr as M};
 use burn::backend::ops::{ActivationOps, ModuleOps};
+use burn::tensor::Tensor;
+use burn_sfp_nn::training::conv2d;
 
 use super::differentiable::{One, call, optional};
 use super::execute::{Values, get};
+use crate::op::convolution::geometry;
 
 /// Runs a layer on tensors of which at least one has autodiff.
 pub(super) fn module(op: &M, values: &Values) -> One {
@@ -33,6 +37,9 @@ fn convolution(op: &M, values: &Values) -> One {
             call!(values, op, D::conv1d, [x, weight], optional(values, &op.bias)?, op.options.clone().into())
         }
         M::Conv2d(op) => {
+            if let Some(out) = by_packed_kernels(op, values)? {
+                return Ok(Some((op.out.id, out)));
+            }
             call!(values, op, D::conv2d, [x, weight], optional(values, &op.bias)?, op.options.clone().into())
         }
         M::Conv3d(op) => {
@@ -49,6 +56,13 @@ fn convolution(op: &M, values: &Values) -> One {
         }
         _ => Ok(None),
     }
+}
+
+/// A convolution by packed kernels, where there are some for it.
+pub(super) fn by_packed_kernels(op: &Conv2dOpIr, values: &Values) -> Result<Option<DispatchTensor>, String> {
+    let (x, weight) = (Tensor::from_dispatch(get(values, &op.x)?), Tensor::from_dispatch(get(values, &op.weight)?));
+    let bias = optional(values, &op.bias)?.map(Tensor::from_dispatch);
+    Ok(conv2d(&x, &weight, bias.as_ref(), &geometry(&op.options)).map(Tensor::into_dispatch))
 }
 
 fn pooling(op: &M, values: &Values) -> One {

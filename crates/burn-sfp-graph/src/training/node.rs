@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::backend::ir::{
-    BaseOperationIr as B, BatchNormOpIr, FloatOperationIr as F, ModuleOperationIr as M, NumericOperationIr as N,
-    OperationIr, TensorId, TensorIr,
+    ActivationOperationIr, BaseOperationIr as B, BatchNormOpIr, FloatOperationIr as F, ModuleOperationIr as M,
+    NumericOperationIr as N, OperationIr, TensorId, TensorIr,
 };
 use burn_sfp_nn::sparse::SparseCall;
 
@@ -16,18 +16,32 @@ use crate::graph::Graph;
 pub(super) enum Work {
     /// The recorded operation.
     Recorded,
-    /// A convolution of `x` with the kernels that stay.
-    Sparse { call: SparseCall, x: TensorIr, values: TensorIr, out: TensorIr },
-    /// A batch normalisation by the statistics of the batch, which it returns too.
-    Norm {
-        x: TensorIr,
-        gamma: TensorIr,
-        beta: TensorIr,
-        epsilon: f64,
-        out: TensorIr,
-        mean: TensorIr,
-        variance: TensorIr,
-    },
+    /// A convolution with the kernels that stay.
+    Sparse(Box<Sparse>),
+    /// A batch normalisation by the statistics of the batch.
+    Norm(Box<Norm>),
+}
+
+/// A convolution of `x` with the kernels that stay.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    pub call: SparseCall,
+    pub x: TensorIr,
+    pub values: TensorIr,
+    pub out: TensorIr,
+}
+
+/// A batch normalisation by the statistics of the batch, which it returns too, with the ReLU behind it where that is its only reader.
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub x: TensorIr,
+    pub gamma: TensorIr,
+    pub beta: TensorIr,
+    pub epsilon: f64,
+    pub relu: bool,
+    pub out: TensorIr,
+    pub mean: TensorIr,
+    pub variance: TensorIr,
 }
 
 /// One operation to run.
@@ -93,15 +107,19 @@ pub(super) fn nodes_of(graph: &Graph, sparse: &[SparseAt]) -> Vec<Node> {
             if let (Some(&x), Some(&values)) = (known.get(&found.x), known.get(&found.values)) {
                 let (x, values, out) = (x.clone(), values.clone(), node.outputs[0].clone());
                 node.inputs = vec![x.clone(), values.clone()];
-                node.work = Work::Sparse { call: found.call.clone(), x, values, out };
+                node.work = Work::Sparse(Box::new(Sparse { call: found.call.clone(), x, values, out }));
             }
         } else if let OperationIr::Module(M::BatchNorm(op)) = &graph.operations[node.operation]
-            && let Some((work, statistics)) = norm_in_training(graph, op)
+            && let Some((mut norm, statistics)) = norm_in_training(graph, op)
         {
             replaced.extend(statistics);
-            node.inputs = vec![op.x.clone(), op.gamma.clone(), op.beta.clone()];
-            node.outputs.extend([op.mean.clone(), op.variance.clone()]);
-            node.work = work;
+            if let Some((at, rectified)) = only_rectified(graph, &op.out) {
+                replaced.insert(at);
+                (norm.relu, norm.out) = (true, rectified.clone());
+            }
+            node.inputs = vec![norm.x.clone(), norm.gamma.clone(), norm.beta.clone()];
+            node.outputs = vec![norm.out.clone(), norm.mean.clone(), norm.variance.clone()];
+            node.work = Work::Norm(Box::new(norm));
         }
     }
     nodes.retain(|node| !replaced.contains(&node.operation));
@@ -110,7 +128,7 @@ pub(super) fn nodes_of(graph: &Graph, sparse: &[SparseAt]) -> Vec<Node> {
 
 /// Recognises what Burn records of a batch normalisation in training: mean and variance of each channel, then the normalisation by
 /// them. Returns it as one operation, and the positions of the two that it takes the place of.
-fn norm_in_training(graph: &Graph, op: &BatchNormOpIr) -> Option<(Work, [usize; 2])> {
+fn norm_in_training(graph: &Graph, op: &BatchNormOpIr) -> Option<(Norm, [usize; 2])> {
     let (mean, variance) = (reshaped(graph, op.mean.id)?, reshaped(graph, op.variance.id)?);
     let per_channel = reshaped(graph, mean.1.id)?;
     let of_x = channel_means(graph, per_channel.1.id)?;
@@ -124,16 +142,28 @@ fn norm_in_training(graph: &Graph, op: &BatchNormOpIr) -> Option<(Work, [usize; 
     };
     let OperationIr::NumericFloat(_, N::Sub(centered)) = graph.made_by(square.lhs.id)? else { return None };
     let fits = square.lhs.id == square.rhs.id && centered.lhs.id == op.x.id && centered.rhs.id == mean.1.id;
-    let work = Work::Norm {
+    let norm = Norm {
         x: op.x.clone(),
         gamma: op.gamma.clone(),
         beta: op.beta.clone(),
         epsilon: op.epsilon.elem(),
+        relu: false,
         out: op.out.clone(),
         mean: op.mean.clone(),
         variance: op.variance.clone(),
     };
-    fits.then_some((work, [mean.0, variance.0]))
+    fits.then_some((norm, [mean.0, variance.0]))
+}
+
+/// The ReLU that alone reads a tensor: its position and its result.
+fn only_rectified<'a>(graph: &'a Graph, tensor: &TensorIr) -> Option<(usize, &'a TensorIr)> {
+    let [at] = *graph.consumers(tensor.id) else { return None };
+    match &graph.operations[at] {
+        OperationIr::Activation(ActivationOperationIr::Relu(op)) if !graph.outputs.contains(&tensor.id) => {
+            Some((at, &op.out))
+        }
+        _ => None,
+    }
 }
 
 /// The reshape that makes a tensor: its position and its input.

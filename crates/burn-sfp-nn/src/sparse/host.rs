@@ -1,13 +1,13 @@
 //! The CPU's sparse kernels on the memory of flex and ndarray tensors.
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::Tensor;
 use burn_sfp_ndarray::{Epilogue, KernelError, sparse_conv2d};
 #[cfg(feature = "autodiff")]
 use burn_sfp_ndarray::{sparse_conv2d_grad_input, sparse_conv2d_grad_values};
 use ndarray::{Array, Dimension, IntoDimension};
 
 use super::call::{Finish, SparseConv};
-use crate::tensor::on_host;
+use crate::tensor::{from_array, on_host};
 
 /// Convolves; `None` where one of the tensors does not live in host memory.
 pub(super) fn forward(
@@ -21,7 +21,7 @@ pub(super) fn forward(
     let done = on_host(x, |input| {
         on_host(values, |values| sparse_conv2d(input, values, &call.pattern, &call.geometry, epilogue))
     })??;
-    Some(tensor(done, x))
+    Some(made(done, x))
 }
 
 #[cfg(feature = "autodiff")]
@@ -34,7 +34,7 @@ pub(super) fn grad_input(
     let done = on_host(grad, |grad| {
         on_host(values, |values| sparse_conv2d_grad_input(grad, values, &call.pattern, &call.geometry, shape))
     })??;
-    Some(tensor(done, grad))
+    Some(made(done, grad))
 }
 
 #[cfg(feature = "autodiff")]
@@ -42,20 +42,16 @@ pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) ->
     let done = on_host(x, |input| {
         on_host(grad, |grad| sparse_conv2d_grad_values(input, grad, &call.pattern, &call.geometry, call.kernel))
     })??;
-    Some(tensor(done, x))
+    Some(made(done, x))
 }
 
-/// Turns a result into a tensor on the device of another one, without a copy of its elements.
-fn tensor<const D: usize, const E: usize, Dim: Dimension>(
+/// Turns a result into a tensor on the device of another one.
+fn made<const D: usize, const E: usize, Dim: Dimension>(
     done: Result<Array<f32, Dim>, KernelError>,
     beside: &Tensor<E>,
 ) -> Result<Tensor<D>, String>
 where
     [usize; D]: IntoDimension<Dim = Dim>,
 {
-    let array = done.map_err(|error| error.to_string())?;
-    let shape = array.shape().to_vec();
-    let (values, offset) = array.into_raw_vec_and_offset();
-    debug_assert!(offset.unwrap_or(0) == 0, "a fresh array starts at its first element");
-    Ok(Tensor::from_data(TensorData::new(values, shape), (&beside.device(), DType::F32)))
+    done.map(|array| from_array(array, &beside.device())).map_err(|error| error.to_string())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use burn::optim::ModuleOptimizer;
+use burn_sfp_core::checks::check_batch;
 use burn_sfp_core::{Batch, Calibration, DataError, Progress, SfpModule};
 use burn_sfp_graph::file::digest;
 use burn_sfp_graph::{Fingerprint, GraphModule, ModuleInput};
@@ -13,6 +14,7 @@ use super::fits::masks_to_enforce;
 use super::freeze::trainable;
 use super::loss::Distillation;
 use super::observe::{Checkpoints, Observer, Report, mixed};
+use super::recorded::RecordedPass;
 use super::report::EpochReport;
 use super::source::{Example, Work};
 use super::step::run;
@@ -71,6 +73,7 @@ pub struct FineTune<'a, M: SfpModule> {
     config: FineTuneConfig,
     optimizer: Option<ModuleOptimizer>,
     store: Option<StoreConfig>,
+    recorded: bool,
     teacher: Option<(&'a M, Distillation)>,
     augment: Option<Augment<'a, M>>,
     held_out: Option<&'a dyn Calibration<M::Inputs>>,
@@ -89,6 +92,7 @@ impl<M: SfpModule> fmt::Debug for FineTune<'_, M> {
         shown
             .field("config", &self.config)
             .field("store", &self.store)
+            .field("recorded", &self.recorded)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }
@@ -102,6 +106,7 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
             config: FineTuneConfig::new(),
             optimizer: None,
             store: None,
+            recorded: false,
             teacher: None,
             augment: None,
             held_out: None,
@@ -137,6 +142,25 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
     /// Trains on stored outputs of the frozen layers; see [`fine_tune_stored`](super::fine_tune_stored).
     pub fn store(mut self, store: StoreConfig) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// Trains on the forward pass as it is recorded once, not by calling the model's own for each batch. On the CPU convolutions and their
+    /// gradients then run on packed kernels, by minimal filtering algorithms where kernels are of 3 x 3, and layers that do not learn run
+    /// without gradients. The results differ by rounding from those of the model's own pass; on a store this is done in any case.
+    ///
+    /// One step on the first batch is computed both ways, and a model for which they differ is an error. Off by default: a forward pass that
+    /// takes another way from batch to batch would be trained on that of the first one.
+    ///
+    /// ```
+    /// # use burn_sfp_core::SfpModule;
+    /// # use burn_sfp_prune::{FineTune, PrunePlan};
+    /// # fn build<M: SfpModule>(plan: &PrunePlan) -> FineTune<'_, M> {
+    /// FineTune::new(plan).recorded(true)
+    /// # }
+    /// ```
+    pub fn recorded(mut self, recorded: bool) -> Self {
+        self.recorded = recorded;
         self
     }
 
@@ -195,7 +219,8 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
     ///
     /// # Errors
     /// Those of [`fine_tune`](super::fine_tune); on a store those of [`fine_tune_stored`](super::fine_tune_stored);
-    /// [`PruneError::OtherTeacher`] where the teacher has other classes; [`PruneError::File`] where the checkpoint cannot be written or
+    /// [`PruneError::NotByRecordedPass`] where the recorded pass is not what the model
+    /// computes; [`PruneError::OtherTeacher`] where the teacher has other classes; [`PruneError::File`] where the checkpoint cannot be written or
     /// read, and [`PruneError::OtherCheckpoint`] where it is of another training.
     pub fn run<It>(
         mut self,
@@ -230,7 +255,20 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
         let model = match &self.store {
             None => {
                 let device = training_device(&model);
-                let forward = |model: &M, input: &M::Inputs, batch: usize| whole(model, input, batch, &device);
+                let pass = RecordedPass::new(&device);
+                if self.recorded && self.config.epochs > 0.0 {
+                    let first = augmented(0, 0).next().transpose();
+                    let first = first.map_err(|source| PruneError::Data { batch: 0, source })?;
+                    if let Some(batch) = first {
+                        check_batch(0, &batch)?;
+                        let masks = masks_to_enforce(plan, &model)?;
+                        pass.check(&trainable(&masked(&model, &masks), plan, config.all_layers)?, &batch.input)?;
+                    }
+                }
+                let forward = |model: &M, input: &M::Inputs, batch: usize| match self.recorded {
+                    true => pass.logits(model, input, batch),
+                    false => whole(model, input, batch, &device),
+                };
                 let teacher = self.teacher.map(|(teacher, _)| teacher.valid());
                 let plain = device.clone().without_autodiff();
                 let taught = |input: &M::Inputs, batch: usize| match &teacher {
@@ -291,7 +329,7 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
             (self.config.to_string(), self.optimizer.is_some()),
             teacher,
             format!("{:?} {:?}", self.teacher.map(|(_, distillation)| distillation), self.store),
-            (self.seed, samples, self.held_out.is_some(), self.patience),
+            (self.seed, samples, self.held_out.is_some(), self.patience, self.recorded),
         );
         Ok(format!("{:08x}", digest(&settings)))
     }

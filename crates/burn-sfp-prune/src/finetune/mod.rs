@@ -16,6 +16,7 @@
 //! | reports, held-out data, early stop, checkpoints | `observe`, `held_out`, `checkpoint`, `values` |
 //! | all of it together | [`FineTune`] |
 //! | the same as a model of burn-train's `Learner`, with the feature `train` | `learner` |
+//! | logits by the recorded forward pass, and whether they are those of the model | `recorded`, `same_step` |
 //! | training on the stored outputs of the frozen layers | [`fine_tune_stored`], `stored/` |
 
 mod builder;
@@ -33,7 +34,9 @@ mod loss;
 mod observe;
 mod pass;
 mod rate;
+mod recorded;
 mod report;
+mod same_step;
 mod simple;
 mod source;
 mod step;

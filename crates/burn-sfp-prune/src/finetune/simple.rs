@@ -53,7 +53,7 @@ use crate::{PruneError, PrunePlan};
 /// # Errors
 /// Those of [`fine_tune`](super::fine_tune), and
 /// - [`GraphError::NotInTraining`], [`GraphError::NotTrainable`] and [`GraphError::NotBySample`] where the forward pass cannot be cut,
-///   [`PruneError::NotByStore`] where the parts do not compute what the model computes: `fine_tune` trains such a model;
+///   [`PruneError::NotByRecordedPass`] where the parts do not compute what the model computes: `fine_tune` trains such a model;
 /// - [`PruneError::StoreTooLarge`] where the store would be larger than allowed, [`PruneError::NotInHalf`] where a value is beyond half
 ///   precision;
 /// - [`PruneError::File`] where a file cannot be written or read, is truncated or is something else, [`PruneError::OtherStore`] where it is the

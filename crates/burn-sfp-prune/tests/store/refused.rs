@@ -2,7 +2,7 @@
 
 use burn_sfp_core::NoProgress;
 use burn_sfp_graph::GraphError;
-use burn_sfp_prune::{PruneError, StorePrecision, fine_tune, fine_tune_stored};
+use burn_sfp_prune::{FineTune, PruneError, StorePrecision, fine_tune, fine_tune_stored};
 
 use crate::networks::{Hidden, Odd};
 use crate::*;
@@ -20,6 +20,13 @@ fn what_a_recorded_pass_does_not_show() {
         let config = config().with_all_layers(false);
         let store = store().precision(StorePrecision::Float32);
         let stored = fine_tune_stored(made.model.clone(), &made.plan, pass, SAMPLES, &store, &config, &NoProgress);
+        let recorded = FineTune::new(&made.plan).config(config.clone()).recorded(true);
+        let recorded = recorded.run(made.model.clone(), epoch(7, 3), SAMPLES, &NoProgress);
+        match recorded {
+            // A batch is as it was, so that it may be mixed.
+            Ok(_) => assert!(matches!(hides, Hidden::Nothing | Hidden::Mixed), "{hides:?}"),
+            Err(error) => assert!(matches!(error, PruneError::NotByRecordedPass { .. }), "{hides:?}: {error}"),
+        }
         if text.is_empty() {
             let whole = fine_tune(made.model.clone(), &made.plan, epoch(7, 3), SAMPLES, &config, &NoProgress).unwrap();
             let (off, path) = apart(&stored.unwrap(), &whole);
@@ -27,7 +34,7 @@ fn what_a_recorded_pass_does_not_show() {
             continue;
         }
         let error = stored.unwrap_err();
-        assert!(matches!(error, PruneError::NotByStore { .. }), "{hides:?}: {error}");
+        assert!(matches!(error, PruneError::NotByRecordedPass { .. }), "{hides:?}: {error}");
         assert!(error.to_string().contains(text) && error.to_string().contains("`fine_tune`"), "{hides:?}: {error}");
     }
 }

@@ -20,6 +20,10 @@ fn compare<M: SfpModule<Inputs = Images>>(model: &M, made: &PrunedModule<M>, con
     let stored = fine_tune_stored(model.clone(), plan, pass, SAMPLES, &store, config, &NoProgress).unwrap();
     let (off, path) = apart(&stored, &whole);
     assert!(off <= most, "{path} is {off} apart");
+    let recorded = FineTune::new(plan).config(config.clone()).recorded(true);
+    let recorded = recorded.run(model.clone(), epoch(7, 3), SAMPLES, &NoProgress).unwrap().model;
+    let (off, path) = apart(&recorded, &whole);
+    assert!(off <= most, "recorded: {path} is {off} apart");
     assert!(apart(&whole, &model.valid()).0 > 1e-2, "nothing moved");
     for (precision, most) in [(StorePrecision::Float16, 0.1), (StorePrecision::BFloat16, 0.4)] {
         let store = store.clone().precision(precision);
@@ -97,6 +101,8 @@ fn dropout_draws_the_same_numbers() {
         let store = store().precision(StorePrecision::Float32);
         let stored = tune().store(store.clone()).run(made.model.clone(), pass, SAMPLES, &NoProgress).unwrap().model;
         assert!(apart(&stored, &whole).0 < 1e-4, "{:?}", apart(&stored, &whole));
+        let recorded = tune().recorded(true).run(made.model.clone(), epoch(7, 3), SAMPLES, &NoProgress).unwrap().model;
+        assert!(apart(&recorded, &whole).0 < 1e-4, "recorded: {:?}", apart(&recorded, &whole));
         let other = tune().seed(6).store(store).run(made.model.clone(), pass, SAMPLES, &NoProgress).unwrap().model;
         assert!(apart(&other, &whole).0 > 1e-3, "dropout draws anew");
     }

@@ -5,11 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_sfp_core::SfpModule;
-use burn_sfp_graph::{
-    FrozenOutput, FrozenOutputs, GraphError, InputMapper, LearningPart, ModuleInput, TrainingGraph, attempt,
-    lacks_memory,
-};
+use burn_sfp_graph::{FrozenOutput, FrozenOutputs, GraphError, InputMapper, LearningPart, ModuleInput, TrainingGraph};
 
+use super::super::recorded::settled;
 use crate::PruneError;
 
 /// Computes logits from the stored outputs of the frozen part.
@@ -38,14 +36,7 @@ impl<M: SfpModule> Tail<M> {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => place.insert(self.part(model, samples)?),
         };
-        let logits = attempt(|| part.run(model, stored.clone()));
-        match logits {
-            Ok(logits) => Ok(logits?),
-            Err(message) if lacks_memory(&message) => Err(burn_sfp_core::checks::panicked(batch, message).into()),
-            Err(message) => {
-                Err(GraphError::Replay { operation: None, name: "the part that learns".into(), message }.into())
-            }
-        }
+        settled(batch, || part.run(model, stored.clone()))
     }
 
     fn part(&self, model: &M, samples: usize) -> Result<LearningPart, PruneError> {

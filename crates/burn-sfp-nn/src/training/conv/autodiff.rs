@@ -1,0 +1,129 @@
+//! The convolution as one operation of the autodiff graph.
+
+// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
+#![allow(deprecated)]
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{Autodiff, Backend, DispatchKindConversion};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DispatchTensor, Tensor};
+
+use super::super::lift::{Primitive, inner, lifted};
+use super::{ConvGeometry, counted, forward, host};
+use crate::bodies::Task;
+
+/// Convolves tensors of which at least one has autodiff.
+pub(super) fn conv2d(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+    geometry: &ConvGeometry,
+) -> Option<Tensor<4>> {
+    let _ = (x, weight, bias, geometry);
+    let found = None;
+    #[cfg(feature = "flex")]
+    let found = found.or_else(|| on_backend::<burn_flex::Flex>(x, weight, bias, geometry));
+    #[cfg(feature = "ndarray")]
+    let found = found.or_else(|| on_backend::<burn_ndarray::NdArray>(x, weight, bias, geometry));
+    found
+}
+
+fn on_backend<B: Backend>(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+    geometry: &ConvGeometry,
+) -> Option<Tensor<4>>
+where
+    DispatchTensor: DispatchKindConversion<B>
+        + DispatchKindConversion<Autodiff<B, NoCheckpointing>>
+        + DispatchKindConversion<Autodiff<B, BalancedCheckpointing>>,
+{
+    tracked::<B, NoCheckpointing>(x, weight, bias, geometry)
+        .or_else(|| tracked::<B, BalancedCheckpointing>(x, weight, bias, geometry))
+}
+
+/// The convolution as one operation of the autodiff graph.
+fn tracked<B: Backend, C: CheckpointStrategy>(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+    geometry: &ConvGeometry,
+) -> Option<Tensor<4>>
+where
+    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
+{
+    // Without a bias, a constant stands in its place.
+    let bias_or_zeros =
+        bias.map_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device().without_autodiff()), Tensor::clone);
+    let lifted_x = lifted::<B, C, 4>(x)?;
+    let lifted_weight = lifted::<B, C, 4>(weight)?;
+    let lifted_bias = lifted::<B, C, 1>(&bias_or_zeros)?;
+    let plain_bias = bias.map(|_| inner::<B, C, 1>(&lifted_bias));
+    let out = forward(&inner::<B, C, 4>(&lifted_x), &inner::<B, C, 4>(&lifted_weight), plain_bias.as_ref(), geometry)?;
+    let out = out.try_into_primitive::<B>().ok()?;
+    let parents = [lifted_x.node(), lifted_weight.node(), lifted_bias.node()];
+    let out = match Gradient.prepare::<C>(parents).compute_bound().stateful() {
+        OpsKind::Tracked(mut prepared) => {
+            let state = (prepared.checkpoint(&lifted_x), prepared.checkpoint(&lifted_weight), *geometry);
+            prepared.finish(state, out)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(out),
+    };
+    Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
+}
+
+/// One of Burn's backward passes, from input, weight and gradient.
+type BackwardOf<B> = fn(Primitive<B>, Primitive<B>, Primitive<B>, ConvOptions<2>) -> Primitive<B>;
+
+#[derive(Debug)]
+struct Gradient;
+
+impl<B: Backend> Backward<B, 3> for Gradient
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    type State = (NodeId, NodeId, ConvGeometry);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let [of_x, of_weight, of_bias] = ops.parents;
+        let (x, weight, geometry) = ops.state;
+        let grad = Tensor::<4>::from_primitive::<B>(grads.consume::<B>(&ops.node));
+        let x = Tensor::<4>::from_primitive::<B>(checkpointer.retrieve_node_output(x));
+        let weight = Tensor::<4>::from_primitive::<B>(checkpointer.retrieve_node_output(weight));
+        let [.., kh, kw] = weight.dims();
+        // Where there is no kernel for a gradient, as for strides, it is Burn's.
+        let burns = |of: BackwardOf<B>| {
+            let primitive = |tensor: &Tensor<4>| tensor.clone().try_into_primitive::<B>().ok();
+            Some(of(primitive(&x)?, primitive(&weight)?, primitive(&grad)?, options(&geometry)))
+        };
+        if let Some(node) = of_x {
+            let found = counted(Task::DenseGradInput, host::grad_input(&grad, &weight, &geometry));
+            let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
+            if let Some(found) = found.or_else(|| burns(B::conv2d_x_backward)) {
+                grads.register::<B>(node.id, found);
+            }
+        }
+        if let Some(node) = of_weight {
+            let found = counted(Task::DenseGradWeight, host::grad_weight(&x, &grad, &geometry, [kh, kw]));
+            let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
+            if let Some(found) = found.or_else(|| burns(B::conv2d_weight_backward)) {
+                grads.register::<B>(node.id, found);
+            }
+        }
+        if let Some(node) = of_bias
+            && let Some(found) = host::grad_bias(&grad).and_then(|found| found.try_into_primitive::<B>().ok())
+        {
+            grads.register::<B>(node.id, found);
+        }
+    }
+}
+
+fn options(geometry: &ConvGeometry) -> ConvOptions<2> {
+    let padding = geometry.padding.map(|[before, after]| (before, after));
+    ConvOptions::new_with_padding(geometry.stride, padding, geometry.dilation, geometry.groups)
+}
