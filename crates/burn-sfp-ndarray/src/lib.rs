@@ -10,6 +10,7 @@
 //! | compute a convolution with the kernels that pruning kept, and its gradients | [`sparse_conv2d`], [`sparse_conv2d_grad_input`], [`sparse_conv2d_grad_values`], [`KernelPattern`], [`ConvGeometry`], [`Epilogue`] | section 4 |
 //! | compute a dense convolution or linear layer with weights packed once | [`PackedConv2d`], [`packed_conv2d`], [`PackedLinear`], [`packed_linear`], [`Storage`] | |
 //! | compute a dense 3 x 3 convolution with fewer products | [`WinogradConv2d`], [`WinogradTile`], [`winograd_conv2d`] | Lavin and Gray 2015, arXiv 1509.09308 |
+//! | choose between them by the shapes | [`ConvShapes`] | |
 //! | compute the gradients of a dense convolution | [`conv2d_grad_input`], [`conv2d_grad_weights`], [`winograd_conv2d_grad_weights`], [`conv2d_grad_bias`] | |
 //! | normalise a batch by its own statistics, with ReLU, and compute the gradients | [`batch_norm_train`], [`batch_norm_train_gradients`] | |
 //!
@@ -77,7 +78,7 @@ pub use finite::find_non_finite;
 pub use gram::gram_update;
 pub use max_pool::max_pool2d;
 pub use packed::{
-    PackedConv2d, PackedLinear, Storage, WinogradConv2d, WinogradTile, conv2d_grad_bias, conv2d_grad_input,
+    ConvShapes, PackedConv2d, PackedLinear, Storage, WinogradConv2d, WinogradTile, conv2d_grad_bias, conv2d_grad_input,
     conv2d_grad_weights, packed_conv2d, packed_linear, takes_conv2d_grad_input, winograd_conv2d,
     winograd_conv2d_grad_weights,
 };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use burn::backend::ir::{OperationIr, TensorId, TensorIr};
-use burn_sfp_ndarray::{Storage, WinogradConv2d, WinogradTile};
+use burn_sfp_ndarray::{ConvShapes, Storage, WinogradConv2d, WinogradTile};
 
 use super::InferenceConfig;
 use super::choices::{LayerChoice, LayerChoices, Measured};
@@ -33,7 +33,8 @@ pub(super) fn program(network: &Network, sparse: &[SparseAt], config: &Inference
     let known = config.choices.iter().find(|known| known.fits(network, &entries));
     let (chosen, seconds) = match known {
         Some(known) => layers.again(&entries, known, &mut constants),
-        None => layers.fastest(config, &mut constants)?,
+        None if config.measured => layers.fastest(config, &mut constants)?,
+        None => layers.by_shapes(config, &mut constants),
     };
     let choice = |entry: &Entry| match entry.layer {
         Some(layer) => {
@@ -134,6 +135,17 @@ impl<'a> Layers<'a> {
         Ok(self.calls.iter().zip(seconds).zip(kernels).map(best).unzip())
     }
 
+    /// The kernels that follow from the shapes.
+    fn by_shapes(&self, config: &InferenceConfig, constants: &mut Constants<'_>) -> Chosen {
+        let kernel = |index: usize| match &self.calls[index] {
+            Some(_) => Some(Kernel::Sparse),
+            None => by_shapes(&self.fused[index], config.winograd),
+        };
+        let ready = self.with_weights(constants, |index| kernel(index).into_iter().collect());
+        let seconds = vec![Measured::default(); self.fused.len()];
+        (ready.into_iter().map(|mut kernels| kernels.pop()).collect(), seconds)
+    }
+
     /// The kernels of another time once more.
     fn again(&self, entries: &[Entry], known: &LayerChoices, constants: &mut Constants<'_>) -> Chosen {
         let mut kernels = vec![None; self.fused.len()];
@@ -190,6 +202,18 @@ fn sparse_path(network: &Network, call: &SparseAt) -> String {
     }
     let parameter = network.graph.parameter(tensor).map(|index| network.graph.parameters[index].module().to_string());
     parameter.unwrap_or_else(|| "a sparse convolution".to_string())
+}
+
+/// The kernel of a dense layer by its shapes; `None` of a convolution in groups, which Burn may compute faster.
+fn by_shapes(layer: &Fused, winograd: bool) -> Option<Kernel> {
+    let packed = Kernel::Packed(Storage::Single);
+    let Some(geometry) = layer.geometry() else { return Some(packed) };
+    let (kernel, out) = (dims(&layer.weight), dims(&layer.out));
+    let ([outputs, inputs, height, width], [samples, _, rows, columns]) = (&kernel[..], &out[..]) else { return None };
+    let (kernel, size) = ([*height, *width], [*rows, *columns]);
+    let shapes = ConvShapes { kernel, inputs: *inputs, outputs: *outputs, size, samples: *samples };
+    let tile = shapes.tile(&geometry).filter(|_| winograd);
+    (geometry.groups == 1).then_some(tile.map_or(packed, Kernel::Winograd))
 }
 
 /// Whether transformed weights may be faster: with fewer tiles in a batch reading them, up to four times as many as the weights, takes longer than the

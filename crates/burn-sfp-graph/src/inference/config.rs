@@ -17,6 +17,7 @@ pub struct InferenceConfig {
     pub(super) latency: LatencyConfig,
     pub(super) winograd: bool,
     pub(super) bfloat16: bool,
+    pub(super) measured: bool,
     pub(super) choices: Vec<LayerChoices>,
 }
 
@@ -33,6 +34,7 @@ impl InferenceConfig {
             latency: LatencyConfig::new().with_warm_up(1).with_runs(3),
             winograd: true,
             bfloat16: false,
+            measured: true,
             choices: Vec::new(),
         }
     }
@@ -55,6 +57,36 @@ impl InferenceConfig {
     /// Sums stay in single precision. Off by default.
     pub fn bfloat16(mut self, bfloat16: bool) -> Self {
         self.bfloat16 = bfloat16;
+        self
+    }
+
+    /// Sets whether the ways are chosen by measuring, which is the default. Otherwise they follow from the shapes alone: nothing runs before the first
+    /// pass, which has the same bits in every process. Layers of one group then run on packed or transformed weights
+    /// (`burn_sfp_ndarray::ConvShapes`), sparse layers by their kernels.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// use burn_sfp_graph::{Inference, InferenceConfig, Way};
+    /// # #[derive(Module, Debug)]
+    /// # struct Net { a: Linear }
+    /// # impl GraphModule for Net {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+    /// #         self.a.forward(x)
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let net = Net { a: LinearConfig::new(4, 8).init(&device) };
+    /// let x = Tensor::ones([2, 4], &device);
+    /// let fast = Inference::with_config(&net, &x, &InferenceConfig::new().measured(false))?;
+    /// assert_eq!(fast.choices().layers[0].way, Way::Packed);
+    /// # Ok::<(), burn_sfp_graph::GraphError>(())
+    /// ```
+    pub fn measured(mut self, measured: bool) -> Self {
+        self.measured = measured;
         self
     }
 

@@ -40,7 +40,7 @@ pub use self::grad_input::{conv2d_grad_input, takes_conv2d_grad_input};
 pub use self::linear::{PackedLinear, packed_linear};
 pub use self::storage::Storage;
 pub use self::weights::PackedConv2d;
-pub use self::winograd::{WinogradConv2d, WinogradTile, winograd_conv2d, winograd_conv2d_grad_weights};
+pub use self::winograd::{ConvShapes, WinogradConv2d, WinogradTile, winograd_conv2d, winograd_conv2d_grad_weights};
 
 /// Computes a two-dimensional convolution with packed weights.
 ///

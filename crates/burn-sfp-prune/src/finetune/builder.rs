@@ -7,7 +7,7 @@ use burn::optim::ModuleOptimizer;
 use burn_sfp_core::checks::check_batch;
 use burn_sfp_core::{Batch, Calibration, DataError, Progress, SfpModule};
 use burn_sfp_graph::file::digest;
-use burn_sfp_graph::{Fingerprint, GraphModule, ModuleInput};
+use burn_sfp_graph::{Fingerprint, GraphModule};
 
 use super::config::FineTuneConfig;
 use super::fits::masks_to_enforce;
@@ -17,8 +17,8 @@ use super::observe::{Checkpoints, Observer, Report, mixed};
 use super::recorded::RecordedPass;
 use super::report::EpochReport;
 use super::source::{Example, Work};
-use super::step::run;
 use super::stored::{Copies, StoreConfig, fill};
+use super::teacher::TeacherPass;
 use super::train::{Training, masked, training_device, whole};
 use crate::{PruneError, PrunePlan};
 
@@ -269,10 +269,9 @@ impl<'a, M: SfpModule> FineTune<'a, M> {
                     true => pass.logits(model, input, batch),
                     false => whole(model, input, batch, &device),
                 };
-                let teacher = self.teacher.map(|(teacher, _)| teacher.valid());
-                let plain = device.clone().without_autodiff();
+                let teacher = self.teacher.map(|(teacher, _)| TeacherPass::new(teacher, &device));
                 let taught = |input: &M::Inputs, batch: usize| match &teacher {
-                    Some(teacher) => run(input, batch, |input| teacher.logits(input.to_device(&plain))),
+                    Some(teacher) => teacher.logits(input, batch),
                     None => Err(PruneError::NothingTrained { why: "there is no teacher".into() }),
                 };
                 let work = Work { forward: &forward, teacher: teacher.is_some().then_some(&taught) };

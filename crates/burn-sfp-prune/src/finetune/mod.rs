@@ -10,7 +10,7 @@
 //! | the loss, with distillation | [`Distillation`] |
 //! | the checks of batches and passes, and of values | `pass`, `finite` |
 //! | what is trained on, and how logits are computed | `source` |
-//! | the step on one batch | `step` |
+//! | the step on one batch, the logits of a teacher | `step`, `teacher` |
 //! | the training loop, the only one | [`fine_tune`] |
 //! | what happens around its steps | `hooks` |
 //! | reports, held-out data, early stop, checkpoints | `observe`, `held_out`, `checkpoint`, `values` |
@@ -41,6 +41,7 @@ mod simple;
 mod source;
 mod step;
 mod stored;
+mod teacher;
 mod train;
 mod values;
 

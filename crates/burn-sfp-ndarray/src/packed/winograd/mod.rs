@@ -11,6 +11,7 @@
 //! columns vectors of tiles. Each of the sums runs over the inputs in order, in one accumulator, and a tile has the
 //! same place in its map for any cut, so neither threads nor blocks nor the batch change any bit of the result.
 
+mod choice;
 mod grad;
 mod lanes;
 mod plan;
@@ -32,6 +33,7 @@ use self::plan::{Plan, cuts};
 use self::task::Task;
 use self::weights::KERNEL;
 
+pub use self::choice::ConvShapes;
 #[cfg(test)]
 pub(super) use self::grad::grad_weights;
 pub use self::grad::winograd_conv2d_grad_weights;

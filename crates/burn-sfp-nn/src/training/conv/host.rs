@@ -2,11 +2,10 @@
 
 use burn::tensor::Tensor;
 use burn_sfp_ndarray::{
-    ConvGeometry, Epilogue, PackedConv2d, WinogradConv2d, conv2d_grad_bias, conv2d_grad_input, conv2d_grad_weights,
-    packed_conv2d, takes_conv2d_grad_input, winograd_conv2d, winograd_conv2d_grad_weights,
+    ConvGeometry, ConvShapes, Epilogue, PackedConv2d, WinogradConv2d, conv2d_grad_bias, conv2d_grad_input,
+    conv2d_grad_weights, packed_conv2d, takes_conv2d_grad_input, winograd_conv2d, winograd_conv2d_grad_weights,
 };
 
-use super::algorithm::Shapes;
 use crate::tensor::{from_array, on_host};
 
 /// Convolves.
@@ -23,9 +22,10 @@ pub(super) fn forward(
         Some(bias) => Some(on_host(bias, |bias| bias.to_vec())?),
         None => None,
     };
+    let shapes = ConvShapes { kernel, inputs, outputs, size, samples };
     let epilogue = Epilogue { shift: shift.as_deref(), ..Epilogue::default() };
     let done = on_host(x, |x| {
-        on_host(weight, |weight| match (Shapes { geometry, kernel, inputs, outputs, size, samples }).tile() {
+        on_host(weight, |weight| match shapes.tile(geometry) {
             Some(tile) => winograd_conv2d(x, &WinogradConv2d::new(weight, geometry, tile)?, epilogue, None),
             None => packed_conv2d(x, &PackedConv2d::new(weight, geometry)?, epilogue, None),
         })
@@ -42,7 +42,7 @@ pub(super) fn grad_input(grad: &Tensor<4>, weight: &Tensor<4>, geometry: &ConvGe
     }
     // Of about the size of what is computed.
     let size = [height, width];
-    let tile = Shapes { geometry, kernel, inputs: outputs, outputs: inputs, size, samples }.tile();
+    let tile = ConvShapes { kernel, inputs: outputs, outputs: inputs, size, samples }.tile(geometry);
     let done = on_host(grad, |grad| on_host(weight, |weight| conv2d_grad_input(grad, weight, geometry, tile)))??;
     Some(from_array(done.ok()?, &grad.device()))
 }
@@ -56,7 +56,7 @@ pub(super) fn grad_weight(
 ) -> Option<Tensor<4>> {
     let ([samples, inputs, ..], [_, outputs, height, width]) = (x.dims(), grad.dims());
     let size = [height, width];
-    let tile = Shapes { geometry, kernel, inputs, outputs, size, samples }.tile_of_weights();
+    let tile = ConvShapes { kernel, inputs, outputs, size, samples }.tile_of_grad_weights(geometry);
     let done = on_host(x, |x| {
         on_host(grad, |grad| match tile {
             Some(tile) => winograd_conv2d_grad_weights(x, grad, geometry, tile),

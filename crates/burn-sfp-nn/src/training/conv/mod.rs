@@ -3,11 +3,9 @@
 //! | what | where |
 //! | --- | --- |
 //! | the convolution and its conditions | [`conv2d`] |
-//! | which algorithm, by the shapes | `algorithm` |
 //! | the kernels on tensors' memory | `host` |
 //! | the operation of the autodiff graph | `autodiff` |
 
-mod algorithm;
 #[cfg(feature = "autodiff")]
 mod autodiff;
 mod host;

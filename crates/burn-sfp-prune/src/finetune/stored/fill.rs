@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 
-use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_sfp_core::checks::{check_batch, check_shapes};
 use burn_sfp_core::labels::check_range;
@@ -13,7 +12,7 @@ use burn_sfp_graph::{FileError, Fingerprint, FrozenOutputs, FrozenPart, InputMap
 
 use super::super::freeze::Activity;
 use super::super::source::Example;
-use super::super::step::run;
+use super::super::teacher::TeacherPass;
 use super::check::check;
 use super::config::StoreConfig;
 use super::head::Contents;
@@ -133,7 +132,7 @@ impl<M: SfpModule> Filling<'_, M> {
         progress.start("frozen layers", Some(config.copies * samples));
         let (mut position, mut bytes) = (0, Vec::new());
         let mut shapes: Option<Vec<Vec<usize>>> = None;
-        let teacher = self.of.teacher.map(Module::valid);
+        let teacher = self.of.teacher.map(|teacher| TeacherPass::new(teacher, self.device));
         for number in 0..config.copies {
             let mut seen = 0;
             for batch in copy(number) {
@@ -170,7 +169,7 @@ impl<M: SfpModule> Filling<'_, M> {
         &mut self,
         batch: Batch<M::Inputs>,
         position: usize,
-        teacher: Option<&M>,
+        teacher: Option<&TeacherPass<M>>,
         layout: &Layout,
         bytes: &mut Vec<u8>,
     ) -> Result<(), PruneError> {
@@ -186,7 +185,7 @@ impl<M: SfpModule> Filling<'_, M> {
             }
         };
         let outputs = frozen.run(input.clone())?;
-        let logits = teacher.map(|teacher| run(&input, position, |input| teacher.logits(input))).transpose()?;
+        let logits = teacher.map(|teacher| teacher.logits(&input, position)).transpose()?;
         if let Some(logits) = logits.as_ref().filter(|logits| logits.dims() != [labels.len(), self.classes]) {
             return Err(PruneError::OtherTeacher { found: logits.dims(), expected: [labels.len(), self.classes] });
         }
