@@ -11,6 +11,7 @@ use ndarray::{Array1, Array3, ArrayView1, ArrayView3};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::maps::{Maps, by_channel};
 use crate::vector::mul_add;
 use crate::{KernelError, expect_len};
 
@@ -117,7 +118,7 @@ fn forward(
     let (mut mean, mut variance) = (Array1::zeros(channels), Array1::zeros(channels));
     let x = x.as_standard_layout();
     if let (Some(x), Some(out)) = (x.as_slice(), output.as_slice_mut()) {
-        let maps = Maps { values: x, channels, positions };
+        let maps = Maps { values: x, channels, elements: positions };
         let count = (samples * positions) as f64;
         let statistics = mean.iter_mut().zip(&mut variance).enumerate();
         let tasks: Vec<_> = by_channel(out, channels, positions).into_iter().zip(statistics).collect();
@@ -157,7 +158,8 @@ fn backward(
     let (mut of_gamma, mut of_beta) = (Array1::zeros(channels), Array1::zeros(channels));
     let (x, grad) = (x.as_standard_layout(), grad.as_standard_layout());
     if let (Some(x), Some(grad), Some(out)) = (x.as_slice(), grad.as_slice(), input.as_slice_mut()) {
-        let (maps, grads) = (Maps { values: x, channels, positions }, Maps { values: grad, channels, positions });
+        let (maps, grads) =
+            (Maps { values: x, channels, elements: positions }, Maps { values: grad, channels, elements: positions });
         let count = (samples * positions) as f64;
         let sums = of_gamma.iter_mut().zip(&mut of_beta).enumerate();
         let tasks: Vec<_> = by_channel(out, channels, positions).into_iter().zip(sums).collect();
@@ -181,31 +183,6 @@ fn backward(
         });
     }
     Ok(BatchNormGradients { input, gamma: of_gamma, beta: of_beta })
-}
-
-/// Maps of all samples, `[N, C, S]`.
-#[derive(Clone, Copy)]
-struct Maps<'a> {
-    values: &'a [f32],
-    channels: usize,
-    positions: usize,
-}
-
-impl<'a> Maps<'a> {
-    /// The maps of a channel, sample after sample.
-    fn of(self, channel: usize) -> impl Iterator<Item = &'a [f32]> {
-        let each = self.positions.max(1);
-        self.values.chunks_exact(each).skip(channel).step_by(self.channels.max(1))
-    }
-}
-
-/// The maps of each channel, sample after sample.
-fn by_channel(values: &mut [f32], channels: usize, positions: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut all: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::new()).collect();
-    for (place, map) in values.chunks_exact_mut(positions.max(1)).enumerate() {
-        all[place % channels].push(map);
-    }
-    all
 }
 
 /// The sum of a map.

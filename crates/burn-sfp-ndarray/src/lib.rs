@@ -58,6 +58,7 @@ mod finite;
 mod gemm;
 mod gram;
 mod lower;
+mod maps;
 mod max_pool;
 mod pack;
 mod packed;

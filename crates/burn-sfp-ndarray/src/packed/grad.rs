@@ -15,6 +15,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::gemm::add_product;
+use crate::maps::Maps;
 use crate::vector::Aligned;
 use crate::{ConvGeometry, KernelError, expect_len};
 
@@ -98,36 +99,21 @@ pub(super) fn grad_weights(
     let [down, along] = Axis::both(geometry, [height, width], size, kernel);
     let work = Work {
         arch,
-        input: Maps { values: input, filters: inputs, map: height * width },
-        grad: Maps { values: grad, filters: outputs, map: size[0] * size[1] },
+        input: Maps { values: input, channels: inputs, elements: height * width },
+        grad: Maps { values: grad, channels: outputs, elements: size[0] * size[1] },
         axes: [&down, &along],
         taps: kernel[0] * kernel[1],
         groups,
     };
     let mut memory = MEMORY.take().unwrap_or_default();
     memory.reserve((inputs * work.taps + outputs) * work.pitch(samples));
-    for parts in cut(samples, work.grad.map, POSITIONS) {
+    for parts in cut(samples, work.grad.elements, POSITIONS) {
         work.add(&parts, work.pitch(samples), memory.as_mut_slice(), out);
     }
     if memory.len() <= KEPT {
         MEMORY.set(Some(memory));
     }
     Ok(result)
-}
-
-/// Maps of all samples, `[N, C, H * W]`.
-#[derive(Clone, Copy)]
-struct Maps<'a> {
-    values: &'a [f32],
-    filters: usize,
-    /// Elements of a map.
-    map: usize,
-}
-
-impl<'a> Maps<'a> {
-    fn map(&self, sample: usize, filter: usize) -> &'a [f32] {
-        &self.values[(sample * self.filters + filter) * self.map..][..self.map]
-    }
 }
 
 struct Work<'a> {
@@ -142,12 +128,12 @@ struct Work<'a> {
 impl Work<'_> {
     /// The distance between rows of copies: not a power of two, at which rows would share few lines of the caches.
     fn pitch(&self, samples: usize) -> usize {
-        (samples * self.grad.map).min(POSITIONS).next_multiple_of(16) + 16
+        (samples * self.grad.elements).min(POSITIONS).next_multiple_of(16) + 16
     }
 
     /// Adds the products at the positions of some parts to the result.
     fn add(&self, parts: &[(usize, usize, usize)], pitch: usize, memory: &mut [f32], out: &mut [f32]) {
-        let (inputs, outputs) = (self.input.filters, self.grad.filters);
+        let (inputs, outputs) = (self.input.channels, self.grad.channels);
         let (of_input, of_grad) = memory.split_at_mut(inputs * self.taps * pitch);
         let of_grad = &mut of_grad[..outputs * pitch];
         of_input.par_chunks_mut(self.taps * pitch).enumerate().for_each(|(filter, to)| {

@@ -5,6 +5,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::batch_norm::Sum;
+use crate::maps::Maps;
 
 /// Computes the gradient of a two-dimensional convolution with respect to its bias.
 ///
@@ -27,16 +28,13 @@ pub fn conv2d_grad_bias(grad: ArrayView4<f32>) -> Array1<f32> {
 
 /// Computes [`conv2d_grad_bias`] with a given instruction set.
 pub(super) fn grad_bias(arch: Arch, grad: ArrayView4<f32>) -> Array1<f32> {
-    let (samples, filters, height, width) = grad.dim();
+    let (_, filters, height, width) = grad.dim();
     let mut sums = Array1::zeros(filters);
-    let map = height * width;
     let grad = grad.as_standard_layout();
     let (Some(values), Some(sums_of)) = (grad.as_slice(), sums.as_slice_mut()) else { return sums };
-    if map > 0 {
-        sums_of.par_iter_mut().enumerate().for_each(|(filter, sum)| {
-            let maps = (0..samples).map(|sample| &values[(sample * filters + filter) * map..][..map]);
-            *sum = maps.map(|map| f64::from(arch.dispatch(Sum(map)))).sum::<f64>() as f32;
-        });
-    }
+    let maps = Maps { values, channels: filters, elements: height * width };
+    sums_of.par_iter_mut().enumerate().for_each(|(filter, sum)| {
+        *sum = maps.of(filter).map(|map| f64::from(arch.dispatch(Sum(map)))).sum::<f64>() as f32;
+    });
     sums
 }

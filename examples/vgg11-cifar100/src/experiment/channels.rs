@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use burn_sfp::core::analyze_network;
 use burn_sfp::prelude::{
-    AnalyzeConfig, Bars, Evidence, Keep, Magnitude, Needs, NoProgress, Normalizer, Planner, PolicyExt, RankingPolicy,
-    Recover, SfpRanking, Taylor, recover,
+    Analysis, AnalyzeConfig, Bars, Evidence, Keep, Magnitude, Needs, Network, NoProgress, Normalizer, Planner,
+    PolicyExt, RankingPolicy, Recover, SfpRanking, Taylor, recover,
 };
 use serde::{Deserialize, Serialize};
 use support::{read_rows, write_rows};
@@ -15,15 +15,16 @@ use support::{read_rows, write_rows};
 use super::rows::{Trained, shown};
 use super::train::Training;
 use super::{Args, BATCH};
-use crate::cifar::{Cifar, top1};
+use crate::cifar::{Cifar, CifarCalibration, top1};
 use crate::error::ExampleError;
-use crate::model::FRONT;
+use crate::model::{FRONT, Vgg11};
 use crate::weights;
 
 /// Key of the rows.
 const KEY: &str = "channels";
 /// Shares of the multiply-adds that are left.
 const KEPT: [f64; 3] = [0.7, 0.5, 0.3];
+
 /// One policy at one share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelRow {
@@ -94,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
         Box::new(SfpRanking::new()),
         Box::new(Magnitude::l2()),
     ];
+    args.check_names(|name| policies.iter().any(|policy| policy.name() == name))?;
     let training = Training::new(args)?;
     let trained = training.as_ref().map(|_| Trained::of(args));
     let device = args.device.device()?;
@@ -104,6 +106,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
     let (network, analysis) = analyze_network(&model, &samples, &AnalyzeConfig::new(), &Bars::default())?;
     let needs = policies.iter().fold(Needs::none(), |needs, policy| needs.and(policy.needs()));
     let evidence = Evidence::gather(&model, &samples, needs, &Bars::default())?;
+    let subject = Subject { args, model, samples, test, before, network, analysis, evidence, training };
     for asked in KEPT {
         for policy in &policies {
             let name = policy.name();
@@ -114,38 +117,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
             if !args.only.is_empty() && !args.only.contains(&name) || rows.iter().any(is_there) {
                 continue;
             }
-            let started = Instant::now();
-            let planner = Planner::new().budget(Keep::macs(asked)).normalizer(Normalizer::Lamp);
-            let plan = planner.plan(&network, &analysis, &evidence.policy(policy))?;
-            let pruned = plan.apply(&model)?;
-            let top1_pruned = top1(&pruned, &test, BATCH, &device);
-            let mut smaller = recover(&model, &pruned, &plan, &samples, &Recover::new(), &NoProgress)?.model;
-            let top1_recovered = top1(&smaller, &test, BATCH, &device);
-            let (mut top1_late, mut top1_after) = (None, top1_recovered);
-            for (from, epochs) in [(FRONT, args.epochs), (0, args.then)] {
-                let Some(training) = training.as_ref().filter(|_| epochs > 0.0) else { continue };
-                smaller = training.run_alone(smaller, &plan, &model, from, epochs)?;
-                top1_after = top1(&smaller, &test, BATCH, &device);
-                top1_late = if from == FRONT { Some(top1_after) } else { top1_late };
-            }
-            let share = |after: u64, before: u64| after as f64 / before.max(1) as f64;
-            let row = ChannelRow {
-                policy: name,
-                asked,
-                macs: share(plan.macs_after, plan.macs_before),
-                parameters: share(plan.parameters_after, plan.parameters_before),
-                top1_before: before,
-                top1_pruned,
-                top1_recovered,
-                top1_late,
-                top1_after,
-                epochs: args.epochs,
-                epochs_all: args.then,
-                seed: args.seed,
-                samples: args.samples,
-                training: trained.clone(),
-                seconds: started.elapsed().as_secs_f64(),
-            };
+            let row = subject.row(policy, asked)?;
             println!("{row}");
             write_rows(&args.rows, KEY, std::slice::from_ref(&row), |_| false).map_err(failed)?;
             rows.push(row);
@@ -164,4 +136,57 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
         "seconds",
     ];
     Ok(shown(&header, rows.iter().map(ChannelRow::cells)))
+}
+
+/// What all rows share.
+struct Subject<'a> {
+    args: &'a Args,
+    model: Vgg11,
+    samples: CifarCalibration,
+    test: Cifar,
+    /// Top-1 of the model.
+    before: f64,
+    network: Network,
+    analysis: Analysis,
+    evidence: Evidence,
+    training: Option<Training>,
+}
+
+impl Subject<'_> {
+    /// Prunes by a policy to a share of the multiply-adds, fits and trains.
+    fn row(&self, policy: &dyn RankingPolicy, asked: f64) -> Result<ChannelRow, ExampleError> {
+        let Self { args, model, samples, test, .. } = self;
+        let (started, device) = (Instant::now(), args.device.device()?);
+        let planner = Planner::new().budget(Keep::macs(asked)).normalizer(Normalizer::Lamp);
+        let plan = planner.plan(&self.network, &self.analysis, &self.evidence.policy(policy))?;
+        let pruned = plan.apply(model)?;
+        let top1_pruned = top1(&pruned, test, BATCH, &device);
+        let mut smaller = recover(model, &pruned, &plan, samples, &Recover::new(), &NoProgress)?.model;
+        let top1_recovered = top1(&smaller, test, BATCH, &device);
+        let (mut top1_late, mut top1_after) = (None, top1_recovered);
+        for (from, epochs) in [(FRONT, args.epochs), (0, args.then)] {
+            let Some(training) = self.training.as_ref().filter(|_| epochs > 0.0) else { continue };
+            smaller = training.run_alone(smaller, &plan, model, from, epochs)?;
+            top1_after = top1(&smaller, test, BATCH, &device);
+            top1_late = if from == FRONT { Some(top1_after) } else { top1_late };
+        }
+        let share = |after: u64, before: u64| after as f64 / before.max(1) as f64;
+        Ok(ChannelRow {
+            policy: policy.name(),
+            asked,
+            macs: share(plan.macs_after, plan.macs_before),
+            parameters: share(plan.parameters_after, plan.parameters_before),
+            top1_before: self.before,
+            top1_pruned,
+            top1_recovered,
+            top1_late,
+            top1_after,
+            epochs: args.epochs,
+            epochs_all: args.then,
+            seed: args.seed,
+            samples: args.samples,
+            training: self.training.as_ref().map(|_| Trained::of(args)),
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
 }

@@ -75,6 +75,9 @@ pub struct Args {
     /// Seed of the random label sets, and of the order of the images in training.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Leaves the weights as pruning left them, without a fit before training.
+    #[arg(long)]
+    pub without_fit: bool,
     /// Epochs of training after the fit.
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     pub epochs: f64,
@@ -111,6 +114,13 @@ pub struct Args {
 }
 
 impl Args {
+    /// Refuses names in `only` that `is_known` does not know.
+    fn check_names(&self, is_known: impl Fn(&str) -> bool) -> Result<(), ExampleError> {
+        let expected = "name contenders as `--list` does, separated by semicolons";
+        let unknown = self.only.iter().find(|name| !is_known(name)).cloned();
+        unknown.map_or(Ok(()), |found| Err(ExampleError::Setting { name: "--only", found, expected }))
+    }
+
     /// The file of rows cannot be read or written.
     fn rows_failed(&self, error: burn_sfp::core::DataError) -> ExampleError {
         ExampleError::Rows { path: self.rows.clone(), message: error.to_string() }
@@ -129,10 +139,7 @@ pub fn run(args: &Args) -> Result<String, ExampleError> {
     if args.list {
         return Ok(all.iter().map(|contender| contender.name.clone() + "\n").collect());
     }
-    if let Some(unknown) = args.only.iter().find(|name| !all.iter().any(|contender| contender.name == **name)) {
-        let expected = "name contenders as `--list` does, separated by semicolons";
-        return Err(ExampleError::Setting { name: "--only", found: unknown.clone(), expected });
-    }
+    args.check_names(|name| all.iter().any(|contender| contender.name == name))?;
     let failed = |error| args.rows_failed(error);
     let read = |key: &str| read_rows::<Row>(&args.rows, key).map_err(failed);
     let mut rows: Vec<Row> = read("afcc")?.into_iter().chain(read("controls")?).collect();
@@ -148,7 +155,7 @@ pub fn run(args: &Args) -> Result<String, ExampleError> {
         }
         let Some(prepared) = &prepared else { continue };
         let started = Instant::now();
-        let measured = trial(contender, prepared, training.as_ref())?;
+        let measured = trial(contender, prepared, training.as_ref(), args.without_fit)?;
         let row = Row::new(contender, args, prepared.top1, measured, started.elapsed().as_secs_f64());
         println!("{row}");
         write_rows(&args.rows, contender.key(), std::slice::from_ref(&row), |_| false).map_err(failed)?;

@@ -42,6 +42,9 @@ pub struct Row {
     pub samples: usize,
     /// Training images that connections are chosen and weights solved with.
     pub solving: usize,
+    /// Whether what is left was fitted to the original before training.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub fitted: bool,
     /// Training, where there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Trained>,
@@ -67,6 +70,14 @@ pub struct Trained {
     pub from: usize,
 }
 
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 fn late() -> usize {
     FRONT
 }
@@ -89,6 +100,7 @@ impl Row {
             seed: contender.seed,
             samples: args.samples,
             solving: args.solving,
+            fitted: !args.without_fit,
             training: trained.map(|_| Trained::of(args)),
             seconds,
         }
@@ -104,7 +116,7 @@ impl Row {
         let training = (args.epochs > 0.0).then(|| Trained::of(args));
         self.is_with(args)
             && (self.policy == contender.name && self.seed == contender.seed)
-            && (self.epochs == args.epochs && self.training == training)
+            && (self.epochs == args.epochs && self.training == training && self.fitted != args.without_fit)
     }
 
     /// How it was trained, in a few words.
@@ -112,9 +124,9 @@ impl Row {
         let Some(Trained { copies, learning_rate, distill, seed, from, .. }) = &self.training else {
             return "-".into();
         };
-        let epochs = self.epochs;
+        let (epochs, fit) = (self.epochs, if self.fitted { "" } else { "no fit, " });
         format!(
-            "{epochs} epochs from conv {}, {copies} copies, rate {learning_rate}, distillation {distill}, seed {seed}",
+            "{fit}{epochs} epochs from conv {}, {copies} copies, rate {learning_rate}, distillation {distill}, seed {seed}",
             from + 1
         )
     }

@@ -35,6 +35,7 @@ pub(super) fn trial(
     contender: &Contender,
     prepared: &Prepared,
     training: Option<&Training>,
+    without_fit: bool,
 ) -> Result<Measured, ExampleError> {
     let train = |model: Vgg11, plan: &PrunePlan| -> Result<Option<f64>, ExampleError> {
         let Some(training) = training else { return Ok(None) };
@@ -63,13 +64,18 @@ pub(super) fn trial(
         _ => (late(prepared, &plan)?, Recover::new()),
     };
     let right_after = prepared.top1(&pruned);
-    let fitted = recover(&prepared.late, &pruned, &late_plan, &prepared.features, &config, &NoProgress)?;
-    println!("{}", fitted.report);
+    let fitted = if without_fit {
+        pruned
+    } else {
+        let fitted = recover(&prepared.late, &pruned, &late_plan, &prepared.features, &config, &NoProgress)?;
+        println!("{}", fitted.report);
+        fitted.model
+    };
     let (removed, removed_share) = shares(&plan);
-    let recovered = prepared.top1(&fitted.model);
+    let recovered = prepared.top1(&fitted);
     let trained = match contender.kind {
-        Kind::SingleWeights => train(held(fitted.model.net), &prepared.untouched()?)?,
-        _ => train(fitted.model.net, &plan)?,
+        Kind::SingleWeights => train(held(fitted.net), &prepared.untouched()?)?,
+        _ => train(fitted.net, &plan)?,
     };
     Ok(Measured { removed, removed_share, pruned: right_after, recovered, trained })
 }

@@ -18,6 +18,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::gemm::add_product;
+use crate::maps::Maps;
 use crate::vector::{Aligned, Vectors};
 use crate::{ConvGeometry, KernelError, expect_len};
 
@@ -111,8 +112,8 @@ pub(in super::super) fn grad_weights(
     let work = Work {
         arch,
         samples,
-        input: Maps { values: input, channels: inputs, size: [height, width], before },
-        grad: Maps { values: grad, channels: outputs, size, before: [0, 0] },
+        input: Tiled::new(input, inputs, [height, width], before),
+        grad: Tiled::new(grad, outputs, size, [0, 0]),
     };
     match tile {
         WinogradTile::Two => work.run::<Two, 4, 2>(out),
@@ -121,33 +122,31 @@ pub(in super::super) fn grad_weights(
     Ok(result)
 }
 
-/// Maps of all samples, `[N, C, H, W]`.
+/// Maps of all samples, and how tiles lie on them.
 #[derive(Clone, Copy)]
-struct Maps<'a> {
-    values: &'a [f32],
-    channels: usize,
+struct Tiled<'a> {
+    maps: Maps<'a>,
     size: [usize; 2],
     /// Rows and columns of the first tile that lie before the map.
     before: [usize; 2],
 }
 
-impl<'a> Maps<'a> {
-    fn map(&self, sample: usize, channel: usize) -> &'a [f32] {
-        let each = self.size[0] * self.size[1];
-        &self.values[(sample * self.channels + channel) * each..][..each]
+impl<'a> Tiled<'a> {
+    fn new(values: &'a [f32], channels: usize, size: [usize; 2], before: [usize; 2]) -> Self {
+        Self { maps: Maps { values, channels, elements: size[0] * size[1] }, size, before }
     }
 }
 
 struct Work<'a> {
     arch: Arch,
     samples: usize,
-    input: Maps<'a>,
-    grad: Maps<'a>,
+    input: Tiled<'a>,
+    grad: Tiled<'a>,
 }
 
 impl Work<'_> {
     fn run<X: Transform<N, M> + Send + Sync, const N: usize, const M: usize>(&self, out: &mut [f32]) {
-        let (inputs, outputs) = (self.input.channels, self.grad.channels);
+        let (inputs, outputs) = (self.input.maps.channels, self.grad.maps.channels);
         let [down, across] = self.grad.size.map(|length| length.div_ceil(M));
         let lanes = Vectors::of(self.arch).lanes;
         let each = (inputs + outputs) * N * N * size_of::<f32>();
@@ -182,17 +181,17 @@ impl Work<'_> {
         of_grad: &mut [f32],
     ) {
         let width = block.vectors * Vectors::of(self.arch).lanes;
-        let runs = |maps: &Maps, side: usize| {
-            let lattice = Lattice { map: maps.size, before: maps.before, step: M, side, across };
+        let runs = |of: &Tiled, side: usize| {
+            let lattice = Lattice { map: of.size, before: of.before, step: M, side, across };
             lattice.runs(&block.parts, width)
         };
         let (input_runs, grad_runs) = (runs(&self.input, N), runs(&self.grad, M));
         let each = N * N * distance;
         let inputs = of_input.par_chunks_mut(each).enumerate().map(|filter| (true, filter));
         let outputs = of_grad.par_chunks_mut(each).enumerate().map(|filter| (false, filter));
-        let all = inputs.chain(outputs.take(self.grad.channels));
+        let all = inputs.chain(outputs.take(self.grad.maps.channels));
         all.for_each_init(Aligned::default, |elements, (is_input, (filter, to))| {
-            let (maps, runs) = if is_input { (self.input, &input_runs) } else { (self.grad, &grad_runs) };
+            let (maps, runs) = if is_input { (self.input.maps, &input_runs) } else { (self.grad.maps, &grad_runs) };
             elements.reserve(N * N * width);
             let elements = elements.as_mut_slice();
             let parts = &block.parts;
