@@ -13,7 +13,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DispatchTensor, Tensor};
 
 use super::super::lift::{Primitive, inner, lifted};
-use super::{ConvGeometry, counted, forward, host};
+use super::{ConvGeometry, counted, forward, gradients};
 use crate::bodies::Task;
 
 /// Convolves tensors of which at least one has autodiff.
@@ -102,21 +102,21 @@ where
             Some(of(primitive(&x)?, primitive(&weight)?, primitive(&grad)?, options(&geometry)))
         };
         if let Some(node) = of_x {
-            let found = counted(Task::DenseGradInput, host::grad_input(&grad, &weight, &geometry));
+            let found = counted(Task::DenseGradInput, gradients::by_input(&grad, &weight, &geometry));
             let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
             if let Some(found) = found.or_else(|| burns(B::conv2d_x_backward)) {
                 grads.register::<B>(node.id, found);
             }
         }
         if let Some(node) = of_weight {
-            let found = counted(Task::DenseGradWeight, host::grad_weight(&x, &grad, &geometry, [kh, kw]));
+            let found = counted(Task::DenseGradWeight, gradients::by_weight(&x, &grad, &geometry, [kh, kw]));
             let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
             if let Some(found) = found.or_else(|| burns(B::conv2d_weight_backward)) {
                 grads.register::<B>(node.id, found);
             }
         }
         if let Some(node) = of_bias
-            && let Some(found) = host::grad_bias(&grad).and_then(|found| found.try_into_primitive::<B>().ok())
+            && let Some(found) = gradients::by_bias(&grad).and_then(|found| found.try_into_primitive::<B>().ok())
         {
             grads.register::<B>(node.id, found);
         }

@@ -3,11 +3,13 @@
 //! | what | where |
 //! | --- | --- |
 //! | the convolution and its conditions | [`conv2d`] |
-//! | the kernels on tensors' memory | `host` |
+//! | the kernels on tensors' memory | `host`, `gradients` |
 //! | the operation of the autodiff graph | `autodiff` |
 
 #[cfg(feature = "autodiff")]
 mod autodiff;
+#[cfg(feature = "autodiff")]
+mod gradients;
 mod host;
 
 use burn::tensor::Tensor;
