@@ -112,6 +112,14 @@ pub fn ran(task: Task, body: Body) {
     RUNS[task as usize][body as usize].fetch_add(1, Ordering::Relaxed);
 }
 
+/// Counts a run of the CPU's kernel, where there was one.
+pub(crate) fn ran_on_host<R>(task: Task, found: Option<R>) -> Option<R> {
+    if found.is_some() {
+        ran(task, Body::Host);
+    }
+    found
+}
+
 /// Counts a run of the portable body on a device, and says why it ran, once a task.
 #[doc(hidden)]
 pub fn ran_portable(task: Task, device: &Device, why: impl fmt::Display) {

@@ -10,23 +10,21 @@
 
 use std::cell::Cell;
 
-use ndarray::{Array4, ArrayView2, ArrayView4, ArrayViewMut2, ShapeBuilder};
+use ndarray::{Array4, ArrayView4};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::gemm::add_product;
 use crate::maps::Maps;
 use crate::vector::Aligned;
-use crate::{ConvGeometry, KernelError, expect_len};
+use crate::{ConvGeometry, KernelError, expect_gradient};
 
 use super::axis::Axis;
 use super::fill::gathered;
 use super::plan::cut;
+use super::products::add_products;
 
 /// Positions of a block.
 const POSITIONS: usize = 512;
-/// Rows of the result that are one task.
-const ROWS: usize = 64;
 /// Most elements of memory that a thread keeps for its next call.
 const KEPT: usize = 1 << 22;
 
@@ -85,9 +83,7 @@ pub(super) fn grad_weights(
             return Err(KernelError::Groups { filters, groups });
         }
     }
-    expect_len("samples of the gradient", samples, of_grad)?;
-    expect_len("rows of the gradient", size[0], rows)?;
-    expect_len("columns of the gradient", size[1], columns)?;
+    expect_gradient([samples, outputs, size[0], size[1]], [of_grad, outputs, rows, columns])?;
     let mut result = Array4::zeros((outputs, inputs / groups, kernel[0], kernel[1]));
     let (input, grad) = (input.as_standard_layout(), grad.as_standard_layout());
     let (Some(input), Some(grad), Some(out)) = (input.as_slice(), grad.as_slice(), result.as_slice_mut()) else {
@@ -150,19 +146,9 @@ impl Work<'_> {
         let (of_input, of_grad) = (&*of_input, &*of_grad);
         let positions: usize = parts.iter().map(|part| part.2).sum();
         let (per_group, width) = (outputs / self.groups, inputs / self.groups * self.taps);
-        let matrix = |values, rows: usize| ArrayView2::from_shape((rows, positions).strides((pitch, 1)), values);
-        let tasks = out.par_chunks_mut(per_group * width).enumerate().flat_map(|(group, part)| {
-            part.par_chunks_mut(ROWS * width).enumerate().map(move |(chunk, part)| (group, chunk, part))
-        });
-        tasks.for_each(|(group, chunk, part)| {
-            let rows = part.len() / width;
-            let lhs = matrix(&of_grad[(group * per_group + chunk * ROWS) * pitch..], rows);
-            let rhs = matrix(&of_input[group * width * pitch..], width);
-            let sums = ArrayViewMut2::from_shape((rows, width), part);
-            if let (Ok(sums), Ok(lhs), Ok(rhs)) = (sums, lhs, rhs) {
-                add_product(sums, 1.0, lhs, rhs.reversed_axes());
-            }
-        });
+        let left = |group: usize, row: usize| &of_grad[(group * per_group + row) * pitch..];
+        let right = |group: usize| &of_input[group * width * pitch..];
+        add_products(out, [per_group, width, positions], pitch, left, right);
     }
 }
 

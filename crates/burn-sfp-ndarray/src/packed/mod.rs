@@ -16,6 +16,7 @@ mod grad_bias;
 mod grad_input;
 mod linear;
 mod plan;
+mod products;
 mod storage;
 mod task;
 mod tile;

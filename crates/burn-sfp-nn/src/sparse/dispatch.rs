@@ -7,11 +7,11 @@ use burn::tensor::Tensor;
 
 use super::call::{Finish, SparseConv};
 use super::host;
-use crate::bodies::{Body, Task, ran};
+use crate::bodies::{Task, ran_on_host};
 
 /// Convolves tensors without autodiff.
 pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>> {
-    let found = on_host(Task::SparseForward, host::forward(x, values, call, &Finish::default()));
+    let found = ran_on_host(Task::SparseForward, host::forward(x, values, call, &Finish::default()));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::forward(x, values, call));
     found.map(unwrap)
@@ -19,7 +19,7 @@ pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> 
 
 /// Convolves tensors without autodiff and applies something to each sum.
 pub(super) fn convolve_and(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv, finish: &Finish) -> Option<Tensor<4>> {
-    on_host(Task::SparseForward, host::forward(x, values, call, finish)).map(unwrap)
+    ran_on_host(Task::SparseForward, host::forward(x, values, call, finish)).map(unwrap)
 }
 
 /// The gradient of the input, of shape `shape`.
@@ -30,7 +30,7 @@ pub(super) fn grad_input(
     call: &SparseConv,
     shape: [usize; 4],
 ) -> Option<Tensor<4>> {
-    let found = on_host(Task::SparseGradInput, host::grad_input(grad, values, call, shape));
+    let found = ran_on_host(Task::SparseGradInput, host::grad_input(grad, values, call, shape));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::grad_input(grad, values, call, shape));
     found.map(unwrap)
@@ -39,18 +39,10 @@ pub(super) fn grad_input(
 /// The gradient of the kernels.
 #[cfg(feature = "autodiff")]
 pub(super) fn grad_values(x: &Tensor<4>, grad: &Tensor<4>, call: &SparseConv) -> Option<Tensor<3>> {
-    let found = on_host(Task::SparseGradValues, host::grad_values(x, grad, call));
+    let found = ran_on_host(Task::SparseGradValues, host::grad_values(x, grad, call));
     #[cfg(feature = "wgpu")]
     let found = found.or_else(|| super::cube::grad_values(x, grad, call));
     found.map(unwrap)
-}
-
-/// Counts a run of the CPU's kernel, where there was one.
-fn on_host<R>(task: Task, found: Option<R>) -> Option<R> {
-    if found.is_some() {
-        ran(task, Body::Host);
-    }
-    found
 }
 
 /// A forward pass has no way to return an error; Burn's layers panic on inputs that do not fit, and so does this one.

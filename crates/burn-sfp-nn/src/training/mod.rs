@@ -22,15 +22,5 @@ pub use burn_sfp_ndarray::ConvGeometry;
 pub use conv::conv2d;
 pub use norm::{Normalized, batch_norm};
 
-use crate::bodies::{Body, Task, ran};
-
-/// Counts a run, where there was one.
-fn counted<R>(task: Task, found: Option<R>) -> Option<R> {
-    if found.is_some() {
-        ran(task, Body::Host);
-    }
-    found
-}
-
 #[cfg(all(test, feature = "autodiff", feature = "flex", feature = "ndarray"))]
 mod tests;

@@ -61,14 +61,19 @@ impl RecordedPass {
         let recording = match recordings.entry(input.shapes()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
-                let learning = Activity::of(model).learning().into_iter().map(str::to_string).collect();
-                let graph = TrainingGraph::capture(model, input, M::logits, &learning)?;
+                let graph = record(model, input)?;
                 let (frozen, learning) = (graph.frozen_part(&self.device)?, graph.learning_part(&self.device)?);
                 place.insert(Recording { frozen, learning, is_random: graph.is_random() })
             }
         };
         work(recording)
     }
+}
+
+/// Records the forward pass of a model in training, cut where its own parameters begin to learn.
+pub(super) fn record<M: SfpModule>(model: &M, input: &M::Inputs) -> Result<TrainingGraph, PruneError> {
+    let learning = Activity::of(model).learning().into_iter().map(str::to_string).collect();
+    Ok(TrainingGraph::capture(model, input, M::logits, &learning)?)
 }
 
 /// The result of a part of the recorded pass; a panic of the device is an error.

@@ -13,15 +13,15 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use ndarray::{Array4, ArrayView2, ArrayView4, ArrayViewMut2, ShapeBuilder};
+use ndarray::{Array4, ArrayView4};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::gemm::add_product;
 use crate::maps::Maps;
 use crate::vector::{Aligned, Vectors};
-use crate::{ConvGeometry, KernelError, expect_len};
+use crate::{ConvGeometry, KernelError, expect_gradient};
 
+use super::super::products::add_products;
 use super::super::start;
 use super::lanes::{LANES, Lanes};
 use super::plan::{Block, Part, blocks};
@@ -33,8 +33,6 @@ use super::weights::{KERNEL, WinogradTile, obstacle};
 const SOURCES: usize = 1 << 23;
 /// Least and most tiles of a block: with fewer, the sums would be read and written for too few products.
 const TILES: [usize; 2] = [128, 512];
-/// Rows of the sums that are one task.
-const ROWS: usize = 64;
 /// Most elements of memory that a thread keeps for its next call.
 const KEPT: usize = 1 << 24;
 
@@ -97,9 +95,7 @@ pub(in super::super) fn grad_weights(
     }
     let ((samples, inputs, height, width), (of_grad, outputs, rows, columns)) = (input.dim(), grad.dim());
     let size = geometry.output_size([height, width], KERNEL)?;
-    expect_len("samples of the gradient", samples, of_grad)?;
-    expect_len("rows of the gradient", size[0], rows)?;
-    expect_len("columns of the gradient", size[1], columns)?;
+    expect_gradient([samples, outputs, size[0], size[1]], [of_grad, outputs, rows, columns])?;
     let mut result = Array4::zeros((outputs, inputs, KERNEL[0], KERNEL[1]));
     let (input, grad) = (input.as_standard_layout(), grad.as_standard_layout());
     let (Some(input), Some(grad), Some(out)) = (input.as_slice(), grad.as_slice(), result.as_slice_mut()) else {
@@ -163,7 +159,10 @@ impl Work<'_> {
             let (of_input, of_grad) = sources.as_mut_slice().split_at_mut(inputs * N * N * distance);
             self.transform::<X, N, M>(&block, across, distance, of_input, of_grad);
             let tiles: usize = block.parts.iter().map(|part| part.rows * across).sum();
-            multiply(N * N, distance, tiles, [(outputs, of_grad), (inputs, of_input)], du);
+            let (of_input, of_grad) = (&*of_input, &*of_grad);
+            let left = |product: usize, output: usize| &of_grad[(output * N * N + product) * distance..];
+            let right = |product: usize| &of_input[product * distance..];
+            add_products(du, [outputs, inputs, tiles], N * N * distance, left, right);
         }
         finish::<X, N, M>(self.arch, du, inputs, out);
         if sources.len().max(sums.len()) <= KEPT {
@@ -248,30 +247,6 @@ impl<X: Transform<N, M>, const N: usize, const M: usize> WithSimd for Loading<'_
             }
         }
     }
-}
-
-/// Adds the products of the transformed gradient and input, each with its number of filters, to `du`, `[product][output][input]`.
-fn multiply(
-    products: usize,
-    distance: usize,
-    tiles: usize,
-    [(outputs, grad), (inputs, input)]: [(usize, &mut [f32]); 2],
-    du: &mut [f32],
-) {
-    let (grad, input) = (&*grad, &*input);
-    let matrix = |values, rows: usize| ArrayView2::from_shape((rows, tiles).strides((products * distance, 1)), values);
-    let tasks = du.par_chunks_mut(outputs * inputs).enumerate().flat_map(|(product, plane)| {
-        plane.par_chunks_mut(ROWS * inputs).enumerate().map(move |(chunk, part)| (product, chunk, part))
-    });
-    tasks.for_each(|(product, chunk, part)| {
-        let rows = part.len() / inputs;
-        let lhs = matrix(&grad[(chunk * ROWS * products + product) * distance..], rows);
-        let rhs = matrix(&input[product * distance..], inputs);
-        let sums = ArrayViewMut2::from_shape((rows, inputs), part);
-        if let (Ok(sums), Ok(lhs), Ok(rhs)) = (sums, lhs, rhs) {
-            add_product(sums, 1.0, lhs, rhs.reversed_axes());
-        }
-    });
 }
 
 /// Transforms the gradient of the transformed weights, `[product][output][input]`, to that of the weights.

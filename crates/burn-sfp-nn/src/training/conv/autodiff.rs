@@ -13,8 +13,8 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DispatchTensor, Tensor};
 
 use super::super::lift::{Primitive, inner, lifted};
-use super::{ConvGeometry, counted, forward, gradients};
-use crate::bodies::Task;
+use super::{ConvGeometry, forward, gradients};
+use crate::bodies::{Task, ran_on_host};
 
 /// Convolves tensors of which at least one has autodiff.
 pub(super) fn conv2d(
@@ -102,14 +102,14 @@ where
             Some(of(primitive(&x)?, primitive(&weight)?, primitive(&grad)?, options(&geometry)))
         };
         if let Some(node) = of_x {
-            let found = counted(Task::DenseGradInput, gradients::by_input(&grad, &weight, &geometry));
+            let found = ran_on_host(Task::DenseGradInput, gradients::by_input(&grad, &weight, &geometry));
             let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
             if let Some(found) = found.or_else(|| burns(B::conv2d_x_backward)) {
                 grads.register::<B>(node.id, found);
             }
         }
         if let Some(node) = of_weight {
-            let found = counted(Task::DenseGradWeight, gradients::by_weight(&x, &grad, &geometry, [kh, kw]));
+            let found = ran_on_host(Task::DenseGradWeight, gradients::by_weight(&x, &grad, &geometry, [kh, kw]));
             let found = found.and_then(|found| found.try_into_primitive::<B>().ok());
             if let Some(found) = found.or_else(|| burns(B::conv2d_weight_backward)) {
                 grads.register::<B>(node.id, found);

@@ -15,8 +15,7 @@ mod host;
 use burn::tensor::Tensor;
 use burn_sfp_ndarray::ConvGeometry;
 
-use super::counted;
-use crate::bodies::Task;
+use crate::bodies::{Task, ran_on_host};
 
 /// Convolves `x`, `[N, I, H, W]`, with `weight`, `[O, I, kh, kw]`, and adds `bias`, `[O]`, to `[N, O, H', W']`; with gradients where one of the
 /// tensors has autodiff. `None` where another way is the better one: on devices other than flex and ndarray, for element types other than
@@ -61,5 +60,5 @@ fn tracked(_: &Tensor<4>, _: &Tensor<4>, _: Option<&Tensor<1>>, _: &ConvGeometry
 
 /// Convolves tensors without autodiff.
 fn forward(x: &Tensor<4>, weight: &Tensor<4>, bias: Option<&Tensor<1>>, geometry: &ConvGeometry) -> Option<Tensor<4>> {
-    counted(Task::DenseForward, host::forward(x, weight, bias, geometry))
+    ran_on_host(Task::DenseForward, host::forward(x, weight, bias, geometry))
 }

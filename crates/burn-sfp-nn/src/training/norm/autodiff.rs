@@ -13,8 +13,8 @@ use burn::tensor::{DispatchTensor, Tensor};
 use burn_sfp_ndarray::{BatchNormGradients, batch_norm_train_gradients};
 
 use super::super::lift::{Primitive, inner, lifted};
-use super::{Normalized, Options, counted, forward};
-use crate::bodies::Task;
+use super::{Normalized, Options, forward};
+use crate::bodies::{Task, ran_on_host};
 use crate::tensor::{from_array, on_host};
 
 /// Normalises tensors of which at least one has autodiff.
@@ -106,5 +106,5 @@ fn gradients(
     let (affine, statistics) = ([gamma.view(), beta.view()], [mean.view(), variance.view()]);
     let done =
         on_host(x, |x| on_host(grad, |grad| batch_norm_train_gradients(x, grad, affine, statistics, epsilon, relu)))??;
-    counted(Task::NormGradients, done.ok())
+    ran_on_host(Task::NormGradients, done.ok())
 }

@@ -6,8 +6,7 @@ mod autodiff;
 use burn::tensor::Tensor;
 use burn_sfp_ndarray::batch_norm_train;
 
-use super::counted;
-use crate::bodies::Task;
+use crate::bodies::{Task, ran_on_host};
 use crate::tensor::{from_array, on_host};
 
 /// The result of [`batch_norm`].
@@ -55,7 +54,7 @@ fn forward(x: &Tensor<3>, gamma: &Tensor<1>, beta: &Tensor<1>, options: Options)
     let done = on_host(x, |x| {
         on_host(gamma, |gamma| on_host(beta, |beta| batch_norm_train(x, gamma, beta, epsilon, relu)))
     })???;
-    let done = counted(Task::NormForward, done.ok())?;
+    let done = ran_on_host(Task::NormForward, done.ok())?;
     let device = x.device();
     let (mean, variance) = (from_array(done.mean, &device), from_array(done.variance, &device));
     Some(Normalized { output: from_array(done.output, &device), mean, variance })

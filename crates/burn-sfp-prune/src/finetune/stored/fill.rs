@@ -11,6 +11,7 @@ use burn_sfp_graph::file::digest;
 use burn_sfp_graph::{FileError, Fingerprint, FrozenOutputs, FrozenPart, InputMapper, ModuleInput, TrainingGraph};
 
 use super::super::freeze::Activity;
+use super::super::recorded::record;
 use super::super::source::Example;
 use super::super::teacher::TeacherPass;
 use super::check::check;
@@ -179,9 +180,7 @@ impl<M: SfpModule> Filling<'_, M> {
         let frozen = match self.frozen.entry(labels.len()) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let learning = Activity::of(model).learning().into_iter().map(str::to_string).collect();
-                let graph = TrainingGraph::capture(model, &input, M::logits, &learning)?;
-                place.insert(graph.frozen_part(self.device)?)
+                place.insert(record(model, &input)?.frozen_part(self.device)?)
             }
         };
         let outputs = frozen.run(input.clone())?;
