@@ -45,6 +45,8 @@
 //! without its feature `wasm_js`, which `wasm_js` turns on. The features `ndarray` and `wgpu` have not been checked.
 
 mod attention;
+#[cfg(feature = "autodiff")]
+mod autodiff;
 pub mod bodies;
 mod centered_layer_norm;
 mod error;

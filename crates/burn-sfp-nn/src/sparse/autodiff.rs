@@ -1,11 +1,8 @@
 //! The sparse convolution as one operation of the autodiff graph.
 
-// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
-#![allow(deprecated)]
-
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
@@ -13,58 +10,38 @@ use burn::tensor::{DispatchTensor, Tensor};
 
 use super::call::SparseConv;
 use super::dispatch;
+use crate::autodiff::{Operation, inner, lifted, on_any};
 
 /// Convolves tensors of which at least one has autodiff; `None` where their device has no sparse kernel.
 pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>> {
-    // A tensor without gradients is a constant for the other.
-    let (x, values) = (x.clone(), values.clone());
-    let (x, values) = match (x.gradient_checkpointing_strategy(), values.gradient_checkpointing_strategy()) {
-        (Some(strategy), None) => (x, values.autodiff().with_gradient_checkpointing_strategy(strategy)),
-        (None, Some(strategy)) => (x.autodiff().with_gradient_checkpointing_strategy(strategy), values),
-        _ => (x, values),
-    };
-    let found = None;
-    #[cfg(feature = "flex")]
-    let found = found.or_else(|| on_backend::<burn_flex::Flex>(&x, &values, call));
-    #[cfg(feature = "ndarray")]
-    let found = found.or_else(|| on_backend::<burn_ndarray::NdArray>(&x, &values, call));
-    #[cfg(feature = "wgpu")]
-    let found = found.or_else(|| on_backend::<burn::backend::Cube>(&x, &values, call));
-    found
+    on_any(&Convolution { x, values, call })
 }
 
-fn on_backend<B: Backend>(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>>
-where
-    DispatchTensor: DispatchKindConversion<B>
-        + DispatchKindConversion<Autodiff<B, NoCheckpointing>>
-        + DispatchKindConversion<Autodiff<B, BalancedCheckpointing>>,
-{
-    tracked::<B, NoCheckpointing>(x, values, call).or_else(|| tracked::<B, BalancedCheckpointing>(x, values, call))
+struct Convolution<'a> {
+    x: &'a Tensor<4>,
+    values: &'a Tensor<3>,
+    call: &'a SparseConv,
 }
 
-/// The convolution as one operation of the autodiff graph.
-fn tracked<B: Backend, C: CheckpointStrategy>(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>>
-where
-    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
-{
-    let lifted_x = x.clone().try_into_primitive::<Autodiff<B, C>>().ok()?;
-    let lifted_values = values.clone().try_into_primitive::<Autodiff<B, C>>().ok()?;
-    let inner = |primitive: &B::FloatTensorPrimitive| primitive.clone();
-    let out = dispatch::convolve(
-        &Tensor::from_primitive::<B>(inner(lifted_x.primitive())),
-        &Tensor::from_primitive::<B>(inner(lifted_values.primitive())),
-        call,
-    )?;
-    let out = out.try_into_primitive::<B>().ok()?;
-    let prepared = Gradient.prepare::<C>([lifted_x.node(), lifted_values.node()]).compute_bound().stateful();
-    let out = match prepared {
-        OpsKind::Tracked(mut prepared) => {
-            let state = (prepared.checkpoint(&lifted_x), prepared.checkpoint(&lifted_values), call.clone());
-            prepared.finish(state, out)
-        }
-        OpsKind::UnTracked(prepared) => prepared.finish(out),
-    };
-    Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
+impl Operation for Convolution<'_> {
+    type Output = Tensor<4>;
+
+    fn run<B: Backend, C: CheckpointStrategy>(&self) -> Option<Tensor<4>>
+    where
+        DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
+    {
+        let (x, values) = (lifted::<B, C, 4>(self.x)?, lifted::<B, C, 3>(self.values)?);
+        let out = dispatch::convolve(&inner::<B, C, 4>(&x), &inner::<B, C, 3>(&values), self.call)?;
+        let out = out.try_into_primitive::<B>().ok()?;
+        let out = match Gradient.prepare::<C>([x.node(), values.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let state = (prepared.checkpoint(&x), prepared.checkpoint(&values), self.call.clone());
+                prepared.finish(state, out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        };
+        Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
+    }
 }
 
 #[derive(Debug)]

@@ -9,13 +9,10 @@
 //! | --- | --- |
 //! | convolution | [`conv2d`] |
 //! | batch normalisation by the statistics of the batch | [`batch_norm`] |
-//! | tensors with and without autodiff | `lift` |
 //!
 //! The result is `None` where a device has no such kernels; [`bodies`](crate::bodies) counts the runs.
 
 mod conv;
-#[cfg(feature = "autodiff")]
-mod lift;
 mod norm;
 
 pub use burn_sfp_ndarray::ConvGeometry;

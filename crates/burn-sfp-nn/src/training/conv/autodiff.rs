@@ -1,19 +1,16 @@
 //! The convolution as one operation of the autodiff graph.
 
-// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
-#![allow(deprecated)]
-
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DispatchTensor, Tensor};
 
-use super::super::lift::{Primitive, inner, lifted};
 use super::{ConvGeometry, forward, gradients};
+use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu};
 use crate::bodies::{Task, ran_on_host};
 
 /// Convolves tensors of which at least one has autodiff.
@@ -23,58 +20,42 @@ pub(super) fn conv2d(
     bias: Option<&Tensor<1>>,
     geometry: &ConvGeometry,
 ) -> Option<Tensor<4>> {
-    let _ = (x, weight, bias, geometry);
-    let found = None;
-    #[cfg(feature = "flex")]
-    let found = found.or_else(|| on_backend::<burn_flex::Flex>(x, weight, bias, geometry));
-    #[cfg(feature = "ndarray")]
-    let found = found.or_else(|| on_backend::<burn_ndarray::NdArray>(x, weight, bias, geometry));
-    found
+    on_cpu(&Convolution { x, weight, bias, geometry })
 }
 
-fn on_backend<B: Backend>(
-    x: &Tensor<4>,
-    weight: &Tensor<4>,
-    bias: Option<&Tensor<1>>,
-    geometry: &ConvGeometry,
-) -> Option<Tensor<4>>
-where
-    DispatchTensor: DispatchKindConversion<B>
-        + DispatchKindConversion<Autodiff<B, NoCheckpointing>>
-        + DispatchKindConversion<Autodiff<B, BalancedCheckpointing>>,
-{
-    tracked::<B, NoCheckpointing>(x, weight, bias, geometry)
-        .or_else(|| tracked::<B, BalancedCheckpointing>(x, weight, bias, geometry))
+struct Convolution<'a> {
+    x: &'a Tensor<4>,
+    weight: &'a Tensor<4>,
+    bias: Option<&'a Tensor<1>>,
+    geometry: &'a ConvGeometry,
 }
 
-/// The convolution as one operation of the autodiff graph.
-fn tracked<B: Backend, C: CheckpointStrategy>(
-    x: &Tensor<4>,
-    weight: &Tensor<4>,
-    bias: Option<&Tensor<1>>,
-    geometry: &ConvGeometry,
-) -> Option<Tensor<4>>
-where
-    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
-{
-    // Without a bias, a constant stands in its place.
-    let bias_or_zeros =
-        bias.map_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device().without_autodiff()), Tensor::clone);
-    let lifted_x = lifted::<B, C, 4>(x)?;
-    let lifted_weight = lifted::<B, C, 4>(weight)?;
-    let lifted_bias = lifted::<B, C, 1>(&bias_or_zeros)?;
-    let plain_bias = bias.map(|_| inner::<B, C, 1>(&lifted_bias));
-    let out = forward(&inner::<B, C, 4>(&lifted_x), &inner::<B, C, 4>(&lifted_weight), plain_bias.as_ref(), geometry)?;
-    let out = out.try_into_primitive::<B>().ok()?;
-    let parents = [lifted_x.node(), lifted_weight.node(), lifted_bias.node()];
-    let out = match Gradient.prepare::<C>(parents).compute_bound().stateful() {
-        OpsKind::Tracked(mut prepared) => {
-            let state = (prepared.checkpoint(&lifted_x), prepared.checkpoint(&lifted_weight), *geometry);
-            prepared.finish(state, out)
-        }
-        OpsKind::UnTracked(prepared) => prepared.finish(out),
-    };
-    Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
+impl Operation for Convolution<'_> {
+    type Output = Tensor<4>;
+
+    fn run<B: Backend, C: CheckpointStrategy>(&self) -> Option<Tensor<4>>
+    where
+        DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
+    {
+        let Self { x, weight, bias, geometry } = *self;
+        // Without a bias, a constant stands in its place.
+        let bias_or_zeros =
+            bias.map_or_else(|| Tensor::zeros([weight.dims()[0]], &weight.device().without_autodiff()), Tensor::clone);
+        let lifted_bias = lifted::<B, C, 1>(&bias_or_zeros)?;
+        let (x, weight) = (lifted::<B, C, 4>(x)?, lifted::<B, C, 4>(weight)?);
+        let plain_bias = bias.map(|_| inner::<B, C, 1>(&lifted_bias));
+        let out = forward(&inner::<B, C, 4>(&x), &inner::<B, C, 4>(&weight), plain_bias.as_ref(), geometry)?;
+        let out = out.try_into_primitive::<B>().ok()?;
+        let parents = [x.node(), weight.node(), lifted_bias.node()];
+        let out = match Gradient.prepare::<C>(parents).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let state = (prepared.checkpoint(&x), prepared.checkpoint(&weight), *geometry);
+                prepared.finish(state, out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        };
+        Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
+    }
 }
 
 /// One of Burn's backward passes, from input, weight and gradient.

@@ -1,66 +1,54 @@
 //! The normalisation as one operation of the autodiff graph.
 
-// burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
-#![allow(deprecated)]
-
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
 use burn::tensor::{DispatchTensor, Tensor};
 use burn_sfp_ndarray::{BatchNormGradients, batch_norm_train_gradients};
 
-use super::super::lift::{Primitive, inner, lifted};
 use super::{Normalized, Options, forward};
+use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu};
 use crate::bodies::{Task, ran_on_host};
 use crate::tensor::{from_array, on_host};
 
 /// Normalises tensors of which at least one has autodiff.
 pub(super) fn tracked(x: &Tensor<3>, gamma: &Tensor<1>, beta: &Tensor<1>, options: Options) -> Option<Normalized> {
-    let _ = (x, gamma, beta, options);
-    let found = None;
-    #[cfg(feature = "flex")]
-    let found = found.or_else(|| on_backend::<burn_flex::Flex>(x, gamma, beta, options));
-    #[cfg(feature = "ndarray")]
-    let found = found.or_else(|| on_backend::<burn_ndarray::NdArray>(x, gamma, beta, options));
-    found
+    on_cpu(&Normalization { x, gamma, beta, options })
 }
 
-fn on_backend<B: Backend>(x: &Tensor<3>, gamma: &Tensor<1>, beta: &Tensor<1>, options: Options) -> Option<Normalized>
-where
-    DispatchTensor: DispatchKindConversion<B>
-        + DispatchKindConversion<Autodiff<B, NoCheckpointing>>
-        + DispatchKindConversion<Autodiff<B, BalancedCheckpointing>>,
-{
-    with_strategy::<B, NoCheckpointing>(x, gamma, beta, options)
-        .or_else(|| with_strategy::<B, BalancedCheckpointing>(x, gamma, beta, options))
-}
-
-fn with_strategy<B: Backend, C: CheckpointStrategy>(
-    x: &Tensor<3>,
-    gamma: &Tensor<1>,
-    beta: &Tensor<1>,
+struct Normalization<'a> {
+    x: &'a Tensor<3>,
+    gamma: &'a Tensor<1>,
+    beta: &'a Tensor<1>,
     options: Options,
-) -> Option<Normalized>
-where
-    DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
-{
-    let (x, gamma, beta) = (lifted::<B, C, 3>(x)?, lifted::<B, C, 1>(gamma)?, lifted::<B, C, 1>(beta)?);
-    let done = forward(&inner::<B, C, 3>(&x), &inner::<B, C, 1>(&gamma), &inner::<B, C, 1>(&beta), options)?;
-    let out = done.output.try_into_primitive::<B>().ok()?;
-    let prepared = Gradient.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
-    let out = match prepared {
-        OpsKind::Tracked(mut prepared) => {
-            let parents = [&x, &gamma, &beta].map(|parent| prepared.checkpoint(parent));
-            let statistics = [done.mean.clone(), done.variance.clone()];
-            prepared.finish((parents, statistics, options), out)
-        }
-        OpsKind::UnTracked(prepared) => prepared.finish(out),
-    };
-    let output = Tensor::from_primitive::<Autodiff<B, C>>(out);
-    Some(Normalized { output, mean: done.mean, variance: done.variance })
+}
+
+impl Operation for Normalization<'_> {
+    type Output = Normalized;
+
+    fn run<B: Backend, C: CheckpointStrategy>(&self) -> Option<Normalized>
+    where
+        DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B, C>>,
+    {
+        let Self { x, gamma, beta, options } = *self;
+        let (x, gamma, beta) = (lifted::<B, C, 3>(x)?, lifted::<B, C, 1>(gamma)?, lifted::<B, C, 1>(beta)?);
+        let done = forward(&inner::<B, C, 3>(&x), &inner::<B, C, 1>(&gamma), &inner::<B, C, 1>(&beta), options)?;
+        let out = done.output.try_into_primitive::<B>().ok()?;
+        let prepared = Gradient.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
+        let out = match prepared {
+            OpsKind::Tracked(mut prepared) => {
+                let parents = [&x, &gamma, &beta].map(|parent| prepared.checkpoint(parent));
+                let statistics = [done.mean.clone(), done.variance.clone()];
+                prepared.finish((parents, statistics, options), out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        };
+        let output = Tensor::from_primitive::<Autodiff<B, C>>(out);
+        Some(Normalized { output, mean: done.mean, variance: done.variance })
+    }
 }
 
 #[derive(Debug)]
