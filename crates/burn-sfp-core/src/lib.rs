@@ -3,7 +3,7 @@
 //! | what | where |
 //! | --- | --- |
 //! | the trait over Burn modules | [`SfpModule`], [`Analyze`] |
-//! | labelled batches | [`Calibration`] and its sources [`TensorCalibration`], [`LoaderCalibration`], [`FnCalibration`] |
+//! | labelled batches | [`Calibration`] and its sources [`TensorCalibration`], [`LoaderCalibration`], [`FnCalibration`]; read in a thread: [`ReadAhead`] |
 //! | progress of long work, and its cancellation | [`Progress`], `Bars` (feature `bars`) |
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
 //! | performance matrices, clusters, summaries | [`performance`] |
@@ -64,6 +64,7 @@ pub mod labels;
 mod layerwise;
 mod module;
 pub mod performance;
+mod read_ahead;
 mod readout;
 mod sums;
 mod sweep;
@@ -84,4 +85,5 @@ pub use evidence::{
 };
 pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;
+pub use read_ahead::ReadAhead;
 pub use readout::GradientConfig;

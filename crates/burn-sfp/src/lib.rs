@@ -73,8 +73,8 @@ pub mod prelude {
     pub use burn_sfp_core::Bars;
     pub use burn_sfp_core::{
         Analysis, Analyze, AnalyzeConfig, Batch, BatchIter, Calibration, DataError, FnCalibration, GradientConfig,
-        Grid, LoaderCalibration, NoProgress, Progress, Readout, SfpError, SfpModule, SkipSamples, TensorCalibration,
-        analyze, analyze_network,
+        Grid, LoaderCalibration, NoProgress, Progress, ReadAhead, Readout, SfpError, SfpModule, SkipSamples,
+        TensorCalibration, analyze, analyze_network,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
     pub use burn_sfp_graph::{
