@@ -2,6 +2,7 @@
 
 use burn_sfp_graph::{GraphError, ModuleInput, attempt, lacks_memory};
 
+pub use crate::sweep::{MayLackMemory, Parts, in_smaller_batches};
 use crate::{Batch, SfpError};
 
 /// Checks that a batch holds samples, one label for each, and as many of them in every input.

@@ -239,6 +239,9 @@ pub fn place(after: &Option<String>) -> String {
 impl GraphError {
     /// Whether a device ran out of memory, so that smaller batches may succeed.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Replay { message, .. } if lacks_memory(message))
+        match self {
+            Self::Forward { message, .. } | Self::Replay { message, .. } => lacks_memory(message),
+            _ => false,
+        }
     }
 }

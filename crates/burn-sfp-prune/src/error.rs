@@ -1,5 +1,6 @@
 //! [`PruneError`]: everything that can go wrong in planning, rewriting and fine-tuning.
 
+use burn_sfp_core::checks::MayLackMemory;
 use burn_sfp_core::{Analysis, DataError, SfpError};
 use burn_sfp_graph::{FileError, GraphError, place};
 use burn_sfp_nn::{ConfigError, NnError, listed};
@@ -418,6 +419,26 @@ impl PruneError {
     /// ```
     pub fn policy(name: impl Into<String>, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Policy { policy: name.into(), source: error.into() }
+    }
+
+    /// Whether a device lacked memory, so that the same work may succeed with smaller batches.
+    ///
+    /// ```
+    /// use burn_sfp_prune::PruneError;
+    /// assert!(!PruneError::from(burn_sfp_core::SfpError::NoSamples).is_out_of_memory());
+    /// ```
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Analysis(error) => error.is_out_of_memory(),
+            Self::Graph(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+}
+
+impl MayLackMemory for PruneError {
+    fn lacks_memory(&self) -> bool {
+        self.is_out_of_memory()
     }
 }
 

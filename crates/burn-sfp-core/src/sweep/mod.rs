@@ -13,7 +13,7 @@ mod target;
 
 pub(crate) use accuracy::{Fitted, measure};
 pub(crate) use grid::Pooled;
-pub(crate) use parts::{Parts, in_smaller_batches};
+pub use parts::{MayLackMemory, Parts, in_smaller_batches};
 pub(crate) use probe::Probe;
 pub(crate) use run::sweep;
 pub(crate) use runner::Runner;

@@ -1,25 +1,41 @@
 //! Smaller batches where a device lacks the memory for those of the caller.
 
+use std::fmt::Display;
 use std::marker::PhantomData;
 
 use burn_sfp_graph::ModuleInput;
 
 use crate::{Batch, BatchIter, Calibration, SfpError};
 
-/// Most parts that a batch is cut into before a sweep fails.
+/// Most parts that a batch is cut into before a pass fails.
 const MOST: usize = 1024;
 
+/// An error that may say that a device lacked memory.
+pub trait MayLackMemory: Display {
+    /// Whether the same work may succeed with smaller batches.
+    fn lacks_memory(&self) -> bool;
+}
+
+impl MayLackMemory for SfpError {
+    fn lacks_memory(&self) -> bool {
+        self.is_out_of_memory()
+    }
+}
+
 /// Starts over with every batch cut in half, in four, and so on, until the device has enough memory or no batch can be cut
-/// any more. Class sums and normal equations are sums over samples, so the result is that of the whole batches, up to rounding.
-/// Batches of a fixed size are not cut.
-pub(crate) fn in_smaller_batches<T>(
+/// any more. It is for sums over samples (class sums, normal equations, moments), whose result is that of the whole batches, up to
+/// rounding. Batches of a fixed size are not cut.
+///
+/// # Errors
+/// That of the attempt: of the first one whose error is not about memory, or of the last.
+pub fn in_smaller_batches<T, E: MayLackMemory>(
     is_fixed: bool,
-    mut attempt: impl FnMut(usize) -> Result<T, SfpError>,
-) -> Result<T, SfpError> {
+    mut attempt: impl FnMut(usize) -> Result<T, E>,
+) -> Result<T, E> {
     let mut parts = 1;
     loop {
         match attempt(parts) {
-            Err(error) if error.is_out_of_memory() && !is_fixed && parts < MOST => {
+            Err(error) if error.lacks_memory() && !is_fixed && parts < MOST => {
                 parts *= 2;
                 tracing::warn!("{error}: starting over with every batch cut into {parts}");
             }
@@ -29,13 +45,14 @@ pub(crate) fn in_smaller_batches<T>(
 }
 
 /// Calibration data whose batches are cut into parts of equal size, the last one perhaps smaller.
-pub(crate) struct Parts<'a, I, C: ?Sized> {
+pub struct Parts<'a, I, C: ?Sized> {
     data: &'a C,
     parts: usize,
     input: PhantomData<&'a I>,
 }
 
 impl<'a, I, C: ?Sized> Parts<'a, I, C> {
+    /// Cuts each batch of `data` into so many parts.
     pub fn new(data: &'a C, parts: usize) -> Self {
         Self { data, parts, input: PhantomData }
     }

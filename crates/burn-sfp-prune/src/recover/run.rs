@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
-use burn_sfp_core::checks::{check_batch, panicked};
+use burn_sfp_core::checks::{Parts, check_batch, in_smaller_batches, panicked};
 use burn_sfp_core::{Calibration, Layerwise, Progress, SfpError, SfpModule};
 use burn_sfp_graph::{Network, attempt};
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, ShapeIds, map_params};
@@ -38,7 +38,7 @@ use crate::{PruneError, PrunePlan};
 /// that run more than once or whose weight is computed or sparse, and those whose outputs the plan scales.
 ///
 /// Memory: the activations between two layers, of all samples and both networks ([`Recover::memory`]), besides the matrices of
-/// one layer ([`Recover::columns`]).
+/// one layer ([`Recover::columns`]). Where a device lacks it, the work starts over with every batch cut in half, and again.
 ///
 /// ```
 /// # use burn::prelude::*;
@@ -88,6 +88,22 @@ pub fn recover<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     config.check()?;
     made_by(plan, pruned)?;
     check_shapes(plan, &shapes_of(original))?;
+    let mut recovered = in_smaller_batches(false, |parts| {
+        recover_once([original, pruned], plan, &Parts::new(calibration, parts), config, progress)
+    })?;
+    recovered.report.seconds = started.elapsed().as_secs_f64();
+    Ok(recovered)
+}
+
+/// Recovers with batches as they are.
+fn recover_once<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    models: [&M; 2],
+    plan: &PrunePlan,
+    calibration: &C,
+    config: &Recover,
+    progress: &dyn Progress,
+) -> Result<Recovered<M>, PruneError> {
+    let [original, pruned] = models;
     let first = calibration.batches().next().ok_or(SfpError::NoSamples)?;
     let first = first.map_err(|source| SfpError::Data { batch: 0, source })?;
     check_batch(0, &first)?;
@@ -104,7 +120,6 @@ pub fn recover<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         original: start.original.map(|_| layerwise(original, &before)).transpose()?,
         pruned: layerwise(pruned, &after)?,
     };
-    let models = [original, pruned];
     load(models, calibration, &start, &mut passes, &mut report, progress)?;
     let is_cancelled = progress.is_cancelled() || report.samples == 0;
     let values = match is_cancelled {
@@ -116,7 +131,6 @@ pub fn recover<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let values = values.into_iter().map(|(parameter, values)| (path(parameter), values)).collect();
     let mut set = SetValues { values, ids: ShapeIds::default() };
     let model = on_copy(pruned, |copy| Ok(map_params(copy, &mut set)))?;
-    report.seconds = started.elapsed().as_secs_f64();
     Ok(Recovered { model, report })
 }
 

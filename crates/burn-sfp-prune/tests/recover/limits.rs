@@ -8,6 +8,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use burn_sfp_core::{FnCalibration, NoProgress, Progress, SfpError, TensorCalibration};
 use burn_sfp_graph::GraphModule;
+use burn_sfp_nn::Shrink;
 use burn_sfp_prune::{Planner, PruneError, Recover, RecoveryStep, recover};
 
 use super::draw::{drawn, uniform};
@@ -160,4 +161,36 @@ fn models_and_settings_that_do_not_fit_are_errors() {
     for config in [Recover::new().ridge(f64::NAN), Recover::new().ridge_of_weights(-1.0), Recover::new().patches(0)] {
         assert!(matches!(run(&net, &made.model, &config), PruneError::Config(_)));
     }
+}
+
+/// A network on a device without the memory for more than two samples.
+#[derive(Module, Debug, Shrink)]
+struct Tight {
+    net: Net,
+}
+
+impl GraphModule for Tight {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
+        assert!(x.dims()[0] <= 2, "out of memory");
+        self.net.run(x)
+    }
+    fn shrinkable(&mut self) -> Option<&mut dyn Shrink> {
+        Some(self)
+    }
+}
+
+#[test]
+fn without_the_memory_for_a_batch_its_parts_are_taken() {
+    let tight = Tight { net: Net::new(1) };
+    let made = Planner::new().prune(&tight, &images(2, 3), &LastFirst { masked: &[] }).unwrap();
+    let run = |batch: usize| {
+        let data = TensorCalibration::new(images(13, 11), vec![0; 13], batch);
+        recover(&tight, &made.model, &made.plan, &data, &Recover::new(), &NoProgress).unwrap()
+    };
+    let (cut, small) = (run(13), run(2));
+    assert_eq!((cut.report.samples, cut.report.all_samples), (13, true));
+    assert_eq!(bytes(&cut.model), bytes(&small.model));
+    assert_ne!(bytes(&cut.model), bytes(&made.model));
 }
