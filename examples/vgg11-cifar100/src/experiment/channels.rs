@@ -12,7 +12,7 @@ use burn_sfp::prelude::{
 use serde::{Deserialize, Serialize};
 use support::{read_rows, write_rows};
 
-use super::rows::{Trained, shown};
+use super::rows::{Trained, is_yes, shown, yes};
 use super::train::Training;
 use super::{Args, BATCH};
 use crate::cifar::{Cifar, CifarCalibration, top1};
@@ -58,6 +58,9 @@ pub struct ChannelRow {
     /// Training, where there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Trained>,
+    /// Whether training started from the fitted weights.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub fitted: bool,
     /// Seconds for the choice, the fit, training and the top-1.
     pub seconds: f64,
 }
@@ -79,7 +82,7 @@ impl ChannelRow {
             percent(self.top1_recovered),
             self.top1_late.map_or_else(|| "-".into(), percent),
             percent(self.top1_after),
-            format!("{} + {}", self.epochs, self.epochs_all),
+            format!("{}{} + {}", if self.fitted { "" } else { "no fit, " }, self.epochs, self.epochs_all),
             format!("{:.0}", self.seconds),
         ]
     }
@@ -113,6 +116,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
             let is_there = |row: &ChannelRow| {
                 (row.policy == name && row.asked == asked && row.samples == args.samples)
                     && ((row.epochs, row.epochs_all) == (args.epochs, args.then) && row.training == trained)
+                    && row.fitted != args.without_fit
             };
             if !args.only.is_empty() && !args.only.contains(&name) || rows.iter().any(is_there) {
                 continue;
@@ -161,9 +165,11 @@ impl Subject<'_> {
         let plan = planner.plan(&self.network, &self.analysis, &self.evidence.policy(policy))?;
         let pruned = plan.apply(model)?;
         let top1_pruned = top1(&pruned, test, BATCH, &device);
-        let mut smaller = recover(model, &pruned, &plan, samples, &Recover::new(), &NoProgress)?.model;
-        let top1_recovered = top1(&smaller, test, BATCH, &device);
-        let (mut top1_late, mut top1_after) = (None, top1_recovered);
+        let recovered = recover(model, &pruned, &plan, samples, &Recover::new(), &NoProgress)?.model;
+        let top1_recovered = top1(&recovered, test, BATCH, &device);
+        let (mut smaller, mut top1_after) =
+            if args.without_fit { (pruned, top1_pruned) } else { (recovered, top1_recovered) };
+        let mut top1_late = None;
         for (from, epochs) in [(FRONT, args.epochs), (0, args.then)] {
             let Some(training) = self.training.as_ref().filter(|_| epochs > 0.0) else { continue };
             smaller = training.run_alone(smaller, &plan, model, from, epochs)?;
@@ -186,6 +192,7 @@ impl Subject<'_> {
             seed: args.seed,
             samples: args.samples,
             training: self.training.as_ref().map(|_| Trained::of(args)),
+            fitted: !args.without_fit,
             seconds: started.elapsed().as_secs_f64(),
         })
     }
