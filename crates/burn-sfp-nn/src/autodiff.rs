@@ -3,7 +3,9 @@
 // burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
 #![allow(deprecated)]
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing};
+use burn::backend::autodiff::ops::{Backward, OpsKind};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, DispatchKindConversion};
 use burn::tensor::{DispatchTensor, Tensor};
 
@@ -60,6 +62,28 @@ where
         return tensor.try_into_primitive::<Autodiff<B, C>>().ok();
     }
     Some(<Autodiff<B, C> as AutodiffBackend>::from_inner(tensor.try_into_primitive::<B>().ok()?))
+}
+
+/// The result of an operation with its gradient, for which the values of the parents in `kept` are there later: `state` receives their nodes.
+pub(crate) fn recorded<B, C, G, const N: usize, const K: usize>(
+    gradient: G,
+    parents: [&Primitive<Autodiff<B, C>>; N],
+    kept: [&Primitive<Autodiff<B, C>>; K],
+    out: Primitive<B>,
+    state: impl FnOnce([NodeId; K]) -> G::State,
+) -> Primitive<Autodiff<B, C>>
+where
+    B: Backend,
+    C: CheckpointStrategy,
+    G: Backward<B, N>,
+{
+    match gradient.prepare::<C>(parents.map(|parent| parent.node())).compute_bound().stateful() {
+        OpsKind::Tracked(mut prepared) => {
+            let nodes = kept.map(|parent| prepared.checkpoint(parent));
+            prepared.finish(state(nodes), out)
+        }
+        OpsKind::UnTracked(prepared) => prepared.finish(out),
+    }
 }
 
 /// The tensor without autodiff.

@@ -4,13 +4,13 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
 use burn::tensor::{DispatchTensor, Tensor};
 
 use super::call::SparseConv;
 use super::dispatch;
-use crate::autodiff::{Operation, inner, lifted, on_any};
+use crate::autodiff::{Operation, inner, lifted, on_any, recorded};
 
 /// Convolves tensors of which at least one has autodiff; `None` where their device has no sparse kernel.
 pub(super) fn convolve(x: &Tensor<4>, values: &Tensor<3>, call: &SparseConv) -> Option<Tensor<4>> {
@@ -33,13 +33,9 @@ impl Operation for Convolution<'_> {
         let (x, values) = (lifted::<B, C, 4>(self.x)?, lifted::<B, C, 3>(self.values)?);
         let out = dispatch::convolve(&inner::<B, C, 4>(&x), &inner::<B, C, 3>(&values), self.call)?;
         let out = out.try_into_primitive::<B>().ok()?;
-        let out = match Gradient.prepare::<C>([x.node(), values.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = (prepared.checkpoint(&x), prepared.checkpoint(&values), self.call.clone());
-                prepared.finish(state, out)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(out),
-        };
+        let parents = [&x, &values];
+        let out =
+            recorded::<B, C, _, 2, 2>(Gradient, parents, parents, out, |[x, values]| (x, values, self.call.clone()));
         Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
     }
 }

@@ -4,13 +4,13 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DispatchTensor, Tensor};
 
 use super::{ConvGeometry, forward, gradients};
-use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu};
+use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu, recorded};
 use crate::bodies::{Task, ran_on_host};
 
 /// Convolves tensors of which at least one has autodiff.
@@ -46,14 +46,8 @@ impl Operation for Convolution<'_> {
         let plain_bias = bias.map(|_| inner::<B, C, 1>(&lifted_bias));
         let out = forward(&inner::<B, C, 4>(&x), &inner::<B, C, 4>(&weight), plain_bias.as_ref(), geometry)?;
         let out = out.try_into_primitive::<B>().ok()?;
-        let parents = [x.node(), weight.node(), lifted_bias.node()];
-        let out = match Gradient.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = (prepared.checkpoint(&x), prepared.checkpoint(&weight), *geometry);
-                prepared.finish(state, out)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(out),
-        };
+        let (parents, kept) = ([&x, &weight, &lifted_bias], [&x, &weight]);
+        let out = recorded::<B, C, _, 3, 2>(Gradient, parents, kept, out, |[x, weight]| (x, weight, *geometry));
         Some(Tensor::from_primitive::<Autodiff<B, C>>(out))
     }
 }

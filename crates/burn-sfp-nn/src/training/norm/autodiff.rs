@@ -4,13 +4,13 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::{Autodiff, Backend, DispatchKindConversion};
 use burn::tensor::{DispatchTensor, Tensor};
 use burn_sfp_ndarray::{BatchNormGradients, batch_norm_train_gradients};
 
 use super::{Normalized, Options, forward};
-use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu};
+use crate::autodiff::{Operation, Primitive, inner, lifted, on_cpu, recorded};
 use crate::bodies::{Task, ran_on_host};
 use crate::tensor::{from_array, on_host};
 
@@ -37,15 +37,8 @@ impl Operation for Normalization<'_> {
         let (x, gamma, beta) = (lifted::<B, C, 3>(x)?, lifted::<B, C, 1>(gamma)?, lifted::<B, C, 1>(beta)?);
         let done = forward(&inner::<B, C, 3>(&x), &inner::<B, C, 1>(&gamma), &inner::<B, C, 1>(&beta), options)?;
         let out = done.output.try_into_primitive::<B>().ok()?;
-        let prepared = Gradient.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
-        let out = match prepared {
-            OpsKind::Tracked(mut prepared) => {
-                let parents = [&x, &gamma, &beta].map(|parent| prepared.checkpoint(parent));
-                let statistics = [done.mean.clone(), done.variance.clone()];
-                prepared.finish((parents, statistics, options), out)
-            }
-            OpsKind::UnTracked(prepared) => prepared.finish(out),
-        };
+        let (parents, statistics) = ([&x, &gamma, &beta], || [done.mean.clone(), done.variance.clone()]);
+        let out = recorded::<B, C, _, 3, 3>(Gradient, parents, parents, out, |nodes| (nodes, statistics(), options));
         let output = Tensor::from_primitive::<Autodiff<B, C>>(out);
         Some(Normalized { output, mean: done.mean, variance: done.variance })
     }
