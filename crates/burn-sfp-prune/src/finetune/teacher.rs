@@ -104,6 +104,7 @@ impl InputMapper for Only {
 }
 
 #[cfg(test)]
+#[allow(deprecated)] // burn-ndarray is supported as long as it exists
 mod tests {
     use burn::module::Module;
     use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -178,10 +179,11 @@ mod tests {
 
     #[test]
     fn the_same_logits_in_less_time() {
-        let device = Device::flex();
-        let net = Net::new(&device);
-        assert!(is_fast(&net, &device));
-        assert!(!is_fast(&Both { net }, &device));
+        for device in [Device::flex(), Device::ndarray()] {
+            let net = Net::new(&device);
+            assert!(is_fast(&net, &device));
+            assert!(!is_fast(&Both { net }, &device));
+        }
     }
 
     #[test]
