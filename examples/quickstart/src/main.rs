@@ -120,7 +120,8 @@ fn main() -> Result<(), DataError> {
     }
 
     let clock = Instant::now();
-    let tuned = tune(&pruned.model)?;
+    // Where training follows, recovery is of no use (docs/fine-tuning.md).
+    let tuned = tune(&unfitted)?;
     // Connections that afcc masked become plain zeros.
     let tuned = tuned.materialize();
     println!("fine-tuned in {:.1} s", clock.elapsed().as_secs_f64());

@@ -53,3 +53,28 @@ pub fn compare<M: SfpModule<Inputs = Tensor<4>>>(
     }
     Ok(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    use crate::glyphs::GlyphSet;
+    use crate::model::VggConfig;
+    use crate::train::{TrainConfig, train};
+
+    #[test]
+    fn half_of_the_loss_comes_back_by_default() {
+        let (device, set) = (Device::flex(), GlyphSet::new(1));
+        let config = TrainConfig::new().with_epochs(3).with_samples(2400).with_batch_size(48);
+        let start = VggConfig::new().with_widths(vec![8, 8, 16, 16]).init(&device);
+        let vgg = train(start, &set, &config, &device, &NoProgress).unwrap();
+        let (calibration, test) = (set.calibration(960, 96, &device), set.test(480, 96, &device));
+        let pruned = Pruner::new(&calibration).policy(SfpRanking::new()).ratio(0.5).analyze_and_prune(&vgg).unwrap();
+        let left = pruned.plan.apply(&vgg).unwrap();
+        let [before, left, after] = [&vgg, &left, &pruned.model].map(|model| top1(model, &test).unwrap());
+        assert!(before > 0.5, "{before}");
+        assert!(before - left > 0.2, "{before} {left}");
+        assert!(after - left > 0.5 * (before - left), "{before} {left} {after}");
+    }
+}

@@ -1,16 +1,16 @@
-//! The gradients of a step: which parameters have one, and none for removed connections.
+//! The gradients of a step: which parameters have one, and none for removed connections, which an optimiser may move all the same.
 
 use std::collections::HashMap;
 
 use burn::module::{Module, Param, Reparameterization};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
+use burn_sfp_nn::walk::{ParamMapper, ParamPath, ParamVisitor, map_params, visit_params};
 
 use crate::mask::{ConnectionMask, KeepMasks};
 
-/// Masks of gradients, by the path of the weight. Weights at zero without a gradient stay at zero, whatever the optimiser's momentum
-/// and weight decay.
+/// Masks of gradients, by the path of the weight. Weights at zero without a gradient stay at zero, whatever the momentum and weight decay of
+/// an optimiser that goes by single elements.
 pub(super) struct GradientMasks(HashMap<String, ConnectionMask>);
 
 impl GradientMasks {
@@ -28,6 +28,26 @@ impl GradientMasks {
         if !self.0.is_empty() {
             visit_params(model, &mut Apply { masks: &self.0, gradients });
         }
+    }
+}
+
+impl GradientMasks {
+    /// Sets removed connections to zero, for optimisers that mix the elements of a weight, as Muon does.
+    pub fn hold<M: Module>(&self, model: M) -> M {
+        if self.0.is_empty() { model } else { map_params(model, &mut Hold(&self.0)) }
+    }
+}
+
+struct Hold<'a>(&'a HashMap<String, ConnectionMask>);
+
+impl ParamMapper for Hold<'_> {
+    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(mask) = self.0.get(&path.join()) else { return param };
+        param.map(|weight| {
+            // A leaf again: the product is no part of a graph.
+            let learns = weight.is_require_grad();
+            Tensor::from_inner(mask.apply(weight.without_autodiff())).set_require_grad(learns)
+        })
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Stepper {
     distillation: Option<Distillation>,
     pub optimizer: ModuleOptimizer,
     masks: GradientMasks,
+    /// Whether the optimiser may move weights that have no gradient.
+    holds: bool,
 }
 
 /// What a step found.
@@ -36,15 +38,16 @@ pub(super) struct Found {
 }
 
 impl Stepper {
-    /// `device` is the one that the model's parameters are on, with autodiff. Removed connections of `masks` get no gradient.
+    /// `device` is the one that the model's parameters are on, with autodiff. Removed connections of `masks` get no gradient, and where `holds` says
+    /// so they are set to zero again after each step.
     pub fn new(
         smoothing: f32,
         distillation: Option<Distillation>,
         optimizer: ModuleOptimizer,
-        masks: GradientMasks,
+        (masks, holds): (GradientMasks, bool),
         device: Device,
     ) -> Self {
-        Self { device, smoothing, distillation, optimizer, masks }
+        Self { device, smoothing, distillation, optimizer, masks, holds }
     }
 
     /// Returns the model after a step on the batch.
@@ -95,7 +98,9 @@ impl Stepper {
             };
             let unreached = if position.step == 0 { unreached(&gradients, &model) } else { Vec::new() };
             self.masks.apply(&mut gradients, &model);
-            Ok((self.optimizer.step(rate, model, gradients), Found { loss: value, hits, unreached }))
+            let model = self.optimizer.step(rate, model, gradients);
+            let model = if self.holds { self.masks.hold(model) } else { model };
+            Ok((model, Found { loss: value, hits, unreached }))
         };
         attempt(work).unwrap_or_else(|message| Err(panicked(batch, message).into()))
     }

@@ -170,7 +170,8 @@ impl Training<'_> {
         let device = training_device(&masked);
         let (smoothing, distillation) = (self.config.label_smoothing, self.distillation);
         let optimizer = self.config.init_optimizer(self.optimizer);
-        let gradients = GradientMasks::new(&masks, &masked);
+        // Those of the settings (SGD, Adam, AdamW) leave a weight at zero that has no gradient.
+        let gradients = (GradientMasks::new(&masks, &masked), self.optimizer.is_some());
         let mut stepper = Stepper::new(smoothing, distillation, optimizer, gradients, device);
         let mut position = Position::default();
         let model = trainable(&masked, self.plan, self.config.all_layers)?;

@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn_sfp_core::NoProgress;
-use burn_sfp_prune::{Planner, PrunePlan, PrunedModule, Recover, Recovered, RecoveryStep, recover};
+use burn_sfp_core::{NoProgress, TensorCalibration};
+use burn_sfp_prune::{Magnitude, Planner, PrunePlan, PrunedModule, Pruner, Recover, Recovered, RecoveryStep, recover};
 
 use super::graph::inspect::{bytes, difference, edited, values};
 use super::net::{CLASSES, LastFirst, Net, Seen, calibration, images};
@@ -232,4 +232,21 @@ fn any_number_of_threads_gives_the_same_bits() {
     };
     let one = run(1);
     assert!(run(2) == one && run(5) == one);
+}
+
+#[test]
+fn a_pruner_recovers_unless_it_is_told_not_to() {
+    let net = Net::new(6);
+    let labels = (0..SAMPLES).map(|sample| sample % CLASSES).collect();
+    let data = TensorCalibration::new(images(SAMPLES, 5), labels, 6);
+    let pruner = || Pruner::new(&data).policy(Magnitude::l2()).ratio(0.5);
+    let left = pruner().without_recovery().analyze_and_prune(&net).unwrap();
+    assert!(left.recovery.is_none());
+    assert_eq!(bytes(&left.model), bytes(&left.plan.apply(&net).unwrap()));
+    let fitted = pruner().analyze_and_prune(&net).unwrap();
+    assert_eq!(fitted.plan, left.plan);
+    assert!(fitted.recovery.is_some());
+    let by_hand = recover(&net, &left.model, &left.plan, &data, &Recover::new(), &NoProgress).unwrap();
+    assert_eq!(bytes(&fitted.model), bytes(&by_hand.model));
+    assert_ne!(bytes(&fitted.model), bytes(&left.model));
 }

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::{Module, ModuleMapper};
@@ -15,25 +16,21 @@ use crate::inspect::bytes;
 use crate::networks::Dropped;
 use crate::*;
 
-/// Stops after so many calls of `is_cancelled`, or ends the process.
+/// Stops after so many calls of `is_cancelled`.
 struct Stop {
     after: usize,
-    kill: bool,
     asked: Cell<usize>,
 }
 
 impl Progress for Stop {
     fn is_cancelled(&self) -> bool {
         self.asked.set(self.asked.get() + 1);
-        if self.kill && self.asked.get() > self.after {
-            std::process::abort();
-        }
         self.asked.get() > self.after
     }
 }
 
 fn never() -> Stop {
-    Stop { after: usize::MAX, kill: false, asked: Cell::new(0) }
+    Stop { after: usize::MAX, asked: Cell::new(0) }
 }
 
 /// Everything at once: dropout, momentum, distillation, augmentation, clipping, held-out data.
@@ -84,7 +81,7 @@ fn cancelled_at_twenty_points() {
             let folder = tempfile::tempdir().unwrap();
             let mut done = None;
             for _ in 0..40 {
-                let stop = Stop { after: rng.random_range(0..14), kill: false, asked: Cell::new(0) };
+                let stop = Stop { after: rng.random_range(0..14), asked: Cell::new(0) };
                 let tuned = tune(Some(folder.path()), on_store, &stop).unwrap();
                 if stop.asked.get() <= stop.after {
                     done = Some(tuned);
@@ -99,29 +96,54 @@ fn cancelled_at_twenty_points() {
     }
 }
 
+/// A process that trains in a folder until it is killed, and makes a file there when it begins.
+fn start(folder: &Path, on_store: bool) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "killed::killed_twenty_times"]).env("BURN_SFP_KILLED", folder);
+    if on_store {
+        child.env("BURN_SFP_KILLED_STORE", "1");
+    }
+    child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 #[test]
-fn killed_processes() {
+fn killed_twenty_times() {
+    const KILLS: usize = 10;
     let _alone = alone();
     if let Some(folder) = std::env::var_os("BURN_SFP_KILLED") {
-        let after = std::env::var("BURN_SFP_KILLED_AFTER").unwrap().parse().unwrap();
         let on_store = std::env::var_os("BURN_SFP_KILLED_STORE").is_some();
-        let _ = tune(Some(Path::new(&folder)), on_store, &Stop { after, kill: true, asked: Cell::new(0) });
+        std::fs::write(Path::new(&folder).join("begun"), "").unwrap();
+        tune(Some(Path::new(&folder)), on_store, &never()).unwrap();
         return;
     }
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     for on_store in [false, true] {
+        let clock = Instant::now();
         let expected = tune(None, on_store, &never()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        for _ in 0..6 {
-            let mut child = Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "killed::killed_processes"]).env("BURN_SFP_KILLED", folder.path());
-            child.env("BURN_SFP_KILLED_AFTER", rng.random_range(2..12).to_string());
-            if on_store {
-                child.env("BURN_SFP_KILLED_STORE", "1");
+        let whole = clock.elapsed();
+        let (mut kills, mut trainings) = (0, 0);
+        while kills < KILLS {
+            let folder = tempfile::tempdir().unwrap();
+            let begun = folder.path().join("begun");
+            let mut is_done = false;
+            while kills < KILLS && !is_done {
+                let mut child = start(folder.path(), on_store);
+                let started = Instant::now();
+                while !begun.exists() {
+                    assert!(started.elapsed() < Duration::from_secs(120), "the process trains nothing");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                std::thread::sleep(whole.mul_f64(rng.random_range(0.0..0.6)));
+                child.kill().unwrap();
+                is_done = child.wait().unwrap().success();
+                kills += usize::from(!is_done);
+                std::fs::remove_file(&begun).unwrap();
             }
-            let _ = child.output().unwrap();
+            same(&tune(Some(folder.path()), on_store, &never()).unwrap(), &expected);
+            trainings += 1;
+            assert!(trainings < 50, "processes end before they are killed");
         }
-        same(&tune(Some(folder.path()), on_store, &never()).unwrap(), &expected);
+        println!("{kills} kills in {trainings} trainings of {whole:?}");
     }
 }
 
@@ -129,7 +151,7 @@ fn killed_processes() {
 fn another_trainings_checkpoint() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    tune(Some(folder.path()), false, &Stop { after: 5, kill: false, asked: Cell::new(0) }).unwrap();
+    tune(Some(folder.path()), false, &Stop { after: 5, asked: Cell::new(0) }).unwrap();
     let made = pruned(&Dropped::new(12), &["stem", "hidden"]);
     let tune = || FineTune::new(&made.plan).config(config()).checkpoint(folder.path().join("training"), 0);
     let error = tune().run(made.model.clone(), pass, SAMPLES, &never()).unwrap_err();

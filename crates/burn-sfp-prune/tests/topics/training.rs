@@ -1,15 +1,16 @@
 //! Training has the guards of the analysis: what does not fit, or trains nothing, is a typed error, and the model stays as it was.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamGroup};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
+use burn::optim::{MuonConfig, SgdConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn_sfp_core::{Batch, DataError, NoProgress, SfpError};
 use burn_sfp_graph::{GraphError, GraphModule};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 use burn_sfp_prune::{
-    Budget, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PruneError, PrunePlan, PrunedModule, Schedule,
-    StoreConfig, fine_tune, fine_tune_stored,
+    Budget, FineTune, FineTuneConfig, Magnitude, MagnitudeConnections, Planner, PruneError, PrunePlan, PrunedModule,
+    Schedule, StoreConfig, fine_tune, fine_tune_stored,
 };
 
 use crate::support::*;
@@ -247,6 +248,29 @@ fn removed_connections_do_not_come_back() {
     // A model whose own masks keep more is another plan's.
     let error = tune(masked(["b", "c"]).model, &cut_of("b", 0.9), &[vec![batch(6)]], 6, &steady()).unwrap_err();
     assert!(matches!(error, PruneError::ModelMismatch { .. }));
+}
+
+/// Muon's steps are dense, whatever the gradients.
+#[test]
+fn an_optimiser_that_moves_removed_weights_is_held_back_after_each_step() {
+    let made = masked(["b", "c"]);
+    let matrices = ParamGroup::from_any_predicates(vec!["b.weight".to_string(), "c.weight".to_string()]);
+    let optimizer = SgdConfig::new().init().with_group(matrices, MuonConfig::new().build(), None);
+    let tune = |model: Mlp| {
+        let config = steady().with_epochs(3.0).with_learning_rate(0.05);
+        let tune = FineTune::new(&made.plan).config(config).optimizer(optimizer.clone());
+        tune.run(model, |_| vec![batch(6), batch(6)].into_iter(), 12, &NoProgress).unwrap().model.materialize()
+    };
+    let both = [made.model.clone(), made.model.clone().materialize()].map(tune);
+    assert_ne!(bytes(&both[0]), bytes(&made.model.clone().materialize()));
+    assert_eq!(wrong(&made.plan, &both[1]).0, 0);
+    // A removed weight that moved between two steps would change the others. Zeros may differ in their signs.
+    let numbers = |model: &Mlp| {
+        let all = bytes(model).into_iter().flat_map(|(_, bytes)| bytes);
+        let all: Vec<u8> = all.collect();
+        all.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect::<Vec<f32>>()
+    };
+    assert_eq!(numbers(&both[0]), numbers(&both[1]));
 }
 
 fn cut_of(layer: &str, share: f64) -> PrunePlan {
