@@ -7,8 +7,8 @@ use crate::config::AnalyzeConfig;
 use crate::data::Calibration;
 use crate::error::SfpError;
 use crate::module::SfpModule;
-use crate::sweep::sweep;
-use crate::{NoProgress, Progress};
+use crate::sweep::{sweep, sweep_on};
+use crate::{DevicePool, NoProgress, Progress};
 
 /// Analyzes a trained model on labelled calibration data; one forward pass per batch feeds all layers.
 ///
@@ -85,6 +85,48 @@ pub fn analyze_network<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<(Network, Analysis), SfpError> {
     sweep(model, calibration, config, progress)
+}
+
+/// Analyzes a model as [`analyze_network`] does, on the devices of a pool, which share the data: the model's own device only finishes what they
+/// sum. Batches go to a device, and class sums and normal equations come back, never activations.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::GraphModule;
+/// # use burn_sfp_core::{AnalyzeConfig, NoProgress, TensorCalibration, analyze_on};
+/// use burn_sfp_core::DevicePool;
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// # let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// # let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+/// let pool = DevicePool::new([Device::flex(), Device::flex()]).chunk(1);
+/// let (_, analysis) = analyze_on(&mlp, &calibration, &pool, &AnalyzeConfig::new(), &NoProgress)?;
+/// assert_eq!(analysis.samples, 2);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+///
+/// # Errors
+/// As [`analyze_network`]; [`SfpError::Config`] for a pool without devices and for gradient readouts, which take batches one after the other;
+/// [`SfpError::Devices`] where every device failed.
+pub fn analyze_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    calibration: &C,
+    devices: &DevicePool,
+    config: &AnalyzeConfig,
+    progress: &dyn Progress,
+) -> Result<(Network, Analysis), SfpError>
+where
+    M::Inputs: Send,
+{
+    sweep_on(model, calibration, devices, config, progress)
 }
 
 /// The analysis as a method of every [`SfpModule`].

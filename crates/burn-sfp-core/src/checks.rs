@@ -66,9 +66,19 @@ impl PassCounts {
         labels.iter().for_each(|&label| self.current[label] += 1);
     }
 
+    /// Adds so many samples of each label.
+    pub fn add_counts(&mut self, counts: &[u64]) {
+        self.current.iter_mut().zip(counts).for_each(|(all, more)| *all += more);
+    }
+
+    /// Takes the counts of the current pass, after which they begin at zero again.
+    pub fn take_current(&mut self) -> Vec<u64> {
+        std::mem::replace(&mut self.current, vec![0; self.first.len()])
+    }
+
     /// Ends a pass. Every pass has to hold what the first one held.
     pub fn end_pass(&mut self) -> Result<(), SfpError> {
-        let current = std::mem::replace(&mut self.current, vec![0; self.first.len()]);
+        let current = self.take_current();
         self.passes += 1;
         if self.passes == 1 {
             self.first = current;
@@ -83,7 +93,7 @@ impl PassCounts {
 
     /// Ends a pass before its end. The first pass counts as far as it went.
     pub fn stop(&mut self) {
-        let current = std::mem::replace(&mut self.current, vec![0; self.first.len()]);
+        let current = self.take_current();
         if self.passes == 0 {
             self.first = current;
         }

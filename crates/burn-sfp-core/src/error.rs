@@ -1,6 +1,7 @@
 //! The error type of the crate.
 
 use std::error::Error;
+use std::fmt;
 
 use burn_sfp_graph::{FileError, GraphError};
 use burn_sfp_nn::{ConfigError, NnError, listed};
@@ -249,6 +250,37 @@ pub enum SfpError {
         /// The device's message.
         message: String,
     },
+    /// Every device of a pool failed.
+    #[error(
+        "all {} devices failed, after {samples} samples: {}{}; mend the devices, or take others", failures.len(), listed(failures, 8),
+        advice(*out_of_memory)
+    )]
+    Devices {
+        /// Each device with its error, in the order in which they failed.
+        failures: Vec<DeviceFailure>,
+        /// Samples whose sums were there by then.
+        samples: u64,
+        /// Whether they all lacked memory.
+        out_of_memory: bool,
+    },
+}
+
+/// Why a device of a pool was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceFailure {
+    /// The device, as Burn names it.
+    pub device: String,
+    /// The error.
+    pub message: String,
+    /// Whether it lacked memory.
+    pub out_of_memory: bool,
+}
+
+impl fmt::Display for DeviceFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.device, self.message)
+    }
 }
 
 /// A label as it was before it became unsigned: a negative number that was converted prints as itself.
@@ -274,7 +306,9 @@ impl SfpError {
     /// Whether a device lacked memory, so that the same work may succeed with smaller batches.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Device { out_of_memory, .. } | Self::Batch { out_of_memory, .. } => *out_of_memory,
+            Self::Device { out_of_memory, .. }
+            | Self::Batch { out_of_memory, .. }
+            | Self::Devices { out_of_memory, .. } => *out_of_memory,
             Self::Graph(error) => error.is_out_of_memory(),
             _ => false,
         }

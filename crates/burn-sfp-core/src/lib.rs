@@ -64,13 +64,14 @@ pub mod labels;
 mod layerwise;
 mod module;
 pub mod performance;
+mod pool;
 mod read_ahead;
 mod readout;
 mod sums;
 mod sweep;
 
 pub use analysis::{ANALYSIS_VERSION, Analysis, LayerAnalysis, ReadoutInfo, Seconds, UnitKind};
-pub use analyze::{Analyze, analyze, analyze_network};
+pub use analyze::{Analyze, analyze, analyze_network, analyze_on};
 #[cfg(feature = "bars")]
 pub use bars::Bars;
 pub use burn_sfp_graph::{NoProgress, Progress};
@@ -78,12 +79,13 @@ pub use config::{AnalyzeConfig, Grid, Readout};
 pub use data::{
     Batch, BatchIter, Calibration, DataError, FnCalibration, LoaderCalibration, SkipSamples, TensorCalibration,
 };
-pub use error::SfpError;
+pub use error::{DeviceFailure, SfpError};
 pub use evidence::{
     ActivationEvidence, ActivationNeeds, BlockStream, Explained, InputGram, MOST_CHANNELS, OutputStatistics, Pursuit,
     RemovedInputs, gather_activations, gather_streams,
 };
 pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;
+pub use pool::DevicePool;
 pub use read_ahead::ReadAhead;
 pub use readout::GradientConfig;

@@ -83,6 +83,16 @@ impl ClassSums {
         Ok(())
     }
 
+    /// Adds the sums of another part of the data.
+    pub(crate) fn merge(this: &mut Option<Self>, part: Option<Array3<f64>>, path: &str) -> Result<(), SfpError> {
+        let Some(part) = part else { return Ok(()) };
+        *this = Some(Self::Host(match this.take() {
+            None => part,
+            Some(sums) => sums.into_host(path)? + &part,
+        }));
+        Ok(())
+    }
+
     /// The sums, read from the device where they are on one.
     pub(crate) fn on_host(&self, path: &str) -> Result<Cow<'_, Array3<f64>>, SfpError> {
         #[cfg(not(feature = "wgpu"))]
@@ -157,6 +167,16 @@ impl Gram {
             Some(Self::Device(gram)) => Self::Device(gram + batch),
             Some(Self::Host(gram)) => Self::Host(gram + Self::Device(batch).into_host()?),
         });
+        Ok(())
+    }
+
+    /// Adds the matrix of another part of the data.
+    pub(crate) fn merge(this: &mut Option<Self>, part: Option<Array2<f64>>) -> Result<(), SfpError> {
+        let Some(part) = part else { return Ok(()) };
+        *this = Some(Self::Host(match this.take() {
+            None => part,
+            Some(gram) => gram.into_host()? + &part,
+        }));
         Ok(())
     }
 

@@ -1,15 +1,16 @@
 //! One more pass over the data for the accuracy of fitted readouts.
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_sfp_graph::Network;
 use ndarray::Array3;
 
+use super::driver::{Driver, Here};
 use super::grid::Pooled;
 use super::probe::{Probe, deduplicate};
-use super::runner::Runner;
-use crate::checks::{PassCounts, check_batch, on_batch};
+use super::runner::{Runner, device_of};
+use crate::checks::{PassCounts, check_batch};
 use crate::labels::{Top1, check_range};
-use crate::{Calibration, Progress, SfpError, SfpModule};
+use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
 
 /// A fitted readout whose accuracy is to be measured.
 pub(crate) struct Fitted {
@@ -23,33 +24,44 @@ pub(crate) struct Fitted {
     pub path: String,
 }
 
-/// Measures the top-1 of fitted readouts by one more pass over the data, which has to hold what the passes counted in `counts` held.
-/// Returns `None` if the work was cancelled.
-pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    model: &M,
-    data: &C,
-    network: &Network,
-    fitted: &[Fitted],
-    mut counts: PassCounts,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f64>>, SfpError> {
-    let _span = tracing::info_span!("readout accuracy").entered();
-    let (probes, receivers) = deduplicate(network, fitted.iter().enumerate().map(|(k, fitted)| (fitted.probe, k)));
-    let mut runner = Runner::new(model, network.clone(), probes)?;
-    let weight = |fitted: &Fitted| {
-        let (filters, positions, classes) = fitted.readout.dim();
-        let values: Vec<f32> = fitted.readout.iter().copied().collect();
-        Tensor::<2>::from_data(TensorData::new(values, [filters * positions, classes]), (runner.device(), DType::F32))
-    };
-    let weights: Vec<Tensor<2>> = fitted.iter().map(weight).collect();
-    let mut hits = vec![0usize; fitted.len()];
-    let samples: u64 = counts.of_first_pass().iter().sum();
-    progress.start("readout accuracy", data.samples());
-    for (index, batch) in data.batches().enumerate() {
-        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        check_batch(index, &batch)?;
-        check_range(index, &batch.labels, network.classes())?;
-        let tapped = |tap: usize, acts: Tensor<3>| {
+/// Counts the top-1 hits of fitted readouts.
+pub(super) struct Accuracy<'a, M: SfpModule> {
+    pub runner: Runner<'a, M>,
+    pub fitted: &'a [Fitted],
+    /// Which readouts read each tapped tensor.
+    receivers: Vec<Vec<usize>>,
+    weights: Vec<Tensor<2>>,
+    counts: PassCounts,
+    hits: Vec<usize>,
+}
+
+/// Hits of each readout, and the samples of each label that they are of.
+pub(super) struct Hits {
+    counts: Vec<u64>,
+    hits: Vec<usize>,
+}
+
+impl<'a, M: SfpModule> Accuracy<'a, M> {
+    /// Readouts of a captured network on a device.
+    pub fn new(model: &'a M, device: Device, network: &Network, fitted: &'a [Fitted]) -> Result<Self, SfpError> {
+        let (probes, receivers) = deduplicate(network, fitted.iter().enumerate().map(|(k, fitted)| (fitted.probe, k)));
+        let runner = Runner::on(device, model, network.clone(), probes)?;
+        let weight = |fitted: &Fitted| {
+            let (filters, positions, classes) = fitted.readout.dim();
+            let values: Vec<f32> = fitted.readout.iter().copied().collect();
+            let data = TensorData::new(values, [filters * positions, classes]);
+            Tensor::<2>::from_data(data, (runner.device(), DType::F32))
+        };
+        let weights = fitted.iter().map(weight).collect();
+        let (counts, hits) = (PassCounts::new(network.classes()), vec![0; fitted.len()]);
+        Ok(Self { runner, fitted, receivers, weights, counts, hits })
+    }
+
+    pub fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        check_batch(index, batch)?;
+        check_range(index, &batch.labels, self.runner.network.classes())?;
+        let Self { runner, fitted, receivers, weights, counts, hits } = self;
+        runner.run(index, batch, |tap, acts| {
             for &k in &receivers[tap] {
                 let acts = match &fitted[k].pooled {
                     Some(pooled) => pooled.apply(acts.clone()),
@@ -60,16 +72,55 @@ pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
                 hits[k] += Top1::of(&scores, &batch.labels).of_readout(&fitted[k].path)?;
             }
             Ok(())
-        };
-        on_batch(index, || runner.run(index, &batch, tapped))?;
+        })?;
         counts.add(&batch.labels);
-        progress.advance(batch.labels.len());
-        if progress.is_cancelled() {
-            progress.finish();
-            return Ok(None);
-        }
+        Ok(())
     }
-    counts.end_pass()?;
+
+    /// Takes the hits, after which they begin at zero again.
+    pub fn take(&mut self) -> Hits {
+        let hits = std::mem::replace(&mut self.hits, vec![0; self.fitted.len()]);
+        Hits { counts: self.counts.take_current(), hits }
+    }
+
+    /// Adds the hits on another part of the data.
+    pub fn add(&mut self, part: &Hits) {
+        self.counts.add_counts(&part.counts);
+        self.hits.iter_mut().zip(&part.hits).for_each(|(all, part)| *all += part);
+    }
+}
+
+/// Measures the top-1 of fitted readouts on the model's device by one more pass over the data, which has to hold what the passes counted in
+/// `counts` held. Returns `None` if the work was cancelled.
+pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    data: &C,
+    network: &Network,
+    fitted: &[Fitted],
+    counts: PassCounts,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, SfpError> {
+    measure_by(&mut Here, Accuracy::new(model, device_of(model), network, fitted)?, data, counts, progress)
+}
+
+/// The same by a driver.
+pub(super) fn measure_by<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    driver: &mut impl Driver<M>,
+    mut accuracy: Accuracy<'_, M>,
+    data: &C,
+    mut counts: PassCounts,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, SfpError> {
+    let _span = tracing::info_span!("readout accuracy").entered();
+    let samples: u64 = counts.of_first_pass().iter().sum();
+    progress.start("readout accuracy", data.samples());
+    let is_cancelled = driver.measure(&mut accuracy, data, progress)?;
     progress.finish();
+    if is_cancelled {
+        return Ok(None);
+    }
+    let Hits { counts: seen, hits } = accuracy.take();
+    counts.add_counts(&seen);
+    counts.end_pass()?;
     Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
 use burn_sfp_graph::{Layer, Network, OutputTap};
-use ndarray::{ArrayView3, Axis};
+use ndarray::{Array3, ArrayView3, Axis};
 
 use super::probe::Probe;
 use super::target::{AnalysisTarget, BatchLabels};
@@ -24,6 +24,16 @@ impl InputSums {
     /// Adds the input `[N, F, S]` of a batch.
     pub fn receive(&mut self, acts: &Tensor<3>, labels: &BatchLabels<'_>) -> Result<(), SfpError> {
         ClassSums::add(&mut self.sums, acts, &labels.zeros, 1, &self.path)
+    }
+
+    /// Takes the sums, after which they begin at zero again.
+    pub fn take(&mut self) -> Result<Option<Array3<f64>>, SfpError> {
+        self.sums.take().map(|sums| sums.into_host(&self.path)).transpose()
+    }
+
+    /// Adds the sums of another part of the data.
+    pub fn merge(&mut self, part: Option<Array3<f64>>) -> Result<(), SfpError> {
+        ClassSums::merge(&mut self.sums, part, &self.path)
     }
 }
 

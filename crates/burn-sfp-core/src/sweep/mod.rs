@@ -1,9 +1,11 @@
 //! The passes over the samples: each batch runs once per pass and feeds the sums and readouts of all layers.
 
 mod accuracy;
+mod driver;
 mod finish;
 mod grid;
 mod input_mean;
+mod partial;
 mod parts;
 mod pass;
 mod probe;
@@ -15,5 +17,5 @@ pub(crate) use accuracy::{Fitted, measure};
 pub(crate) use grid::Pooled;
 pub use parts::{MayLackMemory, Parts, in_smaller_batches};
 pub(crate) use probe::Probe;
-pub(crate) use run::sweep;
+pub(crate) use run::{sweep, sweep_on};
 pub(crate) use runner::Runner;

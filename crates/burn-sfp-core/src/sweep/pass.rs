@@ -1,12 +1,14 @@
 //! One sweep: the targets and input sums that batches are added to.
 
+use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
+use super::driver::Driver;
 use super::input_mean::InputMeans;
 use super::probe::deduplicate;
 use super::runner::{Runner, device_of};
 use super::target::{AnalysisTarget, BatchLabels, Fit, Pass, choose_targets};
-use crate::checks::{PassCounts, check_batch, on_batch, on_device};
+use crate::checks::{PassCounts, check_batch, on_device};
 use crate::config::{AnalyzeConfig, Readout};
 use crate::labels::{Top1, check_range};
 use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
@@ -41,19 +43,34 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
-        let network = capture(model, data)?;
-        let targets = on_device("starting the readouts", || choose_targets(&network, config, &device_of(model)))?;
+        Self::of_network(model, capture(model, data)?, config, device_of(model))
+    }
+
+    /// The sweep of a captured network on a device, perhaps another one than the model's.
+    pub fn of_network(
+        model: &'a M,
+        network: Network,
+        config: &AnalyzeConfig,
+        device: Device,
+    ) -> Result<Self, SfpError> {
+        let targets = on_device("starting the readouts", || choose_targets(&network, config, &device))?;
         let inputs = InputMeans::choose(&network, &targets);
         let of_targets = targets.iter().enumerate().map(|(k, target)| (target.probe, Receiver::Target(k)));
         let of_inputs = inputs.probes().enumerate().map(|(k, probe)| (probe, Receiver::Input(k)));
         let (probes, receivers) = deduplicate(&network, of_targets.chain(of_inputs));
         let classes = network.classes();
-        let (runner, counts) = (Runner::new(model, network, probes)?, PassCounts::new(classes));
+        let (runner, counts) = (Runner::on(device, model, network, probes)?, PassCounts::new(classes));
         Ok(Self { runner, targets, inputs, counts, hits: 0, undefined: None, is_cancelled: false, classes, receivers })
     }
 
     /// Passes over the data: once, or once per epoch where gradient readouts are fitted.
-    pub fn run<C>(&mut self, data: &C, config: &AnalyzeConfig, progress: &dyn Progress) -> Result<(), SfpError>
+    pub fn run<C>(
+        &mut self,
+        data: &C,
+        driver: &mut impl Driver<M>,
+        config: &AnalyzeConfig,
+        progress: &dyn Progress,
+    ) -> Result<(), SfpError>
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
@@ -69,7 +86,7 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
                 is_last: number + 1 == passes,
                 learning_rate: rates.get(number).copied(),
             };
-            self.run_pass(data, pass, progress)?;
+            self.run_pass(data, driver, pass, progress)?;
             if self.is_cancelled {
                 break;
             }
@@ -83,22 +100,20 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         }
     }
 
-    fn run_pass<C>(&mut self, data: &C, pass: Pass, progress: &dyn Progress) -> Result<(), SfpError>
+    fn run_pass<C>(
+        &mut self,
+        data: &C,
+        driver: &mut impl Driver<M>,
+        pass: Pass,
+        progress: &dyn Progress,
+    ) -> Result<(), SfpError>
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
         let stage = if pass.is_first { "sweep" } else { "readouts" };
         let _span = tracing::info_span!("pass", stage).entered();
         progress.start(stage, data.samples());
-        for (index, batch) in data.batches().enumerate() {
-            let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-            on_batch(index, || self.run_batch(index, &batch, pass))?;
-            progress.advance(batch.labels.len());
-            self.is_cancelled = progress.is_cancelled();
-            if self.is_cancelled {
-                break;
-            }
-        }
+        self.is_cancelled = driver.sweep(self, data, pass, progress)?;
         progress.finish();
         if self.is_cancelled {
             self.counts.stop();
@@ -108,7 +123,8 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         Ok(())
     }
 
-    fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>, pass: Pass) -> Result<(), SfpError> {
+    /// Adds a batch, on which the pass is `index` batches in.
+    pub fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>, pass: Pass) -> Result<(), SfpError> {
         check_batch(index, batch)?;
         check_range(index, &batch.labels, self.classes)?;
         self.counts.add(&batch.labels);

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn_sfp_graph::Network;
+use burn_sfp_nn::ConfigError;
 
-use super::accuracy::measure;
+use super::accuracy::{Accuracy, measure_by};
+use super::driver::{Driver, Here, OnDevices};
 use super::finish::Finish;
 use super::parts::{Parts, in_smaller_batches};
 use super::pass::Sweep;
 use crate::analysis::{Analysis, Seconds};
 use crate::checks::on_device;
 use crate::config::{AnalyzeConfig, Readout};
+use crate::pool::DevicePool;
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
 pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
@@ -24,13 +27,38 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let _span = tracing::info_span!("analyze").entered();
     // The mini-batches of a gradient descent are part of the method.
     let is_fixed = matches!(config.readout, Readout::Gradient(_));
-    in_smaller_batches(is_fixed, |parts| attempt(model, &Parts::new(data, parts), config, progress))
+    in_smaller_batches(is_fixed, |parts| attempt(model, &Parts::new(data, parts), &mut Here, config, progress))
+}
+
+/// The same on the devices of a pool.
+pub(crate) fn sweep_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    data: &C,
+    pool: &DevicePool,
+    config: &AnalyzeConfig,
+    progress: &dyn Progress,
+) -> Result<(Network, Analysis), SfpError>
+where
+    M::Inputs: Send,
+{
+    config.check()?;
+    pool.check()?;
+    if let Readout::Gradient(_) = config.readout {
+        let expected = "ridge or given where many devices share the data: a gradient descent takes its batches one after the other";
+        return Err(ConfigError { name: "readout", found: "gradient".into(), expected }.into());
+    }
+    let _span = tracing::info_span!("analyze", devices = pool.devices().len()).entered();
+    in_smaller_batches(false, |parts| {
+        let mut driver = OnDevices::new(pool, config);
+        attempt(model, &Parts::new(data, parts), &mut driver, config, progress)
+    })
 }
 
 /// Captures, passes over the data, finishes the targets and measures readouts, at one size of batches.
 fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     data: &C,
+    driver: &mut impl Driver<M>,
     config: &AnalyzeConfig,
     progress: &dyn Progress,
 ) -> Result<(Network, Analysis), SfpError> {
@@ -40,7 +68,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     seconds.capture = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    sweep.run(data, config, progress)?;
+    sweep.run(data, driver, config, progress)?;
     seconds.sweep = started.elapsed().as_secs_f64();
 
     progress.start("performance", Some(sweep.targets.len()));
@@ -61,7 +89,8 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 
     if !is_cancelled && !fitted.is_empty() {
         let started = Instant::now();
-        let accuracies = measure(model, data, &runner.network, &fitted, passes, progress)?;
+        let accuracy = Accuracy::new(model, runner.device().clone(), &runner.network, &fitted)?;
+        let accuracies = measure_by(driver, accuracy, data, passes, progress)?;
         for (fitted, accuracy) in fitted.iter().zip(accuracies.into_iter().flatten()) {
             layers[fitted.layer].readout.set_accuracy(accuracy);
         }

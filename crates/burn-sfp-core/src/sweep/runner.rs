@@ -27,9 +27,17 @@ pub(super) fn device_of<M: SfpModule>(model: &M) -> Device {
 
 impl<'a, M: SfpModule> Runner<'a, M> {
     pub fn new(model: &'a M, network: Network, probes: Vec<Probe>) -> Result<Self, SfpError> {
-        let device = device_of(model);
+        Self::on(device_of(model), model, network, probes)
+    }
+
+    /// Replays on another device than the model's.
+    pub fn on(device: Device, model: &'a M, network: Network, probes: Vec<Probe>) -> Result<Self, SfpError> {
         let main = replay(&network, &device, &probes)?;
         Ok(Self { model, device, network, probes, main, other: None })
+    }
+
+    pub fn model(&self) -> &'a M {
+        self.model
     }
 
     pub fn device(&self) -> &Device {

@@ -1,0 +1,63 @@
+//! [`DevicePool`]: the devices and how the data is cut up for them.
+
+use burn::tensor::Device;
+use burn_sfp_nn::ConfigError;
+
+/// Batches of a chunk where nothing else is said.
+const CHUNK: usize = 16;
+
+/// Devices that share a pass over calibration data: those of this machine, remote ones, or both.
+///
+/// The data is cut into chunks of consecutive batches. Whichever device is free takes the next one, in the data's order, and hands back the
+/// sums of its chunk, which are added up in that order. So the result does not depend on which device was faster, nor, where the devices
+/// compute alike, on how many there are: one and four of them give the same bits. A device that computes differently differs by its rounding.
+///
+/// A device that fails leaves the pool, and another one does its chunk from the start, so that no sample counts twice.
+///
+/// Memory: two chunks of batches for each device, and the sums of as many chunks; on each device the model and the sums of its chunk.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_sfp_core::DevicePool;
+///
+/// let pool = DevicePool::new([Device::flex(), Device::flex()]).chunk(32);
+/// assert_eq!(pool.devices().len(), 2);
+/// ```
+#[derive(Clone, Debug)]
+pub struct DevicePool {
+    devices: Vec<Device>,
+    chunk: usize,
+}
+
+impl DevicePool {
+    /// Takes the devices. One that is named twice works on two chunks at a time.
+    pub fn new(devices: impl IntoIterator<Item = Device>) -> Self {
+        Self { devices: devices.into_iter().map(Device::without_autodiff).collect(), chunk: CHUNK }
+    }
+
+    /// Sets the number of batches in a chunk, 16 by default. The sums of a chunk are read back from its device: the more layers with ridge
+    /// readouts are analyzed, the more a larger chunk saves. Results of different sizes differ by the rounding of the sums.
+    pub fn chunk(mut self, batches: usize) -> Self {
+        self.chunk = batches;
+        self
+    }
+
+    /// The devices, in the order in which they were given.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// Batches of a chunk.
+    pub(super) fn batches(&self) -> usize {
+        self.chunk
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let error = |name, expected| Err(ConfigError { name, found: "0".into(), expected });
+        match (self.devices.len(), self.chunk) {
+            (0, _) => error("number of devices", "at least 1"),
+            (_, 0) => error("batches of a chunk", "at least 1"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Hands chunks of batches to whichever device is free and takes what it makes of them in the data's order.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use burn::tensor::Device;
+use burn_sfp_graph::{GraphError, attempt};
+
+use super::devices::DevicePool;
+use super::queue::Queue;
+use crate::error::DeviceFailure;
+use crate::{Batch, BatchIter, Progress, SfpError, SfpModule};
+
+/// Consecutive batches of a pass.
+pub(crate) struct Chunk<I> {
+    /// Position of the chunk in its pass, from 0.
+    index: usize,
+    /// Position of its first batch in the pass, from 0.
+    pub first: usize,
+    pub batches: Vec<Batch<I>>,
+}
+
+/// What a device does with chunks.
+pub(crate) trait ChunkWork<M: SfpModule>: Sync {
+    /// What a device keeps between chunks.
+    type State<'m>
+    where
+        M: 'm;
+    /// What comes out of a chunk, whatever chunks the device had before it.
+    type Part: Send;
+
+    /// Gets a device ready.
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Self::State<'m>, SfpError>;
+
+    /// Works on a chunk.
+    fn run(&self, state: &mut Self::State<'_>, chunk: &Chunk<M::Inputs>) -> Result<Self::Part, SfpError>;
+}
+
+/// The devices of a pool that have not failed yet, and what became of the others.
+pub(crate) struct Members<'a> {
+    pool: &'a DevicePool,
+    alive: Vec<usize>,
+    failures: Vec<DeviceFailure>,
+}
+
+impl<'a> Members<'a> {
+    pub fn new(pool: &'a DevicePool) -> Self {
+        Self { pool, alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
+    }
+
+    /// The error of a pool without devices that work: that of the last one, where all said the same.
+    fn lost(&mut self, last: SfpError, samples: u64) -> SfpError {
+        let first = self.failures[0].message.clone();
+        if self.failures.iter().all(|failure| failure.message == first) {
+            return last;
+        }
+        let out_of_memory = self.failures.iter().all(|failure| failure.out_of_memory);
+        SfpError::Devices { failures: std::mem::take(&mut self.failures), samples, out_of_memory }
+    }
+}
+
+/// What became of a chunk.
+enum Outcome<I, P> {
+    Done { chunk: usize, samples: usize, part: P },
+    Failed { device: usize, chunk: Chunk<I>, error: SfpError },
+}
+
+/// Passes over `batches`, merging what `work` makes of the chunks in their order. Returns whether the pass was cancelled, after which what was
+/// merged is that of the first chunks.
+pub(crate) fn in_chunks<M, W>(
+    members: &mut Members<'_>,
+    model: &M,
+    batches: BatchIter<'_, M::Inputs>,
+    work: &W,
+    mut merge: impl FnMut(W::Part) -> Result<(), SfpError>,
+    progress: &dyn Progress,
+) -> Result<bool, SfpError>
+where
+    M: SfpModule,
+    M::Inputs: Send,
+    W: ChunkWork<M>,
+{
+    let queue = Queue::new();
+    thread::scope(|scope| {
+        let (sender, outcomes) = channel();
+        for &device in &members.alive {
+            let (model, sender, queue, pool) = (model.clone(), sender.clone(), &queue, members.pool);
+            scope.spawn(move || serve(&model, device, pool, queue, &sender, work));
+        }
+        drop(sender);
+        let chunks = Chunks { batches, size: members.pool.batches(), read: 0, next: 0 };
+        let feed = Feed {
+            members,
+            queue: &queue,
+            outcomes,
+            chunks,
+            fault: None,
+            in_flight: 0,
+            merged: 0,
+            samples: 0,
+            is_cancelled: false,
+        };
+        let done = feed.run(&mut merge, progress);
+        queue.close();
+        done
+    })
+}
+
+/// Works on chunks until there are none, or until one fails.
+fn serve<M: SfpModule, W: ChunkWork<M>>(
+    model: &M,
+    index: usize,
+    pool: &DevicePool,
+    queue: &Queue<Chunk<M::Inputs>>,
+    outcomes: &Sender<Outcome<M::Inputs, W::Part>>,
+    work: &W,
+) {
+    let mut state = None;
+    while let Some(chunk) = queue.take() {
+        let device = &pool.devices()[index];
+        let done = attempt(|| {
+            let state = match &mut state {
+                Some(state) => state,
+                None => state.insert(work.start(model, device)?),
+            };
+            work.run(state, &chunk)
+        });
+        let done = done.unwrap_or_else(|message| {
+            Err(GraphError::Replay { operation: None, name: "a chunk of batches".into(), message }.into())
+        });
+        let samples = chunk.batches.iter().map(|batch| batch.labels.len()).sum();
+        let (outcome, is_over) = match done {
+            Ok(part) => (Outcome::Done { chunk: chunk.index, samples, part }, false),
+            Err(error) => (Outcome::Failed { device: index, chunk, error }, true),
+        };
+        // Where nobody listens any more, there is nothing left to do either.
+        if outcomes.send(outcome).is_err() || is_over {
+            break;
+        }
+    }
+    // What is on a device that is gone may not be given back without a panic.
+    let _ = attempt(|| drop(state));
+}
+
+/// Whether a chunk would fail on another device, too.
+fn is_of_data(error: &SfpError) -> bool {
+    let may_pass = matches!(error, SfpError::Batch { .. } | SfpError::Device { .. } | SfpError::Layer(_));
+    let may_pass =
+        may_pass || matches!(error, SfpError::Graph(error) if !matches!(error, GraphError::GraphChanges { .. }));
+    !may_pass
+}
+
+/// The chunks of a pass, as they are read.
+struct Chunks<'a, I> {
+    batches: BatchIter<'a, I>,
+    size: usize,
+    /// Batches read.
+    read: usize,
+    /// Index of the next chunk.
+    next: usize,
+}
+
+impl<I> Chunks<'_, I> {
+    /// Reads the next chunk. An error of the data comes with what was read before it.
+    fn next(&mut self) -> (Option<Chunk<I>>, Option<SfpError>) {
+        let (first, mut batches, mut fault) = (self.read, Vec::with_capacity(self.size.min(64)), None);
+        while batches.len() < self.size {
+            match self.batches.next() {
+                Some(Ok(batch)) => batches.push(batch),
+                Some(Err(source)) => {
+                    fault = Some(SfpError::Data { batch: first + batches.len(), source });
+                    break;
+                }
+                None => break,
+            }
+        }
+        if batches.is_empty() {
+            return (None, fault);
+        }
+        let chunk = Chunk { index: self.next, first, batches };
+        (self.read, self.next) = (first + chunk.batches.len(), self.next + 1);
+        (Some(chunk), fault)
+    }
+}
+
+/// The side of the pass that reads chunks and merges what comes out of them.
+struct Feed<'a, 'm, I, P> {
+    members: &'a mut Members<'m>,
+    queue: &'a Queue<Chunk<I>>,
+    outcomes: Receiver<Outcome<I, P>>,
+    chunks: Chunks<'a, I>,
+    /// The first error of the data, and the chunk that it is in.
+    fault: Option<(usize, SfpError)>,
+    /// Chunks that were handed out and whose outcome is not known.
+    in_flight: usize,
+    /// Chunks merged.
+    merged: usize,
+    /// Samples merged.
+    samples: u64,
+    is_cancelled: bool,
+}
+
+impl<I, P> Feed<'_, '_, I, P> {
+    fn run(
+        mut self,
+        merge: &mut impl FnMut(P) -> Result<(), SfpError>,
+        progress: &dyn Progress,
+    ) -> Result<bool, SfpError> {
+        let mut ready = BTreeMap::new();
+        let mut is_read = false;
+        loop {
+            // Beyond this window a device that is slow would let the others' sums pile up.
+            let window = 2 * self.members.alive.len() + 1;
+            while !is_read && self.in_flight <= self.members.alive.len() && self.chunks.next - self.merged < window {
+                is_read = !self.hand_out();
+            }
+            if self.in_flight == 0 {
+                break;
+            }
+            let Ok(outcome) = self.outcomes.recv() else { break };
+            match outcome {
+                Outcome::Done { chunk, samples, part } => {
+                    self.in_flight -= 1;
+                    ready.insert(chunk, (samples, part));
+                }
+                Outcome::Failed { chunk, error, .. } if is_of_data(&error) => {
+                    self.in_flight -= 1;
+                    self.found_fault(chunk.index, error);
+                    is_read = true;
+                }
+                Outcome::Failed { device, chunk, error } => self.hand_on(device, chunk, error)?,
+            }
+            while let Some((samples, part)) = ready.remove(&self.merged).filter(|_| !self.is_cancelled) {
+                merge(part)?;
+                self.merged += 1;
+                self.samples += samples as u64;
+                progress.advance(samples);
+                if progress.is_cancelled() {
+                    (self.is_cancelled, is_read) = (true, true);
+                    self.in_flight -= self.queue.drain().len();
+                }
+            }
+        }
+        match self.fault {
+            Some((_, error)) if !self.is_cancelled => Err(error),
+            _ => Ok(self.is_cancelled),
+        }
+    }
+
+    /// Reads a chunk and hands it out; false once there are no more.
+    fn hand_out(&mut self) -> bool {
+        let (chunk, fault) = self.chunks.next();
+        let is_last = chunk.is_none() || fault.is_some();
+        if let Some(chunk) = chunk {
+            self.queue.push(chunk);
+            self.in_flight += 1;
+        }
+        if let Some(error) = fault {
+            self.found_fault(self.chunks.next, error);
+        }
+        !is_last
+    }
+
+    /// Keeps the first error of the data. Only chunks before it are still of interest.
+    fn found_fault(&mut self, chunk: usize, error: SfpError) {
+        if self.fault.as_ref().is_none_or(|(first, _)| chunk < *first) {
+            self.fault = Some((chunk, error));
+        }
+        let first = self.fault.as_ref().map_or(chunk, |(first, _)| *first);
+        for waiting in self.queue.drain() {
+            if waiting.index < first {
+                self.queue.push(waiting);
+            } else {
+                self.in_flight -= 1;
+            }
+        }
+    }
+
+    /// Hands the chunk of a device that failed on to another one.
+    fn hand_on(&mut self, device: usize, chunk: Chunk<I>, error: SfpError) -> Result<(), SfpError> {
+        let name = format!("{:?}", self.members.pool.devices()[device]);
+        tracing::warn!(device = %name, "{error}: the device is left out, its batches go to another one");
+        let (message, out_of_memory) = (error.to_string(), error.is_out_of_memory());
+        self.members.failures.push(DeviceFailure { device: name, message, out_of_memory });
+        self.members.alive.retain(|&alive| alive != device);
+        if self.members.alive.is_empty() {
+            return Err(self.members.lost(error, self.samples));
+        }
+        if self.is_cancelled || self.fault.as_ref().is_some_and(|(first, _)| *first <= chunk.index) {
+            self.in_flight -= 1;
+        } else {
+            self.queue.push_front(chunk);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Who passes over the data: the model's own device, or the devices of a pool.
+
+use burn::tensor::Device;
+use burn_sfp_graph::Network;
+
+use super::accuracy::{Accuracy, Fitted};
+use super::partial::Partial;
+use super::pass::Sweep;
+use super::target::Pass;
+use crate::checks::on_batch;
+use crate::config::AnalyzeConfig;
+use crate::pool::{Chunk, ChunkWork, DevicePool, Members, in_chunks};
+use crate::{Calibration, Progress, SfpError, SfpModule};
+
+/// Runs passes; each returns whether it was cancelled.
+pub(super) trait Driver<M: SfpModule> {
+    /// Adds all batches to a sweep.
+    fn sweep<C>(
+        &mut self,
+        all: &mut Sweep<'_, M>,
+        data: &C,
+        pass: Pass,
+        progress: &dyn Progress,
+    ) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized;
+
+    /// Counts the hits of fitted readouts on all batches.
+    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized;
+}
+
+/// Passes on the model's device, batch after batch.
+pub(super) struct Here;
+
+impl<M: SfpModule> Driver<M> for Here {
+    fn sweep<C>(
+        &mut self,
+        all: &mut Sweep<'_, M>,
+        data: &C,
+        pass: Pass,
+        progress: &dyn Progress,
+    ) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        each_batch::<M, C>(data, progress, |index, batch| all.run_batch(index, batch, pass))
+    }
+
+    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        each_batch::<M, C>(data, progress, |index, batch| all.run_batch(index, batch))
+    }
+}
+
+fn each_batch<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    data: &C,
+    progress: &dyn Progress,
+    mut run: impl FnMut(usize, &crate::Batch<M::Inputs>) -> Result<(), SfpError>,
+) -> Result<bool, SfpError> {
+    for (index, batch) in data.batches().enumerate() {
+        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
+        on_batch(index, || run(index, &batch))?;
+        progress.advance(batch.labels.len());
+        if progress.is_cancelled() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Passes on many devices.
+pub(super) struct OnDevices<'a> {
+    members: Members<'a>,
+    config: &'a AnalyzeConfig,
+}
+
+impl<'a> OnDevices<'a> {
+    pub fn new(pool: &'a DevicePool, config: &'a AnalyzeConfig) -> Self {
+        Self { members: Members::new(pool), config }
+    }
+}
+
+impl<M: SfpModule> Driver<M> for OnDevices<'_>
+where
+    M::Inputs: Send,
+{
+    fn sweep<C>(
+        &mut self,
+        all: &mut Sweep<'_, M>,
+        data: &C,
+        pass: Pass,
+        progress: &dyn Progress,
+    ) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        let network = all.runner.network.clone();
+        let (work, model) = (SweepWork { network: &network, config: self.config, pass }, all.runner.model());
+        in_chunks(&mut self.members, model, data.batches(), &work, |part| all.add(part), progress)
+    }
+
+    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        let network = all.runner.network.clone();
+        let (work, model) = (AccuracyWork { network: &network, fitted: all.fitted }, all.runner.model());
+        in_chunks(
+            &mut self.members,
+            model,
+            data.batches(),
+            &work,
+            |part| {
+                all.add(&part);
+                Ok(())
+            },
+            progress,
+        )
+    }
+}
+
+/// The sweep on each device.
+struct SweepWork<'a> {
+    network: &'a Network,
+    config: &'a AnalyzeConfig,
+    pass: Pass,
+}
+
+impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
+    type State<'m>
+        = Sweep<'m, M>
+    where
+        M: 'm;
+    type Part = Partial;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Sweep<'m, M>, SfpError> {
+        Sweep::of_network(model, self.network.clone(), self.config, device.clone())
+    }
+
+    fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<Partial, SfpError> {
+        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+            on_batch(index, || sweep.run_batch(index, batch, self.pass))?;
+        }
+        sweep.take()
+    }
+}
+
+/// The accuracy of readouts on each device.
+struct AccuracyWork<'a> {
+    network: &'a Network,
+    fitted: &'a [Fitted],
+}
+
+impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
+    type State<'m>
+        = Accuracy<'m, M>
+    where
+        M: 'm;
+    type Part = super::accuracy::Hits;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {
+        Accuracy::new(model, device.clone(), self.network, self.fitted)
+    }
+
+    fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<Self::Part, SfpError> {
+        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+            on_batch(index, || accuracy.run_batch(index, batch))?;
+        }
+        Ok(accuracy.take())
+    }
+}
