@@ -81,8 +81,8 @@ pub use data::{
 };
 pub use error::{DeviceFailure, SfpError};
 pub use evidence::{
-    ActivationEvidence, ActivationNeeds, BlockStream, Explained, InputGram, MOST_CHANNELS, OutputStatistics, Pursuit,
-    RemovedInputs, gather_activations, gather_streams,
+    ActivationEvidence, ActivationNeeds, BlockStream, Elimination, Explained, InputGram, MOST_CHANNELS,
+    OutputStatistics, Pursuit, RemovedInputs, gather_activations, gather_streams,
 };
 pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;

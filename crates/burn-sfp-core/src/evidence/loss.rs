@@ -121,8 +121,15 @@ impl InputGram {
 }
 
 impl GroupGram {
+    /// The columns of an exact matrix, and the rows of the weights, that belong to an input of the group.
+    pub(super) fn rows_of(&self, input: usize, kernel: usize) -> std::ops::Range<usize> {
+        let (channel, nth) = self.places[input];
+        let first = channel * self.elements + nth * kernel;
+        first..first + kernel
+    }
+
     /// The inverse of H; `None` if all inputs are zero on all samples, so that nothing is lost.
-    fn inverse(&self, ridge: f64) -> Result<Option<Array2<f64>>, KernelError> {
+    pub(super) fn inverse(&self, ridge: f64) -> Result<Option<Array2<f64>>, KernelError> {
         let columns = self.matrix.nrows();
         let mean_diagonal = self.matrix.diag().sum() / columns.max(1) as f64;
         if mean_diagonal <= 0.0 {
@@ -150,11 +157,7 @@ impl GroupGram {
             };
             return Ok(inputs.iter().enumerate().map(of_input).sum());
         }
-        let column = |&input: &usize| {
-            let (channel, nth) = self.places[input];
-            (0..kernel).map(move |element| channel * self.elements + nth * kernel + element)
-        };
-        let columns: Vec<usize> = inputs.iter().flat_map(column).collect();
+        let columns: Vec<usize> = inputs.iter().flat_map(|&input| self.rows_of(input, kernel)).collect();
         let own = Array2::from_shape_fn((columns.len(), columns.len()), |(a, b)| inverse[[columns[a], columns[b]]]);
         let solved = cholesky_solve(own, 0.0, weights.clone())?;
         Ok(weights.iter().zip(&solved).map(|(weight, solved)| weight * solved).sum())

@@ -7,9 +7,11 @@
 //! | Gram matrices of the inputs of layers | `gram` |
 //! | which input position each element of a kernel reads | `window` |
 //! | the least-squares loss of removed inputs | `loss` |
+//! | the same, one input after the other | `elimination` |
 //! | what residual blocks do to their streams: two passes of their own | `streams` |
 //! | which inputs explain an output best | `pursuit` |
 
+mod elimination;
 mod gather;
 mod gram;
 mod loss;
@@ -18,6 +20,7 @@ mod pursuit;
 mod streams;
 pub(crate) mod window;
 
+pub use elimination::Elimination;
 pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
 pub use gram::{InputGram, MOST_CHANNELS};
 pub use loss::RemovedInputs;

@@ -78,6 +78,84 @@ fn losses_of_a_small_network() {
     }
 }
 
+/// What each channel adds when it goes, one after the other, where `loss` is that of any set of channels.
+fn greedy(channels: usize, loss: impl Fn(&[usize]) -> f64) -> Vec<f64> {
+    let (mut gone, mut scores): (Vec<usize>, _) = (Vec::new(), vec![0.0; channels]);
+    let (mut before, mut largest) = (0.0, 0.0_f64);
+    while gone.len() < channels {
+        let with = |c: usize| loss(&gone.iter().copied().chain([c]).collect::<Vec<_>>());
+        let left = (0..channels).filter(|c| !gone.contains(c));
+        let (least, next) = left.map(|c| (with(c), c)).min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        largest = largest.max(least - before);
+        scores[next] = largest;
+        gone.push(next);
+        before = least;
+    }
+    scores
+}
+
+#[test]
+fn one_channel_after_the_other() {
+    let policy = ReconstructionError::new().greedy();
+    let model = Small::with_filters(11, false, 6);
+    let [(x, w), (y, fc)] = consumers(&model);
+    let (of_conv, of_fc) = (gram(&x, SAMPLES), gram(&y, SAMPLES));
+    let columns = |gone: &[usize], own: usize| gone.iter().flat_map(|c| c * own..(c + 1) * own).collect::<Vec<_>>();
+    let found = ranking(&model, &policy);
+    let first = greedy(6, |gone| loss_without(&of_conv, RIDGE, &w, &columns(gone, 9)));
+    close(&found.filters["first"], &first, 1e-3);
+    let second = greedy(6, |gone| loss_without(&of_fc, RIDGE, &fc, &columns(gone, MAP)));
+    close(&found.filters["second"], &second, 1e-3);
+    // The first one to go costs what it costs alone.
+    let alone = ranking(&model, &ReconstructionError::new());
+    for (path, scores) in &found.filters {
+        let least = |scores: &[f64]| scores.iter().copied().fold(f64::INFINITY, f64::min);
+        close(&[least(scores)], &[least(&alone.filters[path])], 1e-9);
+        assert_ne!(scores, &alone.filters[path]);
+    }
+
+    // A channel of the sum is read by the second convolution, which also writes to it, and by the classifier.
+    let model = Small::with_filters(12, true, 6);
+    let [(x, w), (y, fc)] = consumers(&model);
+    let (of_conv, of_fc) = (gram(&x, SAMPLES), gram(&y, SAMPLES));
+    let both = |gone: &[usize]| {
+        let stays = |row: &Vec<f64>| (0..6).map(|b| if gone.contains(&b) { 0.0 } else { row[b] }).collect();
+        let w: Rows = w.iter().map(stays).collect();
+        loss_without(&of_conv, RIDGE, &w, &columns(gone, 9)) + loss_without(&of_fc, RIDGE, &fc, &columns(gone, MAP))
+    };
+    // Outputs that leave take their share of the loss with them, so that a set can cost less than a part of it; what a channel adds
+    // is counted without them.
+    let (mut gone, mut before): (Vec<usize>, f64) = (Vec::new(), 0.0);
+    let found = ranking(&model, &policy);
+    let mut order: Vec<usize> = (0..6).collect();
+    order.sort_by(|&a, &b| found.filters["first"][a].total_cmp(&found.filters["first"][b]));
+    let first = (0..6).map(|c| both(&[c])).fold(f64::INFINITY, f64::min);
+    close(&[both(&order[..1])], &[first], 1e-9);
+    close(&[found.filters["first"][order[0]]], &[first], 1e-3);
+    for &channel in &order {
+        gone.push(channel);
+        let after = both(&gone);
+        let added = found.filters["first"][channel];
+        assert!(after - before <= added * (1.0 + 1e-3), "{after} {before} {added}");
+        before = after;
+    }
+}
+
+#[test]
+fn elements_alike_one_after_the_other() {
+    let model = Small::with_filters(11, false, 6);
+    let found = ranking(&model, &ReconstructionError::new().columns(5).greedy());
+    let [(x, w), _] = consumers(&model);
+    let whole = gram(&x, SAMPLES);
+    let mean = |i: usize, j: usize| (0..9).map(|e| whole[i * 9 + e][j * 9 + e]).sum::<f64>() / 9.0;
+    let alike: Rows = (0..6).map(|i| (0..6).map(|j| mean(i, j)).collect()).collect();
+    // Each element reads a map of its own: nine problems with the same matrix.
+    let of_element = |e: usize| (0..6).map(|c| w[c * 9 + e].clone()).collect::<Rows>();
+    let problems: Vec<Rows> = (0..9).map(of_element).collect();
+    let expected = greedy(6, |gone| problems.iter().map(|w| loss_without(&alike, RIDGE, w, gone)).sum());
+    close(&found.filters["first"], &expected, 1e-3);
+}
+
 #[test]
 fn copies_cost_nothing_and_what_nothing_reads_neither() {
     let device = Device::flex();

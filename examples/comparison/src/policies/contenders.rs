@@ -67,5 +67,8 @@ pub fn contenders(seed: u64) -> Vec<Contender> {
         all.push(of(Family::Other, Some(normalizer), Box::new(Taylor::new())));
     }
     all.push(of(Family::Sfp, Some(Normalizer::Lamp), Box::new(SfpRanking::new().times(Magnitude::l2()))));
+    for normalizer in [Normalizer::Lamp, Normalizer::None] {
+        all.push(of(Family::Other, Some(normalizer), Box::new(ReconstructionError::new().greedy())));
+    }
     all
 }

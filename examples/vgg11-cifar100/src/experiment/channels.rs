@@ -88,16 +88,21 @@ impl ChannelRow {
     }
 }
 
-/// Measures what is not in the file yet and returns the table of all its rows.
-pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
-    let failed = |error| args.rows_failed(error);
-    let mut rows = read_rows::<ChannelRow>(&args.rows, KEY).map_err(failed)?;
-    let policies: [Box<dyn RankingPolicy>; 4] = [
+/// The policies that are compared.
+pub(super) fn policies() -> [Box<dyn RankingPolicy>; 4] {
+    [
         Box::new(Taylor::new()),
         Box::new(SfpRanking::new().times(Taylor::new())),
         Box::new(SfpRanking::new()),
         Box::new(Magnitude::l2()),
-    ];
+    ]
+}
+
+/// Measures what is not in the file yet and returns the table of all its rows.
+pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
+    let failed = |error| args.rows_failed(error);
+    let mut rows = read_rows::<ChannelRow>(&args.rows, KEY).map_err(failed)?;
+    let policies = policies();
     args.check_names(|name| policies.iter().any(|policy| policy.name() == name))?;
     let training = Training::new(args)?;
     let trained = training.as_ref().map(|_| Trained::of(args));

@@ -11,6 +11,7 @@
 //! | channels removed from the whole network instead | `channels` |
 //! | single weights removed, the control that is no mask over connections | `single` |
 //! | rows and the table | `rows` |
+//! | the tables of docs/results.md | `tables` |
 //!
 //! Calibration, the choice of connections, the fit and training see training images only, the test images give the top-1 of each row. A row is written as soon
 //! as it is measured; started again, the experiment goes on behind the rows that are there.
@@ -21,6 +22,7 @@ mod late;
 mod prepared;
 mod rows;
 mod single;
+mod tables;
 mod train;
 mod trial;
 
@@ -108,6 +110,9 @@ pub struct Args {
     /// Where the network runs.
     #[arg(long, value_enum, default_value = "flex")]
     pub device: DeviceName,
+    /// Measures all that docs/results.md shows, table after table: hours. What is set beside files and folders is not used.
+    #[arg(long)]
+    pub tables: bool,
     /// Lists the contenders and ends.
     #[arg(long)]
     pub list: bool,
@@ -132,6 +137,10 @@ impl Args {
 /// # Errors
 /// [`ExampleError`]: files, a name in `only` that no contender has, analysis, plan or recovery.
 pub fn run(args: &Args) -> Result<String, ExampleError> {
+    if args.tables {
+        let shown: Result<Vec<String>, ExampleError> = tables::tables(args).iter().map(run).collect();
+        return Ok(shown?.join("\n\n"));
+    }
     if args.channels {
         return channels::run(args);
     }

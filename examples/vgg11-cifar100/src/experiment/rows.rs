@@ -30,13 +30,13 @@ pub struct Row {
     pub top1_before: f64,
     /// Top-1 right after, with the weights as they were.
     pub top1_pruned: f64,
-    /// Top-1 once what is left is fitted to the original, without training.
+    /// Top-1 before training: once what is left is fitted to the original, where it is.
     pub top1_recovered: f64,
     /// Top-1 after training; that of before where there is none.
     pub top1_after: f64,
     /// Epochs of training.
     pub epochs: f64,
-    /// Seed of random label sets.
+    /// Seed of random label sets, and of the order of the images in training.
     pub seed: u64,
     /// Training images of the analysis.
     pub samples: usize,
@@ -97,7 +97,7 @@ impl Row {
             top1_recovered: recovered,
             top1_after: trained.unwrap_or(recovered),
             epochs: trained.map_or(0.0, |_| args.epochs),
-            seed: contender.seed,
+            seed: seed_of(contender, args),
             samples: args.samples,
             solving: args.solving,
             fitted: !args.without_fit,
@@ -115,7 +115,7 @@ impl Row {
     pub fn is_of(&self, contender: &Contender, args: &Args) -> bool {
         let training = (args.epochs > 0.0).then(|| Trained::of(args));
         self.is_with(args)
-            && (self.policy == contender.name && self.seed == contender.seed)
+            && (self.policy == contender.name && self.seed == seed_of(contender, args))
             && (self.epochs == args.epochs && self.training == training && self.fitted != args.without_fit)
     }
 
@@ -145,6 +145,11 @@ impl Row {
             format!("{:.0}", self.seconds),
         ]
     }
+}
+
+/// The seed that a row depends on; without training one that is not drawn has none.
+fn seed_of(contender: &Contender, args: &Args) -> u64 {
+    if args.epochs > 0.0 { args.seed } else { contender.seed }
 }
 
 impl Trained {
