@@ -22,8 +22,6 @@ use crate::weights;
 
 /// Key of the rows.
 const KEY: &str = "channels";
-/// Shares of the multiply-adds that are left.
-const KEPT: [f64; 3] = [0.7, 0.5, 0.3];
 
 /// One policy at one share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,7 +113,7 @@ pub(super) fn run(args: &Args) -> Result<String, ExampleError> {
     let needs = policies.iter().fold(Needs::none(), |needs, policy| needs.and(policy.needs()));
     let evidence = Evidence::gather(&model, &samples, needs, &Bars::default())?;
     let subject = Subject { args, model, samples, test, before, network, analysis, evidence, training };
-    for asked in KEPT {
+    for &asked in &args.keep {
         for policy in &policies {
             let name = policy.name();
             let is_there = |row: &ChannelRow| {

@@ -86,9 +86,12 @@ pub struct Args {
     /// The first convolution that learns, from 0: 7 for the four layers that lose connections and their normalisations, 0 for all layers.
     #[arg(long, value_name = "K", default_value_t = crate::model::FRONT)]
     pub from: usize,
-    /// Removes channels of the whole network instead, down to 70, 50 and 30 % of its multiply-adds.
+    /// Removes channels of the whole network instead.
     #[arg(long)]
     pub channels: bool,
+    /// With `channels`: the shares of the multiply-adds that are left.
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_values_t = [0.7, 0.5, 0.3])]
+    pub keep: Vec<f64>,
     /// With `channels`: epochs in which all layers learn, after those of `epochs`.
     #[arg(long, value_name = "N", default_value_t = 0.0)]
     pub then: f64,
