@@ -122,10 +122,7 @@ pub fn analyze_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     devices: &DevicePool,
     config: &AnalyzeConfig,
     progress: &dyn Progress,
-) -> Result<(Network, Analysis), SfpError>
-where
-    M::Inputs: Send,
-{
+) -> Result<(Network, Analysis), SfpError> {
     sweep_on(model, calibration, devices, config, progress)
 }
 

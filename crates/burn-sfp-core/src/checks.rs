@@ -71,6 +71,11 @@ impl PassCounts {
         self.current.iter_mut().zip(counts).for_each(|(all, more)| *all += more);
     }
 
+    /// Samples of each label in the current pass.
+    pub fn of_current_pass(&self) -> &[u64] {
+        &self.current
+    }
+
     /// Takes the counts of the current pass, after which they begin at zero again.
     pub fn take_current(&mut self) -> Vec<u64> {
         std::mem::replace(&mut self.current, vec![0; self.first.len()])

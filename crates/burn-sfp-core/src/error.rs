@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::PathBuf;
 
 use burn_sfp_graph::{FileError, GraphError};
 use burn_sfp_nn::{ConfigError, NnError, listed};
@@ -250,9 +251,18 @@ pub enum SfpError {
         /// The device's message.
         message: String,
     },
+    /// The file of a pool's sums is another analysis's.
+    #[error(
+        "{}: holds the sums of another analysis (another model, settings or chunks); delete it, or give this one a file of its own",
+        path.display()
+    )]
+    OtherCheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
     /// Every device of a pool failed.
     #[error(
-        "all {} devices failed, after {samples} samples: {}{}; mend the devices, or take others", failures.len(), listed(failures, 8),
+        "no device is left after {samples} samples: {}{}; mend the devices, or take others", listed(failures, 8),
         advice(*out_of_memory)
     )]
     Devices {

@@ -83,6 +83,14 @@ impl ClassSums {
         Ok(())
     }
 
+    /// The sums where they are on the host.
+    pub(crate) fn host(&self) -> Option<&Array3<f64>> {
+        match self {
+            Self::Host(sums) => Some(sums),
+            _ => None,
+        }
+    }
+
     /// Adds the sums of another part of the data.
     pub(crate) fn merge(this: &mut Option<Self>, part: Option<Array3<f64>>, path: &str) -> Result<(), SfpError> {
         let Some(part) = part else { return Ok(()) };
@@ -168,6 +176,14 @@ impl Gram {
             Some(Self::Host(gram)) => Self::Host(gram + Self::Device(batch).into_host()?),
         });
         Ok(())
+    }
+
+    /// The matrix where it is on the host.
+    pub(crate) fn host(&self) -> Option<&Array2<f64>> {
+        match self {
+            Self::Host(gram) => Some(gram),
+            Self::Device(_) => None,
+        }
     }
 
     /// Adds the matrix of another part of the data.

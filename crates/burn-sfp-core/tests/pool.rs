@@ -125,7 +125,7 @@ fn what_a_device_leaves_undone_another_one_does() {
     fails_at(&(9..200).collect::<Vec<_>>());
     let error = run(3).unwrap_err();
     assert!(matches!(&error, SfpError::Devices { failures, .. } if failures.len() == 3), "{error:?}");
-    assert!(error.to_string().contains("all 3 devices failed") && !error.is_out_of_memory(), "{error}");
+    assert!(error.to_string().contains("no device is left after") && !error.is_out_of_memory(), "{error}");
 }
 
 #[test]
@@ -201,4 +201,59 @@ fn what_was_merged_by_then_is_the_result_of_a_cancelled_analysis() {
             assert_eq!(layer.performance, expected.performance);
         }
     }
+}
+
+/// The files of a folder.
+fn files(folder: &std::path::Path) -> usize {
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn an_analysis_goes_on_from_its_file() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let model = Remote { net: Cnn::new(1, &Device::flex()) };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sums");
+    let kept = |devices| pool(devices, 2).checkpoint(&path, 3);
+    let run = |pool: &DevicePool| analyze_on(&model, &flaky(), pool, &config(), &NoProgress);
+    fails_at(&[]);
+    let expected = written(run(&pool(1, 2)).unwrap().1);
+    assert_eq!(written(run(&kept(2)).unwrap().1), expected);
+    assert_eq!(files(folder.path()), 0, "it is removed in the end");
+    // Lost, at each of its moves.
+    let moves = MOVES.load(Ordering::SeqCst);
+    let mut went_on = 0;
+    for first in (2..moves).step_by(2) {
+        fails_at(&[first]);
+        let Err(error) = run(&kept(1)) else { continue };
+        assert!(matches!(&error, SfpError::Devices { failures, .. } if failures.len() == 1), "{error}");
+        assert_eq!(files(folder.path()), 1);
+        fails_at(&[]);
+        assert_eq!(written(run(&kept(3)).unwrap().1), expected, "after {first} moves");
+        went_on += usize::from(MOVES.load(Ordering::SeqCst) < moves);
+        assert_eq!(files(folder.path()), 0);
+    }
+    assert!(went_on > 5, "it starts anew");
+    // Cancelled.
+    let stop = Stop { after: 40, seen: AtomicUsize::new(0) };
+    let part = analyze_on(&model, &flaky(), &kept(2), &config(), &stop).unwrap().1;
+    assert_eq!(part.samples, 40);
+    // Another model, other settings, other chunks.
+    let other = Remote { net: Cnn::new(2, &Device::flex()) };
+    let refused = [
+        analyze_on(&other, &flaky(), &kept(2), &config(), &NoProgress),
+        analyze_on(&model, &flaky(), &kept(2), &config().with_threshold(0.4), &NoProgress),
+        analyze_on(&model, &flaky(), &kept(2).chunk(3), &config(), &NoProgress),
+    ];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(matches!(&error, SfpError::OtherCheckpoint { path: found } if *found == path), "{error}");
+    }
+    // Truncated, and something else.
+    let whole = std::fs::read(&path).unwrap();
+    for wrong in [&whole[..whole.len() / 2], b"{}".as_slice()] {
+        std::fs::write(&path, wrong).unwrap();
+        assert!(matches!(run(&kept(2)).unwrap_err(), SfpError::File(_)));
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(written(run(&kept(2)).unwrap().1), expected);
 }

@@ -1,7 +1,7 @@
 //! [`Replay`]: runs the captured operations on a device, batch after batch, and hands out the tapped tensors.
 //!
-//! What runs the operations is hidden behind [`Execute`]: today Burn's own interpreter on flex, ndarray and the
-//! CubeCL runtimes; a remote device would be one more implementation.
+//! What runs the operations is hidden behind [`Execute`]: Burn's own interpreter on flex, ndarray, the
+//! CubeCL runtimes and remote devices, to which it sends the operations.
 
 // burn-ndarray is deprecated in 0.22 and supported here as long as it exists.
 #![allow(deprecated)]
@@ -160,6 +160,8 @@ pub(crate) fn interpreter(device: &Device) -> Result<Box<dyn Execute>, GraphErro
         DispatchDevice::NdArray(device) => Ok(Box::new(TensorInterpreter::<burn_ndarray::NdArray>::new(*device))),
         #[cfg(feature = "wgpu")]
         DispatchDevice::Cube(device) => Ok(Box::new(TensorInterpreter::<burn::backend::Cube>::new(device.clone()))),
+        #[cfg(feature = "remote")]
+        DispatchDevice::Remote(device) => Ok(Box::new(TensorInterpreter::<burn::backend::Remote>::new(device.clone()))),
         other => Err(GraphError::UnsupportedDevice { device: format!("{other:?}") }),
     }
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Instant;
 
-use burn_sfp_core::{Analysis, AnalyzeConfig, Calibration, NoProgress, Progress, SfpError, SfpModule, analyze_network};
+use burn_sfp_core::{
+    Analysis, AnalyzeConfig, Calibration, DevicePool, NoProgress, Progress, SfpError, SfpModule, analyze_network,
+    analyze_on,
+};
 use burn_sfp_graph::{GraphModule, ModuleInput, Network};
 
 use crate::group::GroupCut;
@@ -24,16 +27,17 @@ pub struct Pruner<'a, C: ?Sized> {
     planner: Planner,
     recovery: Option<Recover>,
     sparse: Option<SparseConfig>,
+    devices: Option<DevicePool>,
     progress: &'a dyn Progress,
 }
 
 impl<C: ?Sized> fmt::Debug for Pruner<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, config, planner, recovery, sparse, .. } = self;
+        let Self { policy, config, planner, recovery, sparse, devices, .. } = self;
         let name = policy.name();
         let mut shown = f.debug_struct("Pruner");
         shown.field("policy", &name).field("config", config).field("planner", planner).field("recovery", recovery);
-        shown.field("sparse", sparse).finish_non_exhaustive()
+        shown.field("sparse", sparse).field("devices", devices).finish_non_exhaustive()
     }
 }
 
@@ -73,6 +77,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
             planner: Planner::new(),
             recovery: Some(Recover::new()),
             sparse: None,
+            devices: None,
             progress: &NoProgress,
         }
     }
@@ -192,6 +197,21 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
+    /// Sets devices that share the passes of the analysis, of this machine or remote; see [`analyze_on`]. What the policy needs beyond the
+    /// analysis, and the recovery, run on the model's own device.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use burn_sfp_core::{DevicePool, TensorCalibration};
+    /// # use burn_sfp_prune::Pruner;
+    /// # let calibration = TensorCalibration::new(Tensor::<2>::ones([2, 4], &Device::flex()), vec![0, 1], 2);
+    /// let pruner = Pruner::new(&calibration).devices(DevicePool::new([Device::flex(), Device::flex()]));
+    /// ```
+    pub fn devices(mut self, devices: DevicePool) -> Self {
+        self.devices = Some(devices);
+        self
+    }
+
     /// Sets the settings of the analysis.
     pub fn config(mut self, config: AnalyzeConfig) -> Self {
         self.config = config;
@@ -229,7 +249,10 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     where
         C: Calibration<M::Inputs>,
     {
-        let (network, analysis) = analyze_network(model, self.calibration, &self.config, self.progress)?;
+        let (network, analysis) = match &self.devices {
+            Some(devices) => analyze_on(model, self.calibration, devices, &self.config, self.progress)?,
+            None => analyze_network(model, self.calibration, &self.config, self.progress)?,
+        };
         // The batch that the network was captured on.
         let first = match self.calibration.batches().next() {
             None => return Err(SfpError::NoSamples.into()),

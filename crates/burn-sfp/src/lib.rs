@@ -37,7 +37,7 @@
 //! let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
 //! let calibration = TensorCalibration::new(samples, vec![0, 1], 2);
 //!
-//! let pruned = Pruner::new(&calibration).policy(SfpRanking::new()).ratio(0.5).analyze_and_prune(&mlp)?;
+//! let pruned = Pruner::new(&calibration).policy(Taylor::new()).ratio(0.5).analyze_and_prune(&mlp)?;
 //! println!("{}", pruned.summary());
 //! let smaller: Mlp = pruned.model;
 //! # Ok::<(), PruneError>(())
@@ -51,6 +51,7 @@
 //! | `wgpu` | GPUs, through wgpu |
 //! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
 //! | `cuda` | NVIDIA's GPUs, through CUDA |
+//! | `remote` | devices that another process or machine hosts, by burn-remote; see [`core::DevicePool`] |
 //! | `fusion` | GPUs, with the operations between the kernels fused, as for whoever enables `wgpu` in Burn itself |
 //!
 //! | feature | what |
@@ -72,9 +73,9 @@ pub mod prelude {
     #[cfg(feature = "bars")]
     pub use burn_sfp_core::Bars;
     pub use burn_sfp_core::{
-        Analysis, Analyze, AnalyzeConfig, Batch, BatchIter, Calibration, DataError, FnCalibration, GradientConfig,
-        Grid, LoaderCalibration, NoProgress, Progress, ReadAhead, Readout, SfpError, SfpModule, SkipSamples,
-        TensorCalibration, analyze, analyze_network,
+        Analysis, Analyze, AnalyzeConfig, Batch, BatchIter, Calibration, DataError, DevicePool, FnCalibration,
+        GradientConfig, Grid, LoaderCalibration, NoProgress, Progress, ReadAhead, Readout, SfpError, SfpModule,
+        SkipSamples, TensorCalibration, analyze, analyze_network, analyze_on,
     };
     pub use burn_sfp_graph::latency::{LatencyConfig, LatencyTable};
     pub use burn_sfp_graph::{

@@ -29,6 +29,7 @@ pages! {
     saving = "saving.md",
     deployment = "deployment.md",
     backends = "backends.md",
+    devices = "devices.md",
     report = "report.md",
     long_work = "long-work.md",
     troubleshooting = "troubleshooting.md",

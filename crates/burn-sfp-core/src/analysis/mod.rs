@@ -18,3 +18,4 @@ pub use info::ReadoutInfo;
 pub(crate) use layer::LayerState;
 pub use layer::{LayerAnalysis, UnitKind};
 pub use result::{ANALYSIS_VERSION, Analysis, Seconds};
+pub(crate) use state_file::{doubles, shape3};

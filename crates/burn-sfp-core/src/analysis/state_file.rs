@@ -89,11 +89,11 @@ fn read_state(layer: &LayerAnalysis, tensors: &SafeTensors<'_>) -> Result<LayerS
     })
 }
 
-fn shape3(view: &TensorView<'_>) -> Option<[usize; 3]> {
+pub(crate) fn shape3(view: &TensorView<'_>) -> Option<[usize; 3]> {
     view.shape().try_into().ok()
 }
 
-fn doubles(view: &TensorView<'_>) -> Option<Vec<f64>> {
+pub(crate) fn doubles(view: &TensorView<'_>) -> Option<Vec<f64>> {
     (view.dtype() == Dtype::F64)
         .then(|| view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
 }

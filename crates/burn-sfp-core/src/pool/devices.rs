@@ -1,5 +1,7 @@
 //! [`DevicePool`]: the devices and how the data is cut up for them.
 
+use std::path::{Path, PathBuf};
+
 use burn::tensor::Device;
 use burn_sfp_nn::ConfigError;
 
@@ -27,12 +29,13 @@ const CHUNK: usize = 16;
 pub struct DevicePool {
     devices: Vec<Device>,
     chunk: usize,
+    checkpoint: Option<(PathBuf, usize)>,
 }
 
 impl DevicePool {
     /// Takes the devices. One that is named twice works on two chunks at a time.
     pub fn new(devices: impl IntoIterator<Item = Device>) -> Self {
-        Self { devices: devices.into_iter().map(Device::without_autodiff).collect(), chunk: CHUNK }
+        Self { devices: devices.into_iter().map(Device::without_autodiff).collect(), chunk: CHUNK, checkpoint: None }
     }
 
     /// Sets the number of batches in a chunk, 16 by default. The sums of a chunk are read back from its device: the more layers with ridge
@@ -42,13 +45,28 @@ impl DevicePool {
         self
     }
 
+    /// Writes the sums so far to this file after every so many chunks (0 for none in between), when the work is cancelled, and when no device is
+    /// left. An analysis of the same model with the same settings that finds the file goes on behind them, and ends with the same bits as
+    /// one that was never interrupted; then the file is removed. The data has to be the same, too, which is not checked.
+    ///
+    /// The file is as large as the sums: `8 F S C` bytes for each layer, and `8 (F S)^2` where a ridge readout is fitted.
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>, chunks: usize) -> Self {
+        self.checkpoint = Some((path.into(), chunks));
+        self
+    }
+
     /// The devices, in the order in which they were given.
     pub fn devices(&self) -> &[Device] {
         &self.devices
     }
 
+    /// The file of sums, and the number of chunks between writing it.
+    pub(crate) fn saves(&self) -> Option<(&Path, usize)> {
+        self.checkpoint.as_ref().map(|(path, chunks)| (path.as_path(), *chunks))
+    }
+
     /// Batches of a chunk.
-    pub(super) fn batches(&self) -> usize {
+    pub(crate) fn batches(&self) -> usize {
         self.chunk
     }
 

@@ -49,12 +49,8 @@ impl<'a> Members<'a> {
         Self { pool, alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
     }
 
-    /// The error of a pool without devices that work: that of the last one, where all said the same.
-    fn lost(&mut self, last: SfpError, samples: u64) -> SfpError {
-        let first = self.failures[0].message.clone();
-        if self.failures.iter().all(|failure| failure.message == first) {
-            return last;
-        }
+    /// The error of a pool without devices that work.
+    fn lost(&mut self, samples: u64) -> SfpError {
         let out_of_memory = self.failures.iter().all(|failure| failure.out_of_memory);
         SfpError::Devices { failures: std::mem::take(&mut self.failures), samples, out_of_memory }
     }
@@ -66,19 +62,19 @@ enum Outcome<I, P> {
     Failed { device: usize, chunk: Chunk<I>, error: SfpError },
 }
 
-/// Passes over `batches`, merging what `work` makes of the chunks in their order. Returns whether the pass was cancelled, after which what was
-/// merged is that of the first chunks.
+/// Passes over `batches`, of which the first `done` chunks are skipped, merging what `work` makes of the others in their order. Returns whether
+/// the pass was cancelled, after which what was merged is that of the first chunks.
 pub(crate) fn in_chunks<M, W>(
     members: &mut Members<'_>,
     model: &M,
     batches: BatchIter<'_, M::Inputs>,
+    done: usize,
     work: &W,
     mut merge: impl FnMut(W::Part) -> Result<(), SfpError>,
     progress: &dyn Progress,
 ) -> Result<bool, SfpError>
 where
     M: SfpModule,
-    M::Inputs: Send,
     W: ChunkWork<M>,
 {
     let queue = Queue::new();
@@ -89,7 +85,9 @@ where
             scope.spawn(move || serve(&model, device, pool, queue, &sender, work));
         }
         drop(sender);
-        let chunks = Chunks { batches, size: members.pool.batches(), read: 0, next: 0 };
+        let size = members.pool.batches();
+        let mut chunks = Chunks { batches, size, read: 0, next: 0 };
+        chunks.skip(done)?;
         let feed = Feed {
             members,
             queue: &queue,
@@ -97,7 +95,7 @@ where
             chunks,
             fault: None,
             in_flight: 0,
-            merged: 0,
+            merged: done,
             samples: 0,
             is_cancelled: false,
         };
@@ -162,6 +160,18 @@ struct Chunks<'a, I> {
 }
 
 impl<I> Chunks<'_, I> {
+    /// Leaves the first chunks out.
+    fn skip(&mut self, chunks: usize) -> Result<(), SfpError> {
+        let read = chunks * self.size;
+        for batch in 0..read {
+            if let Some(Err(source)) = self.batches.next() {
+                return Err(SfpError::Data { batch, source });
+            }
+        }
+        (self.read, self.next) = (read, chunks);
+        Ok(())
+    }
+
     /// Reads the next chunk. An error of the data comes with what was read before it.
     fn next(&mut self) -> (Option<Chunk<I>>, Option<SfpError>) {
         let (first, mut batches, mut fault) = (self.read, Vec::with_capacity(self.size.min(64)), None);
@@ -285,7 +295,7 @@ impl<I, P> Feed<'_, '_, I, P> {
         self.members.failures.push(DeviceFailure { device: name, message, out_of_memory });
         self.members.alive.retain(|&alive| alive != device);
         if self.members.alive.is_empty() {
-            return Err(self.members.lost(error, self.samples));
+            return Err(self.members.lost(self.samples));
         }
         if self.is_cancelled || self.fault.as_ref().is_some_and(|(first, _)| *first <= chunk.index) {
             self.in_flight -= 1;

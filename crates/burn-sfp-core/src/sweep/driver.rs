@@ -6,6 +6,7 @@ use burn_sfp_graph::Network;
 use super::accuracy::{Accuracy, Fitted};
 use super::partial::Partial;
 use super::pass::Sweep;
+use super::saved::Saved;
 use super::target::Pass;
 use crate::checks::on_batch;
 use crate::config::AnalyzeConfig;
@@ -72,22 +73,20 @@ fn each_batch<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     Ok(false)
 }
 
-/// Passes on many devices.
+/// Passes on many devices, over batches that are cut into some parts.
 pub(super) struct OnDevices<'a> {
     members: Members<'a>,
     config: &'a AnalyzeConfig,
+    saved: Option<Saved<'a>>,
 }
 
 impl<'a> OnDevices<'a> {
-    pub fn new(pool: &'a DevicePool, config: &'a AnalyzeConfig) -> Self {
-        Self { members: Members::new(pool), config }
+    pub fn new(pool: &'a DevicePool, config: &'a AnalyzeConfig, parts: usize) -> Self {
+        Self { members: Members::new(pool), config, saved: Saved::new(pool, config, parts) }
     }
 }
 
-impl<M: SfpModule> Driver<M> for OnDevices<'_>
-where
-    M::Inputs: Send,
-{
+impl<M: SfpModule> Driver<M> for OnDevices<'_> {
     fn sweep<C>(
         &mut self,
         all: &mut Sweep<'_, M>,
@@ -100,7 +99,20 @@ where
     {
         let network = all.runner.network.clone();
         let (work, model) = (SweepWork { network: &network, config: self.config, pass }, all.runner.model());
-        in_chunks(&mut self.members, model, data.batches(), &work, |part| all.add(part), progress)
+        let saved = self.saved.as_ref();
+        let first = saved.map_or(Ok(0), |saved| saved.load(all))?;
+        progress.advance(all.counts.of_current_pass().iter().sum::<u64>() as usize);
+        let mut chunks = first;
+        let add = |part| {
+            all.add(part)?;
+            chunks += 1;
+            saved.filter(|saved| saved.is_due(chunks)).map_or(Ok(()), |saved| saved.save(all, chunks))
+        };
+        let done = in_chunks(&mut self.members, model, data.batches(), first, &work, add, progress);
+        if let (Some(saved), Ok(_) | Err(SfpError::Devices { .. })) = (saved, &done) {
+            saved.save(all, chunks)?;
+        }
+        done
     }
 
     fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
@@ -113,6 +125,7 @@ where
             &mut self.members,
             model,
             data.batches(),
+            0,
             &work,
             |part| {
                 all.add(&part);

@@ -26,6 +26,16 @@ impl InputSums {
         ClassSums::add(&mut self.sums, acts, &labels.zeros, 1, &self.path)
     }
 
+    /// Module path of the layer.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The sums where they are on the host.
+    pub fn host(&self) -> Option<&Array3<f64>> {
+        self.sums.as_ref().and_then(ClassSums::host)
+    }
+
     /// Takes the sums, after which they begin at zero again.
     pub fn take(&mut self) -> Result<Option<Array3<f64>>, SfpError> {
         self.sums.take().map(|sums| sums.into_host(&self.path)).transpose()

@@ -11,6 +11,7 @@ mod pass;
 mod probe;
 mod run;
 mod runner;
+mod saved;
 mod target;
 
 pub(crate) use accuracy::{Fitted, measure};

@@ -7,15 +7,16 @@ use crate::sums::{ClassSums, Gram};
 use crate::{SfpError, SfpModule};
 
 /// What a sweep summed since it was last taken from.
+#[derive(Default)]
 pub(super) struct Partial {
     /// Class sums and Gram matrix of each target.
-    targets: Vec<(Option<Array3<f64>>, Option<Array2<f64>>)>,
+    pub targets: Vec<(Option<Array3<f64>>, Option<Array2<f64>>)>,
     /// Sums of the inputs that have probes of their own.
-    inputs: Vec<Option<Array3<f64>>>,
+    pub inputs: Vec<Option<Array3<f64>>>,
     /// Samples of each label.
-    counts: Vec<u64>,
-    hits: usize,
-    undefined: Option<SfpError>,
+    pub counts: Vec<u64>,
+    pub hits: usize,
+    pub undefined: Option<SfpError>,
 }
 
 impl<M: SfpModule> Sweep<'_, M> {

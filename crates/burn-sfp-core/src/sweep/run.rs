@@ -11,6 +11,7 @@ use super::driver::{Driver, Here, OnDevices};
 use super::finish::Finish;
 use super::parts::{Parts, in_smaller_batches};
 use super::pass::Sweep;
+use super::saved::Saved;
 use crate::analysis::{Analysis, Seconds};
 use crate::checks::on_device;
 use crate::config::{AnalyzeConfig, Readout};
@@ -37,10 +38,7 @@ pub(crate) fn sweep_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     pool: &DevicePool,
     config: &AnalyzeConfig,
     progress: &dyn Progress,
-) -> Result<(Network, Analysis), SfpError>
-where
-    M::Inputs: Send,
-{
+) -> Result<(Network, Analysis), SfpError> {
     config.check()?;
     pool.check()?;
     if let Readout::Gradient(_) = config.readout {
@@ -48,10 +46,15 @@ where
         return Err(ConfigError { name: "readout", found: "gradient".into(), expected }.into());
     }
     let _span = tracing::info_span!("analyze", devices = pool.devices().len()).entered();
-    in_smaller_batches(false, |parts| {
-        let mut driver = OnDevices::new(pool, config);
+    let found = in_smaller_batches(false, |parts| {
+        let mut driver = OnDevices::new(pool, config, parts);
         attempt(model, &Parts::new(data, parts), &mut driver, config, progress)
-    })
+    })?;
+    match pool.saves() {
+        Some((path, _)) if !progress.is_cancelled() => Saved::remove(path)?,
+        _ => {}
+    }
+    Ok(found)
 }
 
 /// Captures, passes over the data, finishes the targets and measures readouts, at one size of batches.

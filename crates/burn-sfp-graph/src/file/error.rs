@@ -23,7 +23,7 @@ pub enum FileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried: `read` or `written`.
+        /// What was tried: `read`, `written` or `removed`.
         action: &'static str,
         /// The error of the operating system.
         source: io::Error,

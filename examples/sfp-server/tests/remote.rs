@@ -1,0 +1,214 @@
+//! Analysis, pruning and recovery on a device that another process hosts.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::prelude::*;
+use burn::remote::RemoteHost;
+use burn::tensor::activation::relu;
+use burn_sfp::core::{LayerAnalysis, Seconds};
+use burn_sfp::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A server in a process of its own, killed in the end.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sfp-server"));
+        let command = command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("the server's first line");
+        let address = line.trim().rsplit(' ').next().expect("an address").to_string();
+        Self { process, address }
+    }
+
+    fn host(&self) -> RemoteHost {
+        RemoteHost::websocket(&self.address)
+    }
+}
+
+impl Server {
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[derive(Module, Debug)]
+struct Net {
+    stem: Conv2d,
+    norm: BatchNorm,
+    conv: Conv2d,
+    classifier: Linear,
+}
+
+impl Net {
+    fn new(device: &Device) -> Self {
+        Self {
+            stem: Conv2dConfig::new([2, 8], [3, 3]).init(device),
+            norm: BatchNormConfig::new(8).init(device),
+            conv: Conv2dConfig::new([8, 6], [3, 3]).init(device),
+            classifier: LinearConfig::new(6 * 4 * 4, 3).init(device),
+        }
+    }
+}
+
+impl GraphModule for Net {
+    type Inputs = Tensor<4>;
+    type Outputs = Tensor<2>;
+
+    fn run(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = relu(self.norm.forward(self.stem.forward(x)));
+        self.classifier.forward(relu(self.conv.forward(x)).flatten(1, 3))
+    }
+}
+
+/// Samples that differ by a fixed pattern.
+fn data(device: &Device) -> TensorCalibration<Tensor<4>> {
+    let values: Vec<f32> = (0..12 * 2 * 8 * 8).map(|k| ((k * 7919) % 101) as f32 / 101.0 - 0.5).collect();
+    let images = Tensor::<1>::from_floats(values.as_slice(), device).reshape([12, 2, 8, 8]);
+    TensorCalibration::new(images, (0..12).map(|k| k % 3).collect(), 5)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+fn assert_near(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-4 * largest), "{found:?} {expected:?}");
+}
+
+#[test]
+fn an_analysis_is_that_of_this_machine() {
+    let (server, local) = (Server::start(&[]), Device::flex());
+    let remote = Device::remote_options(&server.host()).init().unwrap();
+    let net = Net::new(&local);
+    let here = analyze(&net, &data(&local), &AnalyzeConfig::new()).unwrap();
+    let there = analyze(&net.fork(&remote), &data(&remote), &AnalyzeConfig::new()).unwrap();
+    assert_eq!(there.samples, here.samples);
+    assert_eq!(there.layers.len(), here.layers.len());
+    for (there, here) in there.layers.iter().zip(&here.layers) {
+        assert_eq!(there.path, here.path);
+        let largest =
+            |layer: &LayerAnalysis| layer.performance.iter().map(|filter| filter.max as f32).collect::<Vec<_>>();
+        assert_near(&largest(there), &largest(here));
+    }
+}
+
+#[test]
+fn a_model_is_pruned_and_recovered_over_there() {
+    let (server, local) = (Server::start(&[]), Device::flex());
+    let remote = Device::remote_options(&server.host()).init().unwrap();
+    let net = Net::new(&local);
+    let prune = |net: &Net, device: &Device| {
+        let calibration = data(device);
+        Pruner::new(&calibration).policy(SfpRanking::new()).analyze_and_prune(net).unwrap()
+    };
+    let (here, there) = (prune(&net, &local), prune(&net.clone().fork(&remote), &remote));
+    assert_eq!(there.plan.cuts, here.plan.cuts);
+    assert_eq!(there.model.devices(), [remote.clone()]);
+    let images = data(&local).batches().next().unwrap().unwrap().input;
+    let found = values(there.model.run(images.clone().to_device(&remote)));
+    assert_near(&found, &values(here.model.run(images)));
+}
+
+#[test]
+fn a_token_that_does_not_fit_is_refused_before_work_starts() {
+    let server = Server::start(&["--token", "one"]);
+    assert!(Device::remote_options(&server.host().with_credential("two")).init().is_err());
+    assert!(Device::remote_options(&server.host().with_credential("one")).init().is_ok());
+}
+
+/// So many servers, and a pool of their devices.
+fn pool(count: usize, chunk: usize) -> (Vec<Server>, DevicePool) {
+    let servers: Vec<Server> = (0..count).map(|_| Server::start(&[])).collect();
+    let devices = servers.iter().map(|server| Device::remote_options(&server.host()).init().unwrap());
+    let pool = DevicePool::new(devices).chunk(chunk);
+    (servers, pool)
+}
+
+/// An analysis on a pool, bit for bit but for its seconds.
+fn analyzed(net: &Net, pool: &DevicePool) -> Result<String, SfpError> {
+    let config = AnalyzeConfig::new().with_accuracy(true);
+    let mut analysis = analyze_on(net, &many(), pool, &config, &NoProgress)?.1;
+    analysis.seconds = Seconds::default();
+    Ok(serde_json::to_string(&analysis).unwrap())
+}
+
+/// More batches than `data`, of other sizes.
+fn many() -> TensorCalibration<Tensor<4>> {
+    let device = Device::flex();
+    let values: Vec<f32> = (0..70 * 2 * 8 * 8).map(|k| ((k * 7919) % 1009) as f32 / 1009.0 - 0.5).collect();
+    let images = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([70, 2, 8, 8]);
+    TensorCalibration::new(images, (0..70).map(|k| k % 3).collect(), 3)
+}
+
+#[test]
+fn one_two_and_four_servers_agree() {
+    let net = Net::new(&Device::flex());
+    let [one, two, four] = [1, 2, 4].map(|count| {
+        let (_servers, pool) = pool(count, 2);
+        analyzed(&net, &pool).unwrap()
+    });
+    assert_eq!(two, one);
+    assert_eq!(four, one);
+}
+
+#[test]
+fn servers_killed_at_twenty_moments() {
+    let net = Net::new(&Device::flex());
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let (servers, first) = pool(4, 2);
+    let clock = Instant::now();
+    let expected = analyzed(&net, &first).unwrap();
+    let whole = clock.elapsed();
+    drop((servers, first));
+    let mut in_time = 0;
+    for round in 0..20 {
+        let (mut servers, pool) = pool(4, 2);
+        let victims = rng.random_range(1..4);
+        let after = whole.mul_f64(rng.random_range(0.0..0.8));
+        let is_over = AtomicBool::new(false);
+        let found = thread::scope(|scope| {
+            let killer = scope.spawn(|| {
+                thread::sleep(after);
+                servers.iter_mut().take(victims).for_each(Server::kill);
+                !is_over.load(Ordering::SeqCst)
+            });
+            let found = analyzed(&net, &pool);
+            is_over.store(true, Ordering::SeqCst);
+            in_time += usize::from(killer.join().unwrap());
+            found
+        });
+        assert_eq!(found.unwrap(), expected, "round {round}: {victims} killed after {after:?} of {whole:?}");
+    }
+    assert!(in_time >= 10, "{in_time} of 20 kills while the analysis ran");
+}
+
+#[test]
+fn all_servers_dead() {
+    let net = Net::new(&Device::flex());
+    let (servers, pool) = pool(2, 2);
+    drop(servers);
+    let error = analyzed(&net, &pool).unwrap_err();
+    assert!(matches!(&error, SfpError::Devices { failures, samples: 0, .. } if failures.len() == 2), "{error:?}");
+}
