@@ -135,6 +135,12 @@ pub(crate) fn single(acts: Tensor<3>) -> Tensor<3> {
     if acts.dtype() == DType::F32 { acts } else { acts.cast(DType::F32) }
 }
 
+/// The values of a tensor of sums, row by row, read from its device.
+pub(crate) fn doubles<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, SfpError> {
+    let length = sums.dims().iter().product();
+    Ok(to_array3(&sums.reshape([1, 1, length]))?.into_iter().map(f64::from).collect())
+}
+
 /// Class sums of one batch by Burn's operations alone: the product of the one-hot labels with the activations.
 pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: usize) -> Tensor<3> {
     let [samples, filters, positions] = acts.dims();

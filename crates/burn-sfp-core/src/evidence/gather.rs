@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
 use burn_sfp_graph::Network;
-use burn_sfp_nn::tensor::to_array3;
 
 use super::gram::{GramSums, InputGram};
 use super::outputs::{OutputStatistics, OutputSums};
@@ -42,9 +41,8 @@ pub struct ActivationEvidence {
 /// is not changed; labels are not read.
 ///
 /// `network` is the capture of the model's logits on any batch. A layer that is called several times counts with its
-/// first call. All sums are in double precision on the host and do not depend on the number of threads; on other
-/// devices than flex and ndarray the activations are copied to the host. Batches are cut smaller where a device lacks
-/// memory.
+/// first call. On flex and ndarray all sums are in double precision and do not depend on the number of threads; other
+/// devices sum in their `f32`, and only sums are read back. Batches are cut smaller where a device lacks memory.
 ///
 /// Memory: 24 bytes for each filter, and `8 n^2` bytes for each Gram matrix of n columns (32 MiB for 2,048), which all
 /// stay in memory until the pass is over; besides the activations of a batch, 16 MiB of rows at a time.
@@ -156,11 +154,10 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
         check_batch(index, &batch)?;
         let tapped = |tap: usize, acts: Tensor<3>| {
-            let acts = to_array3(&acts)?;
             for receiver in &receivers[tap] {
                 match *receiver {
-                    Receiver::Output(k) => outputs[k].add(acts.view()),
-                    Receiver::Input(k) => inputs[k].add(acts.view())?,
+                    Receiver::Output(k) => outputs[k].add(&acts),
+                    Receiver::Input(k) => inputs[k].add(&acts)?,
                 }
             }
             Ok(())

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_sfp_graph::{Layer, Network};
+use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
+use super::patches::indices;
 use super::window::Window;
 use crate::SfpError;
+use crate::sums::doubles;
 
 /// Most channels of one group of a layer's inputs for which a Gram matrix is summed (512 MiB). Layers with more are
 /// left out.
@@ -15,6 +19,8 @@ pub const MOST_CHANNELS: usize = 8192;
 
 /// Values of the rows that are added at once (16 MiB).
 const ROW_VALUES: usize = 1 << 22;
+/// The same on a device with memory of its own (64 MiB).
+const DEVICE_VALUES: usize = 1 << 24;
 
 /// Gram matrices `G = X'X / N` of the inputs of a layer, a matrix for each group of a convolution (N samples).
 ///
@@ -69,6 +75,16 @@ pub(super) struct GramSums {
     pub path: String,
     gram: InputGram,
     window: Window,
+    /// On another device than the CPU.
+    on_device: Option<OnDevice>,
+}
+
+/// Sums by Burn's operations.
+struct OnDevice {
+    /// Which positions the kernel reads.
+    indices: Tensor<1, Int>,
+    /// For each group its matrix, and the sums of its columns where it is exact.
+    groups: Vec<(Tensor<2>, Option<Tensor<2>>)>,
 }
 
 impl GramSums {
@@ -89,11 +105,59 @@ impl GramSums {
         let kernel = window.elements();
         let group = |group: usize| GroupGram::new(&ids[group * inputs..(group + 1) * inputs], kernel, limit);
         let groups = (0..groups).map(group).collect::<Option<Vec<GroupGram>>>()?;
-        Some(Self { path: layer.path.clone(), gram: InputGram { groups, inputs, kernel }, window })
+        Some(Self { path: layer.path.clone(), gram: InputGram { groups, inputs, kernel }, window, on_device: None })
     }
 
     /// Adds a batch `[N, inputs, positions]`.
-    pub fn add(&mut self, acts: ArrayView3<'_, f32>) -> Result<(), SfpError> {
+    pub fn add(&mut self, acts: &Tensor<3>) -> Result<(), SfpError> {
+        on_host(acts, |acts| self.add_view(acts)).unwrap_or_else(|| {
+            self.add_on_device(acts);
+            Ok(())
+        })
+    }
+
+    pub(super) fn add_on_device(&mut self, acts: &Tensor<3>) {
+        let ([samples, _, inputs], device) = (acts.dims(), acts.device());
+        let InputGram { groups, inputs: of_group, kernel } = &mut self.gram;
+        let columns: usize = groups.iter().map(|group| group.channels * group.elements).sum();
+        let sums = self.on_device.get_or_insert_with(|| OnDevice {
+            indices: self.window.indices(inputs, &device),
+            groups: groups.iter().map(|group| group.zeros(&device)).collect(),
+        });
+        let rows = self.window.positions(inputs);
+        let step = (DEVICE_VALUES / (rows * columns).max(1)).clamp(1, samples.max(1));
+        for from in (0..samples).step_by(step) {
+            let count = step.min(samples - from);
+            let patches = self.window.gather(acts.clone().narrow(0, from, count), &sums.indices);
+            for (index, (group, (matrix, totals))) in groups.iter_mut().zip(&mut sums.groups).enumerate() {
+                let own = patches.clone().narrow(1, index * *of_group, *of_group);
+                let own = group.columns_of(own, *kernel);
+                group.rows += (rows * count) as u64;
+                if let Some(totals) = totals {
+                    *totals = totals.clone() + own.clone().sum_dim(0);
+                }
+                // Where elements are alike each of them is a row of its own.
+                let own = if group.is_exact { own } else { group.elements_as_rows(own) };
+                *matrix = matrix.clone() + own.clone().transpose().matmul(own);
+            }
+        }
+    }
+
+    /// Takes the sums from the device.
+    fn read(&mut self) -> Result<(), SfpError> {
+        let Some(sums) = self.on_device.take() else { return Ok(()) };
+        for (group, (matrix, totals)) in self.gram.groups.iter_mut().zip(sums.groups) {
+            let (shape, values) = (group.matrix.dim(), doubles(matrix)?);
+            // As many values as the matrix has.
+            group.matrix = Array2::from_shape_fn(shape, |(a, b)| values[a * shape.1 + b]);
+            if let Some(totals) = totals {
+                group.totals = doubles(totals)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_view(&mut self, acts: ArrayView3<'_, f32>) -> Result<(), SfpError> {
         let (samples, _, positions) = acts.dim();
         let rows = samples * self.window.positions(positions);
         let InputGram { groups, inputs, kernel } = &mut self.gram;
@@ -114,6 +178,7 @@ impl GramSums {
 
     /// The matrices over so many samples.
     pub fn finish(mut self, samples: u64) -> Result<(String, InputGram), SfpError> {
+        self.read()?;
         for (index, group) in self.gram.groups.iter_mut().enumerate() {
             let alike = if group.is_exact { 1 } else { group.elements };
             group.matrix /= samples.max(1) as f64 * alike as f64;
@@ -143,6 +208,35 @@ impl GroupGram {
         let totals = if is_exact { vec![0.0; columns] } else { Vec::new() };
         let matrix = Array2::zeros((columns, columns));
         Some(Self { places, channels, elements, is_exact, matrix, totals, rows: 0 })
+    }
+
+    /// Sums of nothing on a device.
+    fn zeros(&self, device: &Device) -> (Tensor<2>, Option<Tensor<2>>) {
+        let columns = self.matrix.nrows();
+        let zeros = |rows: usize| Tensor::zeros([rows, columns], (device, DType::F32));
+        (zeros(columns), self.is_exact.then(|| zeros(1)))
+    }
+
+    /// Patches `[rows, inputs, kernel]` in the order of the columns, `[rows, channels * elements]`.
+    fn columns_of(&self, patches: Tensor<3>, kernel: usize) -> Tensor<2> {
+        let ([rows, inputs, _], device) = (patches.dims(), patches.device());
+        let (columns, flat) = (self.channels * self.elements, patches.reshape([rows, inputs * kernel]));
+        let mut order = vec![(inputs * kernel) as i64; columns];
+        for input in 0..inputs {
+            self.rows_of(input, kernel).enumerate().for_each(|(k, at)| order[at] = (input * kernel + k) as i64);
+        }
+        if order.iter().enumerate().all(|(at, &from)| from == at as i64) && columns == inputs * kernel {
+            return flat;
+        }
+        let zero = Tensor::zeros([rows, 1], (&device, flat.dtype()));
+        Tensor::cat(vec![flat, zero], 1).select(1, indices(order, &device))
+    }
+
+    /// Columns of channels and elements as `[rows * elements, channels]`.
+    fn elements_as_rows(&self, columns: Tensor<2>) -> Tensor<2> {
+        let rows = columns.dims()[0];
+        let apart: Tensor<3> = columns.reshape([rows, self.channels, self.elements]);
+        apart.permute([0, 2, 1]).reshape([rows * self.elements, self.channels])
     }
 
     /// Rows `from..from + count` of X, each with a column for each element of each channel.

@@ -5,6 +5,7 @@
 //! | the pass | `gather` |
 //! | means and zeros of the outputs of filters | `outputs` |
 //! | Gram matrices of the inputs of layers | `gram` |
+//! | the same on devices with memory of their own | `patches` |
 //! | which input position each element of a kernel reads | `window` |
 //! | the least-squares loss of removed inputs | `loss` |
 //! | the same, one input after the other | `elimination` |
@@ -16,6 +17,7 @@ mod gather;
 mod gram;
 mod loss;
 mod outputs;
+pub(crate) mod patches;
 mod pursuit;
 mod streams;
 pub(crate) mod window;

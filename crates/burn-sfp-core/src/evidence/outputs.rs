@@ -1,9 +1,12 @@
 //! [`OutputStatistics`]: means and share of zeros of the output of each filter.
 
+use burn::tensor::{Int, Tensor};
+use burn_sfp_nn::tensor::on_host;
 use ndarray::{ArrayView3, Axis};
 use rayon::prelude::*;
 
 use crate::SfpError;
+use crate::sums::doubles;
 
 /// Statistics of the output of a layer, filter by filter, over all samples and positions. The output is read where the
 /// analysis reads it: after the normalisation, activation and pooling that follow directly
@@ -33,15 +36,48 @@ pub(super) struct OutputSums {
     filters: Vec<Sums>,
     /// Values of each filter.
     count: u64,
+    /// Sums of the values and of their absolute values, and the number of zeros, on another device than the CPU.
+    on_device: Option<([Tensor<3>; 2], Tensor<3, Int>)>,
 }
 
 impl OutputSums {
     pub fn new(path: &str, filters: usize) -> Self {
-        Self { path: path.into(), filters: vec![Sums::default(); filters], count: 0 }
+        Self { path: path.into(), filters: vec![Sums::default(); filters], count: 0, on_device: None }
     }
 
-    /// Adds a batch `[N, F, S]`. Each filter is summed by one thread in the order of its values.
-    pub fn add(&mut self, acts: ArrayView3<'_, f32>) {
+    /// Adds a batch `[N, F, S]`.
+    pub fn add(&mut self, acts: &Tensor<3>) {
+        if on_host(acts, |acts| self.add_view(acts)).is_none() {
+            self.add_on_device(acts);
+        }
+    }
+
+    fn add_on_device(&mut self, acts: &Tensor<3>) {
+        let [samples, _, positions] = acts.dims();
+        let sum = |values: Tensor<3>| values.sum_dim(2).sum_dim(0);
+        let own = [sum(acts.clone()), sum(acts.clone().abs())];
+        let zeros = acts.clone().equal_elem(0.0).int().sum_dim(2).sum_dim(0);
+        self.on_device = Some(match self.on_device.take() {
+            None => (own, zeros),
+            Some(([values, absolute], all)) => {
+                let [own, own_absolute] = own;
+                ([values + own, absolute + own_absolute], all + zeros)
+            }
+        });
+        self.count += (samples * positions) as u64;
+    }
+
+    /// Takes the sums from the device.
+    fn read(&mut self) -> Result<(), SfpError> {
+        let Some(([values, absolute], zeros)) = self.on_device.take() else { return Ok(()) };
+        let zeros = zeros.into_data().iter::<i64>().map(|count| count as u64).collect::<Vec<u64>>();
+        let sums = doubles(values)?.into_iter().zip(doubles(absolute)?).zip(zeros);
+        self.filters = sums.map(|((values, absolute), zeros)| Sums { values, absolute, zeros }).collect();
+        Ok(())
+    }
+
+    /// Each filter is summed by one thread in the order of its values.
+    fn add_view(&mut self, acts: ArrayView3<'_, f32>) {
         let (samples, _, positions) = acts.dim();
         self.filters.par_iter_mut().zip(acts.axis_iter(Axis(1)).into_par_iter()).for_each(|(sums, values)| {
             for &value in values {
@@ -54,7 +90,8 @@ impl OutputSums {
         self.count += (samples * positions) as u64;
     }
 
-    pub fn finish(self) -> Result<(String, OutputStatistics), SfpError> {
+    pub fn finish(mut self) -> Result<(String, OutputStatistics), SfpError> {
+        self.read()?;
         let count = self.count.max(1) as f64;
         let of = |read: &dyn Fn(&Sums) -> f64| self.filters.iter().map(|sums| read(sums) / count).collect::<Vec<f64>>();
         let found = OutputStatistics {
@@ -72,30 +109,37 @@ impl OutputSums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::{Device, TensorData};
     use ndarray::Array3;
 
     #[test]
     fn batches_add_up() {
         let acts = Array3::from_shape_fn((4, 3, 5), |(n, f, s)| ((n * 15 + f * 5 + s) % 4) as f32 - f as f32);
-        let mut sums = OutputSums::new("conv", 3);
-        sums.add(acts.view());
-        sums.add(acts.view());
-        let (path, found) = sums.finish().unwrap();
-        assert_eq!(path, "conv");
-        for f in 0..3 {
-            let values: Vec<f64> = acts.index_axis(Axis(1), f).iter().map(|&v| f64::from(v)).collect();
-            let mean = |read: &dyn Fn(f64) -> f64| values.iter().map(|&v| read(v)).sum::<f64>() / 20.0;
-            assert!((found.mean[f] - mean(&|v| v)).abs() < 1e-12);
-            assert!((found.mean_absolute[f] - mean(&f64::abs)).abs() < 1e-12);
-            assert!((found.zeros[f] - mean(&|v| f64::from(u8::from(v == 0.0)))).abs() < 1e-12);
+        let values = TensorData::new(acts.iter().copied().collect::<Vec<f32>>(), [4, 3, 5]);
+        let tensor = Tensor::<3>::from_data(values, &Device::flex());
+        let (mut here, mut there) = (OutputSums::new("conv", 3), OutputSums::new("conv", 3));
+        for _ in 0..2 {
+            here.add(&tensor);
+            there.add_on_device(&tensor);
         }
-        assert!(found.zeros[0] > 0.0);
+        for (sums, digits) in [(here, 1e-12), (there, 1e-6)] {
+            let (path, found) = sums.finish().unwrap();
+            assert_eq!(path, "conv");
+            for f in 0..3 {
+                let values: Vec<f64> = acts.index_axis(Axis(1), f).iter().map(|&v| f64::from(v)).collect();
+                let mean = |read: &dyn Fn(f64) -> f64| values.iter().map(|&v| read(v)).sum::<f64>() / 20.0;
+                assert!((found.mean[f] - mean(&|v| v)).abs() < digits);
+                assert!((found.mean_absolute[f] - mean(&f64::abs)).abs() < digits);
+                assert!((found.zeros[f] - mean(&|v| f64::from(u8::from(v == 0.0)))).abs() < 1e-12);
+            }
+            assert!(found.zeros[0] > 0.0);
+        }
     }
 
     #[test]
     fn a_nan_is_an_error_with_its_filter() {
         let mut sums = OutputSums::new("conv", 2);
-        sums.add(ndarray::array![[[1.0_f32], [f32::NAN]]].view());
+        sums.add(&Tensor::from_floats([[[1.0], [f32::NAN]]], &Device::flex()));
         assert!(matches!(sums.finish(), Err(SfpError::NonFiniteOutput { path, filter: 1, .. }) if path == "conv"));
     }
 }

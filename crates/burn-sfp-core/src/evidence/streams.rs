@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
 use burn_sfp_graph::Network;
-use burn_sfp_nn::tensor::to_array3;
-use ndarray::{Array3, ArrayView3, Axis};
+use burn_sfp_nn::tensor::on_host;
+use ndarray::{ArrayView3, Axis};
 
 use crate::analysis::UnitKind;
 use crate::checks::{PassCounts, check_batch, on_batch, on_device};
 use crate::config::Grid;
 use crate::labels::check_range;
 use crate::readout::ridge_readout;
-use crate::sums::{ClassSums, Gram};
+use crate::sums::{ClassSums, Gram, doubles};
 use crate::sweep::{Fitted, Parts, Pooled, Probe, Runner, in_smaller_batches, measure};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
@@ -69,6 +69,8 @@ struct Between {
     after: usize,
     /// Sums of squares of the change and of the stream in front.
     squares: [f64; 2],
+    /// The same on another device than the CPU.
+    on_device: Option<[Tensor<1>; 2]>,
 }
 
 /// The sums for the readout of a stream.
@@ -99,7 +101,7 @@ impl Streams {
                     all.sums.len() - 1
                 })
             });
-            all.blocks.push(Between { path: block.path().into(), before, after, squares: [0.0; 2] });
+            all.blocks.push(Between { path: block.path().into(), before, after, squares: [0.0; 2], on_device: None });
         }
         all
     }
@@ -149,19 +151,18 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
         check_batch(index, &batch)?;
         check_range(index, &batch.labels, classes)?;
-        let mut open: HashMap<usize, Array3<f32>> = HashMap::new();
+        let mut open: HashMap<usize, Tensor<3>> = HashMap::new();
         let tapped = |stream: usize, acts: Tensor<3>| {
             sums[stream].add(&acts, &batch.labels, classes)?;
-            let values = to_array3(&acts)?;
             for block in blocks.iter_mut().filter(|block| block.after == stream) {
                 if let Some(before) = open.get(&block.before) {
-                    block.add(before.view(), values.view());
+                    block.add(before, &acts);
                 }
             }
             // What nothing is compared with any more.
             open.retain(|before, _| readers[*before].iter().any(|&reader| blocks[reader].after != stream));
             if !readers[stream].is_empty() {
-                open.insert(stream, values);
+                open.insert(stream, acts);
             }
             Ok(())
         };
@@ -186,7 +187,8 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let places: Vec<usize> = fitted.iter().map(|fitted| fitted.layer).collect();
     let Some(accuracies) = measure(model, data, network, &fitted, counts, progress)? else { return Ok(found) };
     let accuracies: HashMap<usize, f64> = places.into_iter().zip(accuracies).collect();
-    for block in blocks {
+    for mut block in blocks {
+        block.read()?;
         let [Some(accuracy_before), Some(accuracy_after)] =
             [block.before, block.after].map(|stream| accuracies.get(&stream).copied())
         else {
@@ -199,8 +201,37 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 }
 
 impl Between {
-    /// Adds the squares of a batch, sample by sample.
-    fn add(&mut self, before: ArrayView3<'_, f32>, after: ArrayView3<'_, f32>) {
+    /// Adds the squares of a batch.
+    fn add(&mut self, before: &Tensor<3>, after: &Tensor<3>) {
+        let host = on_host(before, |before| on_host(after, |after| self.add_views(before, after)));
+        if host.flatten().is_none() {
+            self.add_on_device(before, after);
+        }
+    }
+
+    fn add_on_device(&mut self, before: &Tensor<3>, after: &Tensor<3>) {
+        let own = [after.clone() - before.clone(), before.clone()].map(|values| values.square().sum());
+        self.on_device = Some(match self.on_device.take() {
+            None => own,
+            Some([change, all]) => {
+                let [own_change, own] = own;
+                [change + own_change, all + own]
+            }
+        });
+    }
+
+    /// Takes the squares from the device.
+    fn read(&mut self) -> Result<(), SfpError> {
+        if let Some(squares) = self.on_device.take() {
+            for (sum, own) in self.squares.iter_mut().zip(squares) {
+                *sum += doubles(own)?.iter().sum::<f64>();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sample by sample.
+    fn add_views(&mut self, before: ArrayView3<'_, f32>, after: ArrayView3<'_, f32>) {
         for (before, after) in before.axis_iter(Axis(0)).zip(after.axis_iter(Axis(0))) {
             for (&before, &after) in before.iter().zip(after.iter()) {
                 let (before, after) = (f64::from(before), f64::from(after));

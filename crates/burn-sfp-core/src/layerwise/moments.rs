@@ -1,23 +1,28 @@
 //! [`ChannelMoments`]: mean and variance of each channel.
 
+use burn::tensor::Tensor;
+use burn_sfp_nn::tensor::on_host;
 use ndarray::{ArrayView3, Axis};
 use rayon::prelude::*;
 
 use crate::SfpError;
+use crate::sums::{doubles, single};
 
 /// Mean and variance of each channel over all samples and positions, in double precision.
+///
+/// On flex and ndarray; elsewhere the sums are the device's, in its `f32`, and only they are read back.
 ///
 /// Within a batch the deviations are taken from the mean of the batch, and batches are put together by the formula of Chan, Golub and
 /// LeVeque ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), so that a large mean costs no digits. Each
 /// channel is summed by one thread.
 ///
 /// ```
+/// use burn::tensor::{Device, Tensor};
 /// use burn_sfp_core::ChannelMoments;
-/// use ndarray::array;
 ///
 /// let mut moments = ChannelMoments::new("norm", 1);
-/// moments.add(array![[[1.0, 3.0]]].view());
-/// moments.add(array![[[5.0, 7.0]]].view());
+/// moments.add(&Tensor::from_floats([[[1.0, 3.0]]], &Device::flex()));
+/// moments.add(&Tensor::from_floats([[[5.0, 7.0]]], &Device::flex()));
 /// assert_eq!(moments.finish()?, (vec![4.0], vec![5.0]));
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
@@ -28,16 +33,50 @@ pub struct ChannelMoments {
     mean: Vec<f64>,
     /// Sums of squared deviations.
     deviations: Vec<f64>,
+    /// The same on another device than the CPU.
+    on_device: Option<[Tensor<3>; 2]>,
 }
 
 impl ChannelMoments {
     /// Starts with no sample, for so many channels of the module at `path`.
     pub fn new(path: &str, channels: usize) -> Self {
-        Self { path: path.into(), count: 0, mean: vec![0.0; channels], deviations: vec![0.0; channels] }
+        Self {
+            path: path.into(),
+            count: 0,
+            mean: vec![0.0; channels],
+            deviations: vec![0.0; channels],
+            on_device: None,
+        }
     }
 
     /// Adds a batch `[rows, channels, positions]`.
-    pub fn add(&mut self, values: ArrayView3<'_, f32>) {
+    pub fn add(&mut self, values: &Tensor<3>) {
+        if on_host(values, |values| self.add_view(values)).is_none() {
+            self.add_on_device(&single(values.clone()));
+        }
+    }
+
+    fn add_on_device(&mut self, values: &Tensor<3>) {
+        let [rows, _, positions] = values.dims();
+        let added = (rows * positions) as u64;
+        if added == 0 {
+            return;
+        }
+        let (before, own) = (self.count as f64, added as f64);
+        self.count += added;
+        let all = self.count as f64;
+        let batch_mean = values.clone().mean_dim(2).mean_dim(0);
+        let batch = (values.clone() - batch_mean.clone()).square().sum_dim(2).sum_dim(0);
+        self.on_device = Some(match self.on_device.take() {
+            None => [batch_mean, batch],
+            Some([mean, deviations]) => {
+                let step = batch_mean - mean.clone();
+                [mean + step.clone() * (own / all), deviations + batch + step.square() * (before * own / all)]
+            }
+        });
+    }
+
+    fn add_view(&mut self, values: ArrayView3<'_, f32>) {
         let added = (values.dim().0 * values.dim().2) as u64;
         if added == 0 {
             return;
@@ -63,8 +102,12 @@ impl ChannelMoments {
     /// Mean and variance of each channel; the variance is that of the samples as a population, as batch normalisation takes it.
     ///
     /// # Errors
-    /// [`SfpError::NonFiniteInput`] where values were NaN or infinite.
-    pub fn finish(self) -> Result<(Vec<f64>, Vec<f64>), SfpError> {
+    /// [`SfpError::NonFiniteInput`] where values were NaN or infinite, [`SfpError::Layer`] where the device does not return its sums.
+    pub fn finish(mut self) -> Result<(Vec<f64>, Vec<f64>), SfpError> {
+        if let Some([mean, deviations]) = self.on_device.take() {
+            self.mean = doubles(mean)?;
+            self.deviations = doubles(deviations)?;
+        }
         let count = self.count.max(1) as f64;
         let variance: Vec<f64> = self.deviations.iter().map(|sum| sum / count).collect();
         let undefined = (0..variance.len()).find(|&k| !self.mean[k].is_finite() || !variance[k].is_finite());
@@ -78,28 +121,41 @@ impl ChannelMoments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::{Device, TensorData};
     use ndarray::Array3;
 
     #[test]
     fn batches_of_different_sizes_add_up() {
         let all = Array3::from_shape_fn((7, 3, 4), |(n, c, s)| ((n * 12 + c * 5 + s * 3) % 11) as f32 + 1e4 * c as f32);
-        let mut moments = ChannelMoments::new("norm", 3);
+        let (mut here, mut there) = (ChannelMoments::new("norm", 3), ChannelMoments::new("norm", 3));
         for (from, to) in [(0, 3), (3, 4), (4, 7)] {
-            moments.add(all.slice(ndarray::s![from..to, .., ..]));
+            let values: Vec<f32> = all.slice(ndarray::s![from..to, .., ..]).iter().copied().collect();
+            let values = Tensor::from_data(TensorData::new(values, [to - from, 3, 4]), &Device::flex());
+            here.add(&values);
+            there.add_on_device(&values);
         }
-        let (mean, variance) = moments.finish().unwrap();
-        for c in 0..3 {
-            let values: Vec<f64> = all.index_axis(Axis(1), c).iter().map(|&value| f64::from(value)).collect();
-            let expected = values.iter().sum::<f64>() / 28.0;
-            let deviation = values.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / 28.0;
-            assert!((mean[c] - expected).abs() < 1e-9 && (variance[c] - deviation).abs() < 1e-9);
+        assert_eq!((here.count(), there.count()), (28, 28));
+        for (moments, digits) in [(here, 1e-9_f64), (there, 1e-3)] {
+            let (mean, variance) = moments.finish().unwrap();
+            for c in 0..3 {
+                let values: Vec<f64> = all.index_axis(Axis(1), c).iter().map(|&value| f64::from(value)).collect();
+                let expected = values.iter().sum::<f64>() / 28.0;
+                let deviation = values.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / 28.0;
+                assert!((mean[c] - expected).abs() < digits * expected.abs().max(1.0));
+                assert!((variance[c] - deviation).abs() < digits * deviation, "{} {deviation}", variance[c]);
+            }
         }
     }
 
     #[test]
     fn a_nan_is_an_error_with_its_channel() {
-        let mut moments = ChannelMoments::new("norm", 2);
-        moments.add(ndarray::array![[[1.0_f32], [f32::NAN]]].view());
-        assert!(matches!(moments.finish(), Err(SfpError::NonFiniteInput { path, input: 1, .. }) if path == "norm"));
+        let values = Tensor::from_floats([[[1.0], [f32::NAN]]], &Device::flex());
+        let (mut here, mut there) = (ChannelMoments::new("norm", 2), ChannelMoments::new("norm", 2));
+        here.add(&values);
+        there.add_on_device(&values);
+        for moments in [here, there] {
+            let error = moments.finish().unwrap_err();
+            assert!(matches!(error, SfpError::NonFiniteInput { path, input: 1, .. } if path == "norm"));
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! [`Layerwise`]: a model over all calibration batches, step by step.
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_sfp_graph::{GraphError, ModuleInput, Network, Step, StepReplay};
-use burn_sfp_nn::tensor::to_array3;
-use ndarray::Array3;
 
 use crate::checks::check_shapes;
 use crate::sums::single;
@@ -33,9 +31,9 @@ use crate::{Batch, SfpError, SfpModule};
 ///     pass.load(&mlp, index, batch, 0)?;
 /// }
 /// pass.run_before(1)?;
-/// assert_eq!(pass.input(1, 1)?.dim(), (2, 8, 1));
+/// assert_eq!(pass.input(1, 1)?.dims(), [2, 8, 1]);
 /// pass.run_through(1)?;
-/// assert_eq!(pass.output(0, 1)?.dim(), (3, 2, 1));
+/// assert_eq!(pass.output(0, 1)?.dims(), [3, 2, 1]);
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
 #[derive(Debug)]
@@ -152,24 +150,24 @@ impl Layerwise {
         Ok(())
     }
 
-    /// What a step reads of a batch, `[rows, channels, positions]`, after [`run_before`](Layerwise::run_before) this step.
+    /// What a step reads of a batch, `[rows, channels, positions]` in single precision, after [`run_before`](Layerwise::run_before) this step.
     ///
     /// # Errors
     /// [`SfpError::Graph`] where it is not in memory.
-    pub fn input(&mut self, batch: usize, step: usize) -> Result<Array3<f32>, SfpError> {
+    pub fn input(&mut self, batch: usize, step: usize) -> Result<Tensor<3>, SfpError> {
         let (program, at) = self.places[batch];
         let Program { steps, replay, .. } = &mut self.programs[program];
-        Ok(to_array3(&single(replay.read(at, &steps[step].input)?))?)
+        Ok(single(replay.read(at, &steps[step].input)?))
     }
 
-    /// What a step returns of a batch, `[rows, channels, positions]`, after [`run_through`](Layerwise::run_through) this step.
+    /// What a step returns of a batch, `[rows, channels, positions]` in single precision, after [`run_through`](Layerwise::run_through) this step.
     ///
     /// # Errors
     /// [`SfpError::Graph`] where it is not in memory.
-    pub fn output(&mut self, batch: usize, step: usize) -> Result<Array3<f32>, SfpError> {
+    pub fn output(&mut self, batch: usize, step: usize) -> Result<Tensor<3>, SfpError> {
         let (program, at) = self.places[batch];
         let Program { steps, replay, .. } = &mut self.programs[program];
-        Ok(to_array3(&single(replay.read(at, &steps[step].output)?))?)
+        Ok(single(replay.read(at, &steps[step].output)?))
     }
 
     /// Replaces a parameter, given by its index in [`Network::parameters`], in everything that has not run.

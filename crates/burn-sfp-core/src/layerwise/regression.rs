@@ -1,14 +1,18 @@
 //! [`Regression`]: sums of what a layer reads and of what it is to return, and the weights that follow from them.
 
+use burn::tensor::{DType, Tensor};
 use burn_sfp_graph::{Layer, Network};
 use burn_sfp_ndarray::{KernelError, gram_update};
+use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
 use super::sample::sample;
 use super::solve::Equations;
 use crate::SfpError;
+use crate::evidence::patches::indices;
 use crate::evidence::window::Window;
+use crate::sums::doubles;
 
 /// Values of the rows that are added at once (16 MiB).
 const ROW_VALUES: usize = 1 << 22;
@@ -39,8 +43,8 @@ pub struct Solution {
 /// Sums over what a layer reads and what it is to return.
 ///
 /// The rows of X are what the layer multiplies by its weight, as for [`InputGram`](crate::InputGram); those of Y the targets of its
-/// filters there. Means are over all rows, Gram matrices over a sample of the rows of each batch. All sums are in double precision on
-/// the host, and do not depend on the number of threads.
+/// filters there. Means are over all rows, Gram matrices over a sample of the rows of each batch. On flex and ndarray all sums are in
+/// double precision, and do not depend on the number of threads; other devices sum in their `f32`, and only sums are read back.
 ///
 /// A layer of n columns (inputs of a group times elements of the kernel) and f filters takes `8 (n + f)^2` bytes for each group, twice
 /// that while it is solved.
@@ -50,7 +54,6 @@ pub struct Solution {
 /// # use burn::nn::{Linear, LinearConfig};
 /// # use burn_sfp_graph::{GraphModule, Network};
 /// use burn_sfp_core::{Regression, Ridge};
-/// use ndarray::array;
 /// # #[derive(Module, Debug)]
 /// # struct Layer { linear: Linear }
 /// # impl GraphModule for Layer {
@@ -63,10 +66,12 @@ pub struct Solution {
 /// let network = Network::capture(&layer, &Tensor::zeros([3, 1], &device))?;
 /// let mut sums = Regression::new(&network, &network.layers()[0], vec![0], 100).unwrap();
 /// // Three samples of one input, and the targets 2 x + 1.
-/// sums.add(0, array![[[0.0]], [[1.0]], [[2.0]]].view(), array![[[1.0]], [[3.0]], [[5.0]]].view(), 100)?;
+/// let read = Tensor::from_floats([[[0.0]], [[1.0]], [[2.0]]], &device);
+/// let target = Tensor::from_floats([[[1.0]], [[3.0]], [[5.0]]], &device);
+/// sums.add(0, &read, &target, 100)?;
 /// let solution = sums.solve(&[0.0], None, Ridge::OfWeights(0.0), true)?;
 /// assert!((solution.weight[0] - 2.0).abs() < 1e-9);
-/// assert!((sums.intercept(&solution.weight)[0] - 1.0).abs() < 1e-9);
+/// assert!((sums.intercept(&solution.weight)?[0] - 1.0).abs() < 1e-9);
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
 #[derive(Debug)]
@@ -91,6 +96,21 @@ pub struct Regression {
     is_summed: bool,
     /// One for each group, once there are samples.
     sums: Vec<GroupSums>,
+    /// On another device than the CPU.
+    on_device: Option<OnDevice>,
+}
+
+/// Sums by Burn's operations.
+#[derive(Debug)]
+struct OnDevice {
+    /// `[1, inputs of all groups, positions]`.
+    inputs: Tensor<3>,
+    /// Of all channels of the targets, `[1, channels, 1]`.
+    targets: Tensor<3>,
+    /// For each group the Gram matrix of `[X, Y]` and the sums of its columns.
+    groups: Vec<(Tensor<2>, Tensor<2>)>,
+    /// Rows of the Gram matrices.
+    rows: u64,
 }
 
 /// Sums of a group over the sampled rows of `[X, Y]`.
@@ -131,6 +151,7 @@ impl Regression {
             positions: 0,
             is_summed: size <= columns && size > 0,
             sums: Vec::new(),
+            on_device: None,
             targets,
             window,
         })
@@ -152,14 +173,78 @@ impl Regression {
     /// # Errors
     /// [`SfpError::Kernel`] where the shapes are not those of the layer, [`SfpError::NonFiniteInput`] and
     /// [`SfpError::NonFiniteOutput`] where values are NaN or infinite.
-    pub fn add(
+    pub fn add(&mut self, batch: usize, input: &Tensor<3>, target: &Tensor<3>, patches: usize) -> Result<(), SfpError> {
+        self.check(input.dims(), target.dims())?;
+        let host = on_host(input, |input| on_host(target, |target| self.add_views(batch, input, target, patches)));
+        host.flatten().unwrap_or_else(|| {
+            self.add_on_device(batch, input, target, patches);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn add_on_device(&mut self, batch: usize, input: &Tensor<3>, target: &Tensor<3>, patches: usize) {
+        let [samples, _, read] = input.dims();
+        let [_, channels, positions] = target.dims();
+        let device = input.device();
+        self.positions = positions;
+        self.samples += samples as u64;
+        let width = self.columns() + self.filters;
+        let of_input = input.clone().sum_dim(0);
+        let of_target = target.clone().sum_dim(2).sum_dim(0);
+        let mut sums = match self.on_device.take() {
+            None => {
+                let zeros = |rows: usize| Tensor::zeros([rows, width], (&device, DType::F32));
+                let groups = (0..self.groups).filter(|_| self.is_summed).map(|_| (zeros(width), zeros(1))).collect();
+                OnDevice { inputs: of_input, targets: of_target, groups, rows: 0 }
+            }
+            Some(sums) => OnDevice { inputs: sums.inputs + of_input, targets: sums.targets + of_target, ..sums },
+        };
+        let chosen = sample(batch, samples * self.window.positions(read), patches.max(1));
+        let by_row: Tensor<2> = target.clone().permute([0, 2, 1]).reshape([samples * positions, channels]);
+        let steps = chosen.chunks((ROW_VALUES / (width * self.groups)).max(256)).filter(|_| self.is_summed);
+        for rows in steps {
+            let patches = self.window.gather_rows(input.clone(), rows);
+            let numbers = indices(rows.iter().map(|&row| row as i64).collect(), &device);
+            let targets = indices(self.targets.iter().map(|&channel| channel as i64).collect(), &device);
+            let targets = by_row.clone().select(0, numbers).select(1, targets);
+            for (group, (matrix, totals)) in sums.groups.iter_mut().enumerate() {
+                let own = patches.clone().narrow(1, group * self.inputs, self.inputs);
+                let own = own.reshape([rows.len(), self.inputs * self.elements]);
+                let target = targets.clone().narrow(1, group * self.filters, self.filters);
+                let own = Tensor::cat(vec![own, target], 1);
+                *totals = totals.clone() + own.clone().sum_dim(0);
+                *matrix = matrix.clone() + own.clone().transpose().matmul(own);
+            }
+            sums.rows += rows.len() as u64;
+        }
+        self.on_device = Some(sums);
+    }
+
+    /// Takes the sums from the device.
+    fn read(&mut self) -> Result<(), SfpError> {
+        let Some(sums) = self.on_device.take() else { return Ok(()) };
+        let [_, channels, positions] = sums.inputs.dims();
+        let inputs = doubles(sums.inputs)?;
+        self.input_sums = Array2::from_shape_fn((channels, positions), |(c, p)| inputs[c * positions + p]);
+        let targets = doubles(sums.targets)?;
+        self.target_sums = self.targets.iter().map(|&channel| targets[channel]).collect();
+        self.check_finite()?;
+        let width = self.columns() + self.filters;
+        for (matrix, totals) in sums.groups {
+            let (values, totals) = (doubles(matrix)?, doubles(totals)?);
+            let matrix = Array2::from_shape_fn((width, width), |(a, b)| values[a * width + b]);
+            self.sums.push(GroupSums { matrix, totals, rows: sums.rows });
+        }
+        Ok(())
+    }
+
+    fn add_views(
         &mut self,
         batch: usize,
         input: ArrayView3<'_, f32>,
         target: ArrayView3<'_, f32>,
         patches: usize,
     ) -> Result<(), SfpError> {
-        self.check(&input, &target)?;
         let positions = self.window.positions(input.dim().2);
         self.positions = positions;
         self.samples += input.dim().0 as u64;
@@ -188,9 +273,11 @@ impl Regression {
         added.map_err(|source| SfpError::Kernel { path: self.path.clone(), source })
     }
 
-    fn check(&self, input: &ArrayView3<'_, f32>, target: &ArrayView3<'_, f32>) -> Result<(), SfpError> {
-        let ((rows, channels, positions), (target_rows, target_channels, target_positions)) =
-            (input.dim(), target.dim());
+    fn check(
+        &self,
+        [rows, channels, positions]: [usize; 3],
+        [target_rows, target_channels, target_positions]: [usize; 3],
+    ) -> Result<(), SfpError> {
         let largest = self.targets.iter().max().map_or(0, |most| most + 1);
         let lengths = [
             ("channels of the input", self.groups * self.inputs, channels),
@@ -261,7 +348,12 @@ impl Regression {
 
     /// For each filter what has to be added to its output, computed with these weights and without bias, so that its mean over all
     /// samples and positions is that of its target. The weight is laid out as the layer's parameter.
-    pub fn intercept(&self, weight: &[f64]) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// [`SfpError::Layer`] where the device does not return its sums, and the errors of [`add`](Regression::add) for values that are not
+    /// finite.
+    pub fn intercept(&mut self, weight: &[f64]) -> Result<Vec<f64>, SfpError> {
+        self.read()?;
         let count = (self.samples as f64 * self.positions as f64).max(1.0);
         let patch = self.patch_sums();
         let of = |filter: usize| {
@@ -272,7 +364,7 @@ impl Regression {
             };
             (self.target_sums[filter] - (0..self.columns()).map(column).sum::<f64>()) / count
         };
-        (0..self.target_sums.len()).into_par_iter().map(of).collect()
+        Ok((0..self.target_sums.len()).into_par_iter().map(of).collect())
     }
 
     /// Sums of each column of X, of all groups, over all samples and positions.
@@ -300,14 +392,16 @@ impl Regression {
     /// stays: others are zero. With an intercept the mean of the error is taken out, for [`intercept`](Regression::intercept) to add.
     ///
     /// # Errors
-    /// [`SfpError::Kernel`] where the weight has another length, or the Gram matrix has no Cholesky factor: its ridge is too small.
+    /// [`SfpError::Kernel`] where the weight has another length, or the Gram matrix has no Cholesky factor: its ridge is too small; those of
+    /// [`intercept`](Regression::intercept).
     pub fn solve(
-        &self,
+        &mut self,
         current: &[f64],
         keep: Option<&[bool]>,
         ridge: Ridge,
         with_intercept: bool,
     ) -> Result<Solution, SfpError> {
+        self.read()?;
         let failed = |source| SfpError::Kernel { path: self.path.clone(), source };
         let expected = self.groups * self.filters * self.columns();
         // Elements of the weight for which one of `keep` speaks.

@@ -58,7 +58,7 @@ fn norm(
     let [_, channels, _] = passes.pruned.steps()[step].input.shape;
     let mut moments = ChannelMoments::new(path, channels);
     for batch in 0..passes.pruned.batches() {
-        moments.add(passes.pruned.input(batch, step)?.view());
+        moments.add(&passes.pruned.input(batch, step)?);
     }
     if moments.count() < 2 {
         report.leave_out(
@@ -87,7 +87,7 @@ fn fit(
     let patches = config.patches_of(task.regression.columns(), passes.pruned.batches());
     for batch in 0..passes.pruned.batches() {
         let (input, target) = (passes.pruned.input(batch, step)?, original.output(batch, task.original)?);
-        task.regression.add(batch, input.view(), target.view(), patches)?;
+        task.regression.add(batch, &input, &target, patches)?;
     }
     let mut values = Values::new();
     let mut weight = None;
@@ -108,7 +108,7 @@ fn fit(
     }
     // With new weights goes the bias that belongs to them.
     if let Some(intercept) = task.intercept.filter(|_| task.matches_means || weight.is_some()) {
-        let added = task.regression.intercept(weight.as_deref().unwrap_or(&task.current));
+        let added = task.regression.intercept(weight.as_deref().unwrap_or(&task.current))?;
         let sign = if intercept.is_subtracted { -1.0 } else { 1.0 };
         let new = intercept.base.iter().zip(added).map(|(base, added)| base + sign * added).collect();
         values.insert(intercept.parameter, new);

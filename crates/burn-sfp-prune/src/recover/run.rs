@@ -29,8 +29,8 @@ use crate::{PruneError, PrunePlan};
 ///
 /// What is exact: the statistics are mean and variance (of the samples as a population) of what reaches the normalisation in
 /// the corrected network, over all samples and positions. Means are over all of them too. Least squares takes a sample of the
-/// positions ([`Recover::patches`]). All sums are in double precision on the host, and their bits do not depend on the number of
-/// threads.
+/// positions ([`Recover::patches`]). On flex and ndarray all sums are in double precision, and their bits do not depend on the number of
+/// threads; other devices sum in their `f32`, and activations stay on them.
 ///
 /// Corrected are the layers and normalisations that return something else than in the original; layers before the first removed input
 /// stay as they are. A bias that the plan had corrected for removed inputs is set anew, not corrected twice. Removed connections stay exactly
