@@ -9,7 +9,8 @@
 //! | the VGG-11 and its images | [`subject`] |
 //! | a matrix product to measure by | [`product`] |
 //! | the rows | [`sweep`], [`performance`], [`readouts`], [`memory`], [`pruning`], [`growth`], [`analysis`], [`definition`],
-//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`], [`gpu`] |
+//! [`imagenet`], [`half`], [`afcc`], [`finetune`], [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`], [`remote`],
+//! [`gpu`] |
 
 mod afcc;
 mod analysis;
@@ -29,6 +30,7 @@ mod performance;
 mod product;
 mod pruning;
 mod readouts;
+mod remote;
 mod shared;
 mod sparse;
 mod subject;
@@ -55,7 +57,7 @@ struct Bench {
     run: fn(&Session) -> Result<Row>,
 }
 
-/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`] and [`gpu`].
+/// All measurements but those of [`sparse`], [`shared`], [`packed`], [`peer`], [`inference`], [`bfloat16`], [`remote`] and [`gpu`].
 const BENCHES: [Bench; 20] = [
     Bench { name: sweep::NAME, about: sweep::ABOUT, run: sweep::run },
     Bench { name: performance::NAME, about: performance::ABOUT, run: performance::run },
@@ -90,6 +92,7 @@ fn all() -> impl Iterator<Item = &'static Bench> {
         .chain(peer::ROWS)
         .chain(inference::ROWS)
         .chain(bfloat16::ROWS)
+        .chain(remote::ROWS)
         .chain(gpu.iter().copied().flatten())
 }
 
@@ -113,6 +116,9 @@ struct Args {
     /// Analyses this many samples in this process and prints its peak memory.
     #[arg(long, value_name = "SAMPLES", hide = true)]
     child_peak_memory: Option<usize>,
+    /// Hosts a device in this process.
+    #[arg(long, hide = true)]
+    child_server: bool,
     /// Finds what the filters of a layer on ImageNet recognise in this process and prints its peak memory.
     #[arg(long, hide = true)]
     child_imagenet: bool,
@@ -122,6 +128,9 @@ fn main() -> Result<()> {
     let args = Args::parse();
     if let Some(samples) = args.child_peak_memory {
         return memory::child(samples);
+    }
+    if args.child_server {
+        return remote::child();
     }
     if args.child_imagenet {
         return imagenet::child();

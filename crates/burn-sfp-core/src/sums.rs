@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 #[cfg(feature = "wgpu")]
 use burn_sfp_nn::bodies::portable_forced;
 use burn_sfp_nn::bodies::{Body, Task, ran, ran_portable};
@@ -74,12 +74,18 @@ impl ClassSums {
         }
         let device = acts.device();
         ran_portable(Task::ClassSums, &device, format_args!("there is none for {device:?} in this build"));
-        let batch = portable_class_sums(acts, labels, classes);
-        *this = Some(match this.take() {
-            None => Self::Device(batch),
-            Some(Self::Device(sums)) => Self::Device(sums + batch),
-            Some(other) => Self::Host(other.into_host(path)? + to_array3(&batch)?.mapv(f64::from)),
-        });
+        let sums = match this.take() {
+            None => Tensor::zeros([classes, filters, positions], (&device, DType::F32)),
+            Some(Self::Device(sums)) => sums,
+            Some(other) => {
+                let batch = portable_class_sums(acts, labels, classes);
+                *this = Some(Self::Host(other.into_host(path)? + to_array3(&batch)?.mapv(f64::from)));
+                return Ok(());
+            }
+        };
+        // Touches the rows of the batch's labels alone, in the order of its samples.
+        let (labels, acts) = (label_tensor(labels, &device), single(acts.clone()));
+        *this = Some(Self::Device(sums.select_assign(0, labels, acts, IndexingUpdateOp::Add)));
         Ok(())
     }
 
