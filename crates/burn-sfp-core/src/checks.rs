@@ -2,6 +2,7 @@
 
 use burn_sfp_graph::{GraphError, ModuleInput, attempt, lacks_memory};
 
+pub use crate::pool::{Chunk, ChunkError, ChunkWork, Members, in_chunks};
 pub use crate::sweep::{MayLackMemory, Parts, in_smaller_batches};
 use crate::{Batch, SfpError};
 

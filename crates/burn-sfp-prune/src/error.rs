@@ -1,6 +1,6 @@
 //! [`PruneError`]: everything that can go wrong in planning, rewriting and fine-tuning.
 
-use burn_sfp_core::checks::MayLackMemory;
+use burn_sfp_core::checks::{ChunkError, MayLackMemory};
 use burn_sfp_core::{Analysis, DataError, SfpError};
 use burn_sfp_graph::{FileError, GraphError, place};
 use burn_sfp_nn::{ConfigError, NnError, listed};
@@ -439,6 +439,17 @@ impl PruneError {
 impl MayLackMemory for PruneError {
     fn lacks_memory(&self) -> bool {
         self.is_out_of_memory()
+    }
+}
+
+impl ChunkError for PruneError {
+    fn is_of_data(&self) -> bool {
+        match self {
+            Self::Analysis(error) => error.is_of_data(),
+            Self::Graph(error) => matches!(error, GraphError::GraphChanges { .. }),
+            Self::Layer(_) => false,
+            _ => true,
+        }
     }
 }
 

@@ -197,8 +197,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
-    /// Sets devices that share the passes of the analysis, of this machine or remote; see [`analyze_on`]. What the policy needs beyond the
-    /// analysis, and the recovery, run on the model's own device.
+    /// Sets devices, of this machine or remote, that share the passes of the analysis ([`analyze_on`]) and those that the policy needs
+    /// ([`Evidence::gather_on`]). The recovery runs on the model's own device.
     ///
     /// ```
     /// # use burn::tensor::{Device, Tensor};
@@ -233,7 +233,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         if needs.is_none() {
             return Ok(None);
         }
-        Evidence::of_network(model, network, self.calibration, needs, self.progress).map(Some)
+        let devices = self.devices.as_ref();
+        Evidence::of_network(model, network, self.calibration, needs, devices, self.progress).map(Some)
     }
 
     /// Analyses the model, makes the further passes that the policy needs, plans, rewrites and fits what is left to the original. The model

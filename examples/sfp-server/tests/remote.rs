@@ -119,16 +119,25 @@ fn a_model_is_pruned_and_recovered_over_there() {
     let (server, local) = (Server::start(&[]), Device::flex());
     let remote = Device::remote_options(&server.host()).init().unwrap();
     let net = Net::new(&local);
-    let prune = |net: &Net, device: &Device| {
-        let calibration = data(device);
-        Pruner::new(&calibration).policy(SfpRanking::new()).analyze_and_prune(net).unwrap()
-    };
-    let (here, there) = (prune(&net, &local), prune(&net.clone().fork(&remote), &remote));
-    assert_eq!(there.plan.cuts, here.plan.cuts);
-    assert_eq!(there.model.devices(), [remote.clone()]);
-    let images = data(&local).batches().next().unwrap().unwrap().input;
-    let found = values(there.model.run(images.clone().to_device(&remote)));
-    assert_near(&found, &values(here.model.run(images)));
+    let policies: [fn() -> Box<dyn RankingPolicy>; 3] =
+        [|| Box::new(SfpRanking::new()), || Box::new(Taylor::new()), || Box::new(ReconstructionError::new().greedy())];
+    for policy in policies {
+        let prune = |net: &Net, device: &Device| {
+            let calibration = data(device);
+            Pruner::new(&calibration).policy(policy()).analyze_and_prune(net).unwrap()
+        };
+        let (here, there) = (prune(&net, &local), prune(&net.clone().fork(&remote), &remote));
+        assert_eq!(there.plan.cuts, here.plan.cuts);
+        assert_eq!(there.model.devices(), [remote.clone()]);
+        let images = data(&local).batches().next().unwrap().unwrap().input;
+        let found = values(there.model.run(images.clone().to_device(&remote)));
+        assert_near(&found, &values(here.model.run(images)));
+        // A pool of the same device beside one of this machine, for a model that is here.
+        let calibration = data(&local);
+        let pool = DevicePool::new([remote.clone(), local.clone()]).chunk(1);
+        let mixed = Pruner::new(&calibration).policy(policy()).devices(pool).analyze_and_prune(&net).unwrap();
+        assert_eq!(mixed.plan.cuts, here.plan.cuts);
+    }
 }
 
 #[test]

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use burn::backend::ir::TensorId;
-use burn::tensor::Tensor;
+use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
-use super::gram::{GramSums, InputGram};
-use super::outputs::{OutputStatistics, OutputSums};
+use super::gram::{GramPart, GramSums, InputGram};
+use super::outputs::{OutputPart, OutputStatistics, OutputSums};
 use crate::checks::{check_batch, on_batch};
-use crate::sweep::{Parts, Probe, Runner, in_smaller_batches};
-use crate::{Calibration, Progress, SfpError, SfpModule};
+use crate::pool::{Chunk, ChunkWork, Members, in_chunks};
+use crate::sweep::{Parts, Probe, Runner, device_of, in_smaller_batches};
+use crate::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 
 /// What a pass over the activations sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,48 @@ pub fn gather_activations<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<ActivationEvidence, SfpError> {
     let _span = tracing::info_span!("activations").entered();
-    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), &needs, progress))
+    in_smaller_batches(false, |parts| {
+        let mut all = Gathering::new(model, device_of(model), network, &needs)?;
+        progress.start("activations", calibration.samples());
+        for (index, batch) in Parts::new(calibration, parts).batches().enumerate() {
+            let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
+            on_batch(index, || all.run_batch(index, &batch))?;
+            progress.advance(batch.labels.len());
+            if progress.is_cancelled() {
+                break;
+            }
+        }
+        progress.finish();
+        all.finish()
+    })
+}
+
+/// The same on the devices of a pool, which share the data: activations stay on the device that they are computed on.
+///
+/// # Errors
+/// Those of [`gather_activations`]; [`SfpError::Config`] for a pool without devices, [`SfpError::Devices`] where every device failed.
+pub fn gather_activations_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    calibration: &C,
+    needs: ActivationNeeds,
+    devices: &DevicePool,
+    progress: &dyn Progress,
+) -> Result<ActivationEvidence, SfpError> {
+    devices.check()?;
+    let _span = tracing::info_span!("activations", devices = devices.devices().len()).entered();
+    in_smaller_batches(false, |parts| {
+        let mut all = Gathering::new(model, device_of(model), network, &needs)?;
+        let (data, work) = (Parts::new(calibration, parts), Work { network, needs: &needs });
+        progress.start("activations", calibration.samples());
+        let add = |part| {
+            all.add(part);
+            Ok(())
+        };
+        in_chunks(&mut Members::new(devices), model, data.batches(), 0, &work, add, progress)?;
+        progress.finish();
+        all.finish()
+    })
 }
 
 /// Who receives a tapped tensor.
@@ -139,21 +181,33 @@ impl Sums {
     }
 }
 
-fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    model: &M,
-    network: &Network,
-    data: &C,
-    needs: &ActivationNeeds,
-    progress: &dyn Progress,
-) -> Result<ActivationEvidence, SfpError> {
-    let Sums { mut outputs, mut inputs, probes, receivers, .. } = Sums::new(network, needs);
-    let mut runner = Runner::new(model, network.clone(), probes)?;
-    let mut found = ActivationEvidence::default();
-    progress.start("activations", data.samples());
-    for (index, batch) in data.batches().enumerate() {
-        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        check_batch(index, &batch)?;
-        let tapped = |tap: usize, acts: Tensor<3>| {
+/// The running sums on one device.
+struct Gathering<'m, M: SfpModule> {
+    runner: Runner<'m, M>,
+    outputs: Vec<OutputSums>,
+    inputs: Vec<GramSums>,
+    receivers: Vec<Vec<Receiver>>,
+    samples: u64,
+}
+
+/// The sums over a part of the data.
+struct Part {
+    outputs: Vec<OutputPart>,
+    inputs: Vec<GramPart>,
+    samples: u64,
+}
+
+impl<'m, M: SfpModule> Gathering<'m, M> {
+    fn new(model: &'m M, device: Device, network: &Network, needs: &ActivationNeeds) -> Result<Self, SfpError> {
+        let Sums { outputs, inputs, probes, receivers, .. } = Sums::new(network, needs);
+        let runner = Runner::on(device, model, network.clone(), probes)?;
+        Ok(Self { runner, outputs, inputs, receivers, samples: 0 })
+    }
+
+    fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        check_batch(index, batch)?;
+        let Self { runner, outputs, inputs, receivers, samples } = self;
+        runner.run(index, batch, |tap, acts| {
             for receiver in &receivers[tap] {
                 match *receiver {
                     Receiver::Output(k) => outputs[k].add(&acts),
@@ -161,19 +215,64 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
                 }
             }
             Ok(())
-        };
-        on_batch(index, || runner.run(index, &batch, tapped))?;
-        found.samples += batch.labels.len() as u64;
-        progress.advance(batch.labels.len());
-        if progress.is_cancelled() {
-            break;
+        })?;
+        *samples += batch.labels.len() as u64;
+        Ok(())
+    }
+
+    /// Takes the sums, after which they begin at zero again.
+    fn take(&mut self) -> Result<Part, SfpError> {
+        Ok(Part {
+            outputs: self.outputs.iter_mut().map(OutputSums::take).collect::<Result<_, _>>()?,
+            inputs: self.inputs.iter_mut().map(GramSums::take).collect::<Result<_, _>>()?,
+            samples: std::mem::take(&mut self.samples),
+        })
+    }
+
+    /// Adds what was taken on another device.
+    fn add(&mut self, part: Part) {
+        self.outputs.iter_mut().zip(part.outputs).for_each(|(all, own)| all.merge(own));
+        self.inputs.iter_mut().zip(part.inputs).for_each(|(all, own)| all.merge(own));
+        self.samples += part.samples;
+    }
+
+    fn finish(self) -> Result<ActivationEvidence, SfpError> {
+        let samples = self.samples;
+        if samples == 0 {
+            return Err(SfpError::NoSamples);
         }
+        let outputs = self.outputs.into_iter().map(OutputSums::finish).collect::<Result<_, _>>()?;
+        let inputs = self.inputs.into_iter().map(|gram| gram.finish(samples)).collect::<Result<_, _>>()?;
+        Ok(ActivationEvidence { samples, outputs, inputs })
     }
-    progress.finish();
-    if found.samples == 0 {
-        return Err(SfpError::NoSamples);
+}
+
+/// The sums on each device of a pool.
+struct Work<'a> {
+    network: &'a Network,
+    needs: &'a ActivationNeeds,
+}
+
+impl<M: SfpModule> ChunkWork<M> for Work<'_> {
+    type State<'m>
+        = Gathering<'m, M>
+    where
+        M: 'm;
+    type Part = Part;
+    type Error = SfpError;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gathering<'m, M>, SfpError> {
+        Gathering::new(model, device.clone(), self.network, self.needs)
     }
-    found.outputs = outputs.into_iter().map(OutputSums::finish).collect::<Result<_, _>>()?;
-    found.inputs = inputs.into_iter().map(|gram| gram.finish(found.samples)).collect::<Result<_, _>>()?;
-    Ok(found)
+
+    fn run(&self, all: &mut Gathering<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
+        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+            on_batch(index, || all.run_batch(index, batch))?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, all: &mut Gathering<'_, M>) -> Result<Part, SfpError> {
+        all.take()
+    }
 }

@@ -70,6 +70,9 @@ impl InputGram {
     }
 }
 
+/// The sums of a layer over a part of the data: for each group the matrix, the sums of its columns, and its rows.
+pub(super) struct GramPart(Vec<(Array2<f64>, Vec<f64>, u64)>);
+
 /// The running sums of a layer.
 pub(super) struct GramSums {
     pub path: String,
@@ -140,6 +143,27 @@ impl GramSums {
                 let own = if group.is_exact { own } else { group.elements_as_rows(own) };
                 *matrix = matrix.clone() + own.clone().transpose().matmul(own);
             }
+        }
+    }
+
+    /// Takes the sums, after which they begin at zero again.
+    pub fn take(&mut self) -> Result<GramPart, SfpError> {
+        self.read()?;
+        let take = |group: &mut GroupGram| {
+            let matrix = Array2::zeros(group.matrix.dim());
+            let totals = vec![0.0; group.totals.len()];
+            let matrix = std::mem::replace(&mut group.matrix, matrix);
+            (matrix, std::mem::replace(&mut group.totals, totals), std::mem::take(&mut group.rows))
+        };
+        Ok(GramPart(self.gram.groups.iter_mut().map(take).collect()))
+    }
+
+    /// Adds what was taken of another part of the data.
+    pub fn merge(&mut self, part: GramPart) {
+        for (group, (matrix, totals, rows)) in self.gram.groups.iter_mut().zip(part.0) {
+            group.matrix += &matrix;
+            group.totals.iter_mut().zip(totals).for_each(|(all, own)| *all += own);
+            group.rows += rows;
         }
     }
 

@@ -23,7 +23,7 @@ mod streams;
 pub(crate) mod window;
 
 pub use elimination::Elimination;
-pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations};
+pub use gather::{ActivationEvidence, ActivationNeeds, gather_activations, gather_activations_on};
 pub use gram::{InputGram, MOST_CHANNELS};
 pub use loss::RemovedInputs;
 pub use outputs::OutputStatistics;

@@ -30,6 +30,12 @@ struct Sums {
     zeros: u64,
 }
 
+/// The sums of a layer over a part of the data.
+pub(super) struct OutputPart {
+    filters: Vec<Sums>,
+    count: u64,
+}
+
 /// The running sums of a layer.
 pub(super) struct OutputSums {
     pub path: String,
@@ -65,6 +71,23 @@ impl OutputSums {
             }
         });
         self.count += (samples * positions) as u64;
+    }
+
+    /// Takes the sums, after which they begin at zero again.
+    pub fn take(&mut self) -> Result<OutputPart, SfpError> {
+        self.read()?;
+        let zeros = vec![Sums::default(); self.filters.len()];
+        Ok(OutputPart { filters: std::mem::replace(&mut self.filters, zeros), count: std::mem::take(&mut self.count) })
+    }
+
+    /// Adds what was taken of another part of the data.
+    pub fn merge(&mut self, part: OutputPart) {
+        for (sums, own) in self.filters.iter_mut().zip(part.filters) {
+            sums.values += own.values;
+            sums.absolute += own.absolute;
+            sums.zeros += own.zeros;
+        }
+        self.count += part.count;
     }
 
     /// Takes the sums from the device.

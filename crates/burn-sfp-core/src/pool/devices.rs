@@ -16,7 +16,8 @@ const CHUNK: usize = 16;
 ///
 /// A device that fails leaves the pool, and another one does its chunk from the start, so that no sample counts twice.
 ///
-/// Memory: two chunks of batches for each device, and the sums of as many chunks; on each device the model and the sums of its chunk.
+/// Memory: a chunk of batches for each device and one more, and the sums of two chunks, since a device keeps its own until their turn comes; on
+/// each device the model, a batch and the sums of a chunk.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -70,7 +71,11 @@ impl DevicePool {
         self.chunk
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that there is a device, and a batch in a chunk.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the setting.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let error = |name, expected| Err(ConfigError { name, found: "0".into(), expected });
         match (self.devices.len(), self.chunk) {
             (0, _) => error("number of devices", "at least 1"),

@@ -1,6 +1,7 @@
 //! Hands chunks of batches to whichever device is free and takes what it makes of them in the data's order.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -8,43 +9,84 @@ use burn::tensor::Device;
 use burn_sfp_graph::{GraphError, attempt};
 
 use super::devices::DevicePool;
-use super::queue::Queue;
+use super::queue::{Placed, Queue};
 use crate::error::DeviceFailure;
+use crate::sweep::MayLackMemory;
 use crate::{Batch, BatchIter, Progress, SfpError, SfpModule};
 
+impl<I> Placed for Chunk<I> {
+    fn place(&self) -> usize {
+        self.index
+    }
+}
+
+/// An error of a chunk.
+pub trait ChunkError: From<SfpError> + MayLackMemory + Display + Send {
+    /// Whether the chunk would fail on another device, too.
+    fn is_of_data(&self) -> bool;
+}
+
+impl ChunkError for SfpError {
+    fn is_of_data(&self) -> bool {
+        match self {
+            Self::Batch { .. } | Self::Device { .. } | Self::Layer(_) => false,
+            Self::Graph(error) => matches!(error, GraphError::GraphChanges { .. }),
+            _ => true,
+        }
+    }
+}
+
 /// Consecutive batches of a pass.
-pub(crate) struct Chunk<I> {
+#[derive(Debug)]
+pub struct Chunk<I> {
     /// Position of the chunk in its pass, from 0.
     index: usize,
     /// Position of its first batch in the pass, from 0.
     pub first: usize,
+    /// The batches.
     pub batches: Vec<Batch<I>>,
 }
 
 /// What a device does with chunks.
-pub(crate) trait ChunkWork<M: SfpModule>: Sync {
+pub trait ChunkWork<M: SfpModule>: Sync {
     /// What a device keeps between chunks.
     type State<'m>
     where
         M: 'm;
     /// What comes out of a chunk, whatever chunks the device had before it.
     type Part: Send;
+    /// What can go wrong.
+    type Error: ChunkError;
 
     /// Gets a device ready.
-    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Self::State<'m>, SfpError>;
+    ///
+    /// # Errors
+    /// Those of the work.
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Self::State<'m>, Self::Error>;
 
-    /// Works on a chunk.
-    fn run(&self, state: &mut Self::State<'_>, chunk: &Chunk<M::Inputs>) -> Result<Self::Part, SfpError>;
+    /// Works on a chunk; what comes out of it stays on the device.
+    ///
+    /// # Errors
+    /// Those of the work.
+    fn run(&self, state: &mut Self::State<'_>, chunk: &Chunk<M::Inputs>) -> Result<(), Self::Error>;
+
+    /// Takes what came out of the chunk.
+    ///
+    /// # Errors
+    /// Those of the work.
+    fn take(&self, state: &mut Self::State<'_>) -> Result<Self::Part, Self::Error>;
 }
 
 /// The devices of a pool that have not failed yet, and what became of the others.
-pub(crate) struct Members<'a> {
+#[derive(Debug)]
+pub struct Members<'a> {
     pool: &'a DevicePool,
     alive: Vec<usize>,
     failures: Vec<DeviceFailure>,
 }
 
 impl<'a> Members<'a> {
+    /// All devices.
     pub fn new(pool: &'a DevicePool) -> Self {
         Self { pool, alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
     }
@@ -57,27 +99,30 @@ impl<'a> Members<'a> {
 }
 
 /// What became of a chunk.
-enum Outcome<I, P> {
+enum Outcome<I, P, E> {
     Done { chunk: usize, samples: usize, part: P },
-    Failed { device: usize, chunk: Chunk<I>, error: SfpError },
+    Failed { device: usize, chunk: Chunk<I>, error: E },
 }
 
 /// Passes over `batches`, of which the first `done` chunks are skipped, merging what `work` makes of the others in their order. Returns whether
 /// the pass was cancelled, after which what was merged is that of the first chunks.
-pub(crate) fn in_chunks<M, W>(
+///
+/// # Errors
+/// The first error of the data, in its order; [`SfpError::Devices`] where no device is left.
+pub fn in_chunks<M, W>(
     members: &mut Members<'_>,
     model: &M,
     batches: BatchIter<'_, M::Inputs>,
     done: usize,
     work: &W,
-    mut merge: impl FnMut(W::Part) -> Result<(), SfpError>,
+    mut merge: impl FnMut(W::Part) -> Result<(), W::Error>,
     progress: &dyn Progress,
-) -> Result<bool, SfpError>
+) -> Result<bool, W::Error>
 where
     M: SfpModule,
     W: ChunkWork<M>,
 {
-    let queue = Queue::new();
+    let queue = Queue::new(done);
     thread::scope(|scope| {
         let (sender, outcomes) = channel();
         for &device in &members.alive {
@@ -111,7 +156,7 @@ fn serve<M: SfpModule, W: ChunkWork<M>>(
     index: usize,
     pool: &DevicePool,
     queue: &Queue<Chunk<M::Inputs>>,
-    outcomes: &Sender<Outcome<M::Inputs, W::Part>>,
+    outcomes: &Sender<Outcome<M::Inputs, W::Part, W::Error>>,
     work: &W,
 ) {
     let mut state = None;
@@ -122,10 +167,14 @@ fn serve<M: SfpModule, W: ChunkWork<M>>(
                 Some(state) => state,
                 None => state.insert(work.start(model, device)?),
             };
-            work.run(state, &chunk)
+            work.run(state, &chunk)?;
+            // What is merged later stays where it is until then.
+            queue.wait_for_turn(chunk.index);
+            work.take(state)
         });
         let done = done.unwrap_or_else(|message| {
-            Err(GraphError::Replay { operation: None, name: "a chunk of batches".into(), message }.into())
+            let error = GraphError::Replay { operation: None, name: "a chunk of batches".into(), message };
+            Err(SfpError::from(error).into())
         });
         let samples = chunk.batches.iter().map(|batch| batch.labels.len()).sum();
         let (outcome, is_over) = match done {
@@ -139,14 +188,6 @@ fn serve<M: SfpModule, W: ChunkWork<M>>(
     }
     // What is on a device that is gone may not be given back without a panic.
     let _ = attempt(|| drop(state));
-}
-
-/// Whether a chunk would fail on another device, too.
-fn is_of_data(error: &SfpError) -> bool {
-    let may_pass = matches!(error, SfpError::Batch { .. } | SfpError::Device { .. } | SfpError::Layer(_));
-    let may_pass =
-        may_pass || matches!(error, SfpError::Graph(error) if !matches!(error, GraphError::GraphChanges { .. }));
-    !may_pass
 }
 
 /// The chunks of a pass, as they are read.
@@ -195,13 +236,13 @@ impl<I> Chunks<'_, I> {
 }
 
 /// The side of the pass that reads chunks and merges what comes out of them.
-struct Feed<'a, 'm, I, P> {
+struct Feed<'a, 'm, I, P, E> {
     members: &'a mut Members<'m>,
     queue: &'a Queue<Chunk<I>>,
-    outcomes: Receiver<Outcome<I, P>>,
+    outcomes: Receiver<Outcome<I, P, E>>,
     chunks: Chunks<'a, I>,
     /// The first error of the data, and the chunk that it is in.
-    fault: Option<(usize, SfpError)>,
+    fault: Option<(usize, E)>,
     /// Chunks that were handed out and whose outcome is not known.
     in_flight: usize,
     /// Chunks merged.
@@ -211,18 +252,13 @@ struct Feed<'a, 'm, I, P> {
     is_cancelled: bool,
 }
 
-impl<I, P> Feed<'_, '_, I, P> {
-    fn run(
-        mut self,
-        merge: &mut impl FnMut(P) -> Result<(), SfpError>,
-        progress: &dyn Progress,
-    ) -> Result<bool, SfpError> {
+impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
+    fn run(mut self, merge: &mut impl FnMut(P) -> Result<(), E>, progress: &dyn Progress) -> Result<bool, E> {
         let mut ready = BTreeMap::new();
         let mut is_read = false;
         loop {
-            // Beyond this window a device that is slow would let the others' sums pile up.
-            let window = 2 * self.members.alive.len() + 1;
-            while !is_read && self.in_flight <= self.members.alive.len() && self.chunks.next - self.merged < window {
+            // One for each device, and one that waits.
+            while !is_read && self.in_flight <= self.members.alive.len() {
                 is_read = !self.hand_out();
             }
             if self.in_flight == 0 {
@@ -234,7 +270,7 @@ impl<I, P> Feed<'_, '_, I, P> {
                     self.in_flight -= 1;
                     ready.insert(chunk, (samples, part));
                 }
-                Outcome::Failed { chunk, error, .. } if is_of_data(&error) => {
+                Outcome::Failed { chunk, error, .. } if error.is_of_data() => {
                     self.in_flight -= 1;
                     self.found_fault(chunk.index, error);
                     is_read = true;
@@ -251,6 +287,9 @@ impl<I, P> Feed<'_, '_, I, P> {
                     self.in_flight -= self.queue.drain().len();
                 }
             }
+            // What will not be merged is handed in at once.
+            let is_over = self.is_cancelled || self.fault.is_some();
+            self.queue.turn(if is_over { usize::MAX } else { self.merged });
         }
         match self.fault {
             Some((_, error)) if !self.is_cancelled => Err(error),
@@ -267,13 +306,13 @@ impl<I, P> Feed<'_, '_, I, P> {
             self.in_flight += 1;
         }
         if let Some(error) = fault {
-            self.found_fault(self.chunks.next, error);
+            self.found_fault(self.chunks.next, error.into());
         }
         !is_last
     }
 
     /// Keeps the first error of the data. Only chunks before it are still of interest.
-    fn found_fault(&mut self, chunk: usize, error: SfpError) {
+    fn found_fault(&mut self, chunk: usize, error: E) {
         if self.fault.as_ref().is_none_or(|(first, _)| chunk < *first) {
             self.fault = Some((chunk, error));
         }
@@ -288,19 +327,19 @@ impl<I, P> Feed<'_, '_, I, P> {
     }
 
     /// Hands the chunk of a device that failed on to another one.
-    fn hand_on(&mut self, device: usize, chunk: Chunk<I>, error: SfpError) -> Result<(), SfpError> {
+    fn hand_on(&mut self, device: usize, chunk: Chunk<I>, error: E) -> Result<(), E> {
         let name = format!("{:?}", self.members.pool.devices()[device]);
         tracing::warn!(device = %name, "{error}: the device is left out, its batches go to another one");
-        let (message, out_of_memory) = (error.to_string(), error.is_out_of_memory());
+        let (message, out_of_memory) = (error.to_string(), error.lacks_memory());
         self.members.failures.push(DeviceFailure { device: name, message, out_of_memory });
         self.members.alive.retain(|&alive| alive != device);
         if self.members.alive.is_empty() {
-            return Err(self.members.lost(self.samples));
+            return Err(self.members.lost(self.samples).into());
         }
         if self.is_cancelled || self.fault.as_ref().is_some_and(|(first, _)| *first <= chunk.index) {
             self.in_flight -= 1;
         } else {
-            self.queue.push_front(chunk);
+            self.queue.push(chunk);
         }
         Ok(())
     }

@@ -5,4 +5,4 @@ mod dispatch;
 mod queue;
 
 pub use devices::DevicePool;
-pub(crate) use dispatch::{Chunk, ChunkWork, Members, in_chunks};
+pub use dispatch::{Chunk, ChunkError, ChunkWork, Members, in_chunks};

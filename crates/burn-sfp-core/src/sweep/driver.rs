@@ -149,15 +149,20 @@ impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
     where
         M: 'm;
     type Part = Partial;
+    type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Sweep<'m, M>, SfpError> {
         Sweep::of_network(model, self.network.clone(), self.config, device.clone())
     }
 
-    fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<Partial, SfpError> {
+    fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
         for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
             on_batch(index, || sweep.run_batch(index, batch, self.pass))?;
         }
+        Ok(())
+    }
+
+    fn take(&self, sweep: &mut Sweep<'_, M>) -> Result<Partial, SfpError> {
         sweep.take()
     }
 }
@@ -174,15 +179,20 @@ impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
     where
         M: 'm;
     type Part = super::accuracy::Hits;
+    type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {
         Accuracy::new(model, device.clone(), self.network, self.fitted)
     }
 
-    fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<Self::Part, SfpError> {
+    fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
         for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
             on_batch(index, || accuracy.run_batch(index, batch))?;
         }
+        Ok(())
+    }
+
+    fn take(&self, accuracy: &mut Accuracy<'_, M>) -> Result<Self::Part, SfpError> {
         Ok(accuracy.take())
     }
 }

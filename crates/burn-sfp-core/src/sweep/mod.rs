@@ -19,4 +19,4 @@ pub(crate) use grid::Pooled;
 pub use parts::{MayLackMemory, Parts, in_smaller_batches};
 pub(crate) use probe::Probe;
 pub(crate) use run::{sweep, sweep_on};
-pub(crate) use runner::Runner;
+pub(crate) use runner::{Runner, device_of};

@@ -21,7 +21,7 @@ pub(crate) struct Runner<'a, M: SfpModule> {
 }
 
 /// The device that a model's batches run on.
-pub(super) fn device_of<M: SfpModule>(model: &M) -> Device {
+pub(crate) fn device_of<M: SfpModule>(model: &M) -> Device {
     model.devices().into_iter().next().unwrap_or_default().without_autodiff()
 }
 

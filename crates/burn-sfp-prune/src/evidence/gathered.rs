@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use burn_sfp_core::checks::check_batch;
 use burn_sfp_core::{
-    ActivationEvidence, BlockStream, Calibration, InputGram, OutputStatistics, Progress, SfpError, SfpModule,
-    gather_activations, gather_streams,
+    ActivationEvidence, BlockStream, Calibration, DevicePool, InputGram, OutputStatistics, Progress, SfpError,
+    SfpModule, gather_activations, gather_activations_on, gather_streams,
 };
 use burn_sfp_graph::{Fingerprint, Network};
 
-use super::gradients::gather_gradients;
+use super::gradients::{gather_gradients, gather_gradients_on};
 use super::needs::Needs;
 use super::sums::{FilterGradients, ParameterGradients};
 use crate::PruneError;
@@ -92,35 +92,50 @@ impl Evidence {
         needs: Needs,
         progress: &dyn Progress,
     ) -> Result<Self, PruneError> {
-        let first = calibration.batches().next().ok_or(SfpError::NoSamples)?;
-        let first = first.map_err(|source| SfpError::Data { batch: 0, source })?;
-        check_batch(0, &first)?;
-        let network = Network::capture_with(model, &first.input, M::logits)?;
-        if network.classes() == 0 {
-            let found = network.output_shapes().first().cloned().unwrap_or_default();
-            return Err(SfpError::LogitsShape { found, samples: network.batch() }.into());
-        }
-        Self::of_network(model, &network, calibration, needs, progress)
+        Self::of_network(model, &captured(model, calibration)?, calibration, needs, None, progress)
     }
 
-    /// [`gather`](Evidence::gather) with the captured network of the logits.
+    /// [`gather`](Evidence::gather) on the devices of a pool, which share the data; the streams around blocks are summed on the model's own
+    /// device. Activations stay where they are computed; gradients of the parameters come back for each batch.
+    ///
+    /// # Errors
+    /// Those of [`gather`](Evidence::gather), [`PruneError::Config`] for a pool without devices, and [`SfpError::Devices`] where every
+    /// device failed.
+    pub fn gather_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+        model: &M,
+        calibration: &C,
+        needs: Needs,
+        devices: &DevicePool,
+        progress: &dyn Progress,
+    ) -> Result<Self, PruneError> {
+        Self::of_network(model, &captured(model, calibration)?, calibration, needs, Some(devices), progress)
+    }
+
+    /// [`gather`](Evidence::gather) or [`gather_on`](Evidence::gather_on) with the captured network of the logits.
     pub(crate) fn of_network<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         model: &M,
         network: &Network,
         calibration: &C,
         needs: Needs,
+        devices: Option<&DevicePool>,
         progress: &dyn Progress,
     ) -> Result<Self, PruneError> {
         let (mut gathered, mut samples) = (Needs::none(), None::<u64>);
         let mut activations = ActivationEvidence::default();
         if let Some(wanted) = needs.activations() {
-            activations = gather_activations(model, network, calibration, wanted, progress)?;
+            activations = match devices {
+                Some(devices) => gather_activations_on(model, network, calibration, wanted, devices, progress)?,
+                None => gather_activations(model, network, calibration, wanted, progress)?,
+            };
             samples = Some(activations.samples);
             gathered = needs.of_activations();
         }
         let (mut parameter_gradients, mut filter_gradients) = Default::default();
         if needs.has_gradients() && !(samples.is_some() && progress.is_cancelled()) {
-            let sums = gather_gradients(model, network, calibration, progress)?;
+            let sums = match devices {
+                Some(devices) => gather_gradients_on(model, network, calibration, devices, progress)?,
+                None => gather_gradients(model, network, calibration, progress)?,
+            };
             samples = Some(samples.map_or(sums.samples, |seen| seen.min(sums.samples)));
             (parameter_gradients, filter_gradients) = sums.finish();
             gathered = gathered.gradients();
@@ -151,4 +166,20 @@ impl Evidence {
             }
         }
     }
+}
+
+/// The network of the logits, captured on the first batch.
+fn captured<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    calibration: &C,
+) -> Result<Network, PruneError> {
+    let first = calibration.batches().next().ok_or(SfpError::NoSamples)?;
+    let first = first.map_err(|source| SfpError::Data { batch: 0, source })?;
+    check_batch(0, &first)?;
+    let network = Network::capture_with(model, &first.input, M::logits)?;
+    if network.classes() == 0 {
+        let found = network.output_shapes().first().cloned().unwrap_or_default();
+        return Err(SfpError::LogitsShape { found, samples: network.batch() }.into());
+    }
+    Ok(network)
 }

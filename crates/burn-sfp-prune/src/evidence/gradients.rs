@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use burn_sfp_core::checks::{check_batch, check_shapes, panicked};
+use burn_sfp_core::checks::{Chunk, ChunkWork, Members, check_batch, check_shapes, in_chunks, panicked};
 use burn_sfp_core::labels::{check_range, label_tensor};
-use burn_sfp_core::{Batch, Calibration, Progress, SfpError, SfpModule};
+use burn_sfp_core::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 use burn_sfp_graph::{ModuleInput, Network, attempt};
 use burn_sfp_nn::tensor::to_vec;
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
-use super::sums::GradientSums;
+use super::sums::{GradientPart, GradientSums};
 use crate::PruneError;
 use crate::finetune::{cross_entropy, run};
 use crate::rewrite::guarded;
@@ -27,22 +27,89 @@ pub(super) fn gather_gradients<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>
     let _span = tracing::info_span!("gradients").entered();
     let model = guarded(|| Ok(with_gradients(model)))?;
     let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff().autodiff();
-    let mut sums = GradientSums::new(network);
+    let mut all = Gradients { model, device, network, sums: GradientSums::new(network) };
     progress.start("gradients", calibration.samples());
     for (index, batch) in calibration.batches().enumerate() {
         let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        check_batch(index, &batch)?;
-        check_shapes(index, &batch.input, network.input_shapes())?;
-        check_range(index, &batch.labels, network.classes())?;
-        let samples = batch.labels.len();
-        sums.add(samples, &gradients_of(&model, index, batch, &device)?);
-        progress.advance(samples);
+        progress.advance(all.add(index, batch)?);
         if progress.is_cancelled() {
             break;
         }
     }
     progress.finish();
+    if all.sums.samples == 0 { Err(SfpError::NoSamples.into()) } else { Ok(all.sums) }
+}
+
+/// The same on the devices of a pool, which share the batches.
+pub(super) fn gather_gradients_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    calibration: &C,
+    devices: &DevicePool,
+    progress: &dyn Progress,
+) -> Result<GradientSums, PruneError> {
+    devices.check()?;
+    let _span = tracing::info_span!("gradients", devices = devices.devices().len()).entered();
+    let mut sums = GradientSums::new(network);
+    progress.start("gradients", calibration.samples());
+    let add = |part| {
+        sums.merge(part);
+        Ok(())
+    };
+    in_chunks(&mut Members::new(devices), model, calibration.batches(), 0, &Work { network }, add, progress)?;
+    progress.finish();
     if sums.samples == 0 { Err(SfpError::NoSamples.into()) } else { Ok(sums) }
+}
+
+/// The sums on one device.
+struct Gradients<'a, M> {
+    /// A copy of the model there.
+    model: M,
+    device: Device,
+    network: &'a Network,
+    sums: GradientSums,
+}
+
+impl<M: SfpModule> Gradients<'_, M> {
+    fn add(&mut self, index: usize, batch: Batch<M::Inputs>) -> Result<usize, PruneError> {
+        check_batch(index, &batch)?;
+        check_shapes(index, &batch.input, self.network.input_shapes())?;
+        check_range(index, &batch.labels, self.network.classes())?;
+        let samples = batch.labels.len();
+        self.sums.add(samples, &gradients_of(&self.model, index, batch, &self.device)?);
+        Ok(samples)
+    }
+}
+
+/// The sums on each device of a pool.
+struct Work<'a> {
+    network: &'a Network,
+}
+
+impl<M: SfpModule> ChunkWork<M> for Work<'_> {
+    type State<'m>
+        = Gradients<'m, M>
+    where
+        M: 'm;
+    type Part = GradientPart;
+    type Error = PruneError;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gradients<'m, M>, PruneError> {
+        let model = guarded(|| Ok(with_gradients(&model.clone().fork(device))))?;
+        let (device, sums) = (device.clone().autodiff(), GradientSums::new(self.network));
+        Ok(Gradients { model, device, network: self.network, sums })
+    }
+
+    fn run(&self, all: &mut Gradients<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), PruneError> {
+        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+            all.add(index, batch.clone())?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, all: &mut Gradients<'_, M>) -> Result<GradientPart, PruneError> {
+        Ok(all.sums.take())
+    }
 }
 
 /// A copy of the model whose parameters all have gradients, those too that were frozen, and whose dropouts and batch

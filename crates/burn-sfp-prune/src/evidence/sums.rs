@@ -1,6 +1,7 @@
 //! Sums over the gradients of batches: [`ParameterGradients`] and [`FilterGradients`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use burn_sfp_graph::Network;
 use burn_sfp_nn::tensor::to_vec;
@@ -40,6 +41,13 @@ struct LayerSums {
     values: Vec<f32>,
     layout: FilterLayout,
     sums: FilterGradients,
+}
+
+/// The sums over a part of the data.
+pub(super) struct GradientPart {
+    samples: u64,
+    parameters: BTreeMap<String, ParameterGradients>,
+    layers: Vec<FilterGradients>,
 }
 
 /// The running sums.
@@ -86,6 +94,41 @@ impl GradientSums {
             layer.sums.elements.iter_mut().zip(elements).for_each(|(sum, own)| *sum += n * own);
         });
         self.samples += samples as u64;
+    }
+
+    /// Takes the sums, after which they begin at zero again.
+    pub fn take(&mut self) -> GradientPart {
+        let take = |layer: &mut LayerSums| {
+            let zeros = || vec![0.0; layer.sums.whole.len()];
+            let zeros = FilterGradients { whole: zeros(), elements: zeros() };
+            std::mem::replace(&mut layer.sums, zeros)
+        };
+        GradientPart {
+            samples: std::mem::take(&mut self.samples),
+            parameters: std::mem::take(&mut self.parameters),
+            layers: self.layers.iter_mut().map(take).collect(),
+        }
+    }
+
+    /// Adds what was taken of another part of the data.
+    pub fn merge(&mut self, part: GradientPart) {
+        let add = |all: &mut [f64], own: &[f64]| all.iter_mut().zip(own).for_each(|(all, own)| *all += own);
+        for (path, own) in part.parameters {
+            match self.parameters.entry(path) {
+                Entry::Vacant(entry) => {
+                    entry.insert(own);
+                }
+                Entry::Occupied(mut entry) => {
+                    add(&mut entry.get_mut().mean, &own.mean);
+                    add(&mut entry.get_mut().fisher, &own.fisher);
+                }
+            }
+        }
+        for (layer, own) in self.layers.iter_mut().zip(part.layers) {
+            add(&mut layer.sums.whole, &own.whole);
+            add(&mut layer.sums.elements, &own.elements);
+        }
+        self.samples += part.samples;
     }
 
     /// The sums over all samples, by the path of the parameter and by that of the layer. Layers whose weight has no

@@ -7,6 +7,7 @@ mod gradients;
 mod graph;
 mod handed_out;
 mod plain;
+mod pool;
 mod random;
 mod reconstruction;
 #[path = "../common/small.rs"]
