@@ -47,7 +47,7 @@
 //! | feature | device |
 //! | --- | --- |
 //! | `flex` (default) | `Device::flex()`, Burn's current CPU backend |
-//! | `ndarray` (default) | `Device::ndarray()`, Burn's older CPU backend |
+//! | `ndarray` | `Device::ndarray()`, Burn's older CPU backend |
 //! | `wgpu` | GPUs, through wgpu |
 //! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
 //! | `cuda` | NVIDIA's GPUs, through CUDA |

@@ -68,10 +68,13 @@ impl<T: Placed> Queue<T> {
         self.changed.notify_all();
     }
 
-    /// Waits for the turn of a place; not where an item before it waits to be taken, since all who could take it may wait here.
+    /// Waits for the turn of a place, or that of the place before it, so that one can come in while the other is merged; not where an item before it waits to be taken, since all who could take it may wait here.
     pub fn wait_for_turn(&self, place: usize) {
         let mut state = self.lock();
-        while !state.is_closed && state.turn < place && state.waiting.front().is_none_or(|item| item.place() > place) {
+        while !state.is_closed
+            && state.turn.saturating_add(1) < place
+            && state.waiting.front().is_none_or(|item| item.place() > place)
+        {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -114,7 +117,7 @@ mod tests {
 
     #[test]
     fn turns_come_in_order_or_for_what_comes_before() {
-        let queue = Queue::<usize>::new(3);
+        let queue = Queue::<usize>::new(2);
         queue.wait_for_turn(3);
         queue.wait_for_turn(1);
         let done = |place: usize, wake: &dyn Fn()| {
@@ -126,7 +129,7 @@ mod tests {
                 waits.join().unwrap();
             });
         };
-        done(5, &|| queue.turn(5));
+        done(5, &|| queue.turn(4));
         // A later item does not matter, an earlier one does.
         queue.push(9);
         done(8, &|| queue.push(6));
