@@ -2,8 +2,8 @@
 
 use burn_sfp_graph::{GraphError, ModuleInput, attempt, lacks_memory};
 
-pub use crate::pool::{Chunk, ChunkError, ChunkWork, Members, in_chunks};
-pub use crate::sweep::{MayLackMemory, Parts, in_smaller_batches};
+pub use crate::parts::{MayLackMemory, Parts, in_smaller_batches};
+pub use crate::pool::{Chunk, ChunkError, ChunkWork, Members, Merged, in_chunks};
 use crate::{Batch, SfpError};
 
 /// Checks that a batch holds samples, one label for each, and as many of them in every input.

@@ -63,6 +63,7 @@ mod gpu;
 pub mod labels;
 mod layerwise;
 mod module;
+mod parts;
 pub mod performance;
 mod pool;
 mod read_ahead;

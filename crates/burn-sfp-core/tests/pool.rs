@@ -67,6 +67,8 @@ struct Flaky(Tensor<4>);
 /// Moves to a device in this process, and those after which it fails.
 static MOVES: AtomicUsize = AtomicUsize::new(0);
 static FAILS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+/// Samples of the largest batch that there is memory for.
+static LACKS: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// The tests that count moves, one after the other.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -78,6 +80,8 @@ impl ModuleInput for Flaky {
     fn to_device(self, device: &Device) -> Self {
         let moves = MOVES.fetch_add(1, Ordering::SeqCst);
         assert!(!FAILS.lock().unwrap().contains(&moves), "the connection is gone");
+        // The capture is not counted.
+        assert!(moves == 0 || self.0.dims()[0] <= LACKS.load(Ordering::SeqCst), "out of memory");
         Self(self.0.to_device(device))
     }
 }
@@ -256,4 +260,86 @@ fn an_analysis_goes_on_from_its_file() {
     }
     std::fs::write(&path, &whole).unwrap();
     assert_eq!(written(run(&kept(2)).unwrap().1), expected);
+}
+
+/// Panics when it hears of the first samples.
+struct Clumsy;
+
+impl Progress for Clumsy {
+    fn advance(&self, steps: usize) {
+        assert_eq!(steps, 0, "the bar is broken");
+    }
+}
+
+#[test]
+fn a_panic_on_this_side_ends_the_threads_of_the_devices() {
+    let model = Cnn::new(1, &Device::flex());
+    let run = || analyze_on(&model, &data(), &pool(3, 2), &config(), &Clumsy);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    assert!(panicked.is_err());
+}
+
+#[test]
+fn data_that_fails_where_it_is_skipped_is_an_error() {
+    let model = Cnn::new(1, &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(2, 2).checkpoint(folder.path().join("sums"), 1);
+    let stop = Stop { after: 40, seen: AtomicUsize::new(0) };
+    analyze_on(&model, &data(), &pool, &config(), &stop).unwrap();
+    let passes = AtomicUsize::new(0);
+    let broken = FnCalibration::new(move || {
+        let pass = passes.fetch_add(1, Ordering::SeqCst);
+        let (input, labels) = images(SAMPLES, 1.0, 1, &Device::flex());
+        let batches = (0..SAMPLES / BATCH).map(move |k| {
+            let (from, to) = (k * BATCH, (k + 1) * BATCH);
+            // The first pass is that of the capture.
+            if pass > 0 && k == 3 {
+                return Err(DataError::from("a hole"));
+            }
+            Ok(Batch { input: input.clone().slice_samples(from, to), labels: labels[from..to].to_vec() })
+        });
+        batches.collect::<Vec<_>>().into_iter()
+    });
+    let error = analyze_on(&model, &broken, &pool, &config(), &NoProgress).unwrap_err();
+    assert!(matches!(error, SfpError::Data { batch: 3, .. }), "{error}");
+    assert_eq!(files(folder.path()), 1, "the sums are still of use");
+}
+
+#[test]
+fn sums_that_end_in_an_error_are_not_kept() {
+    let model = Cnn::new(1, &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(2, 2).checkpoint(folder.path().join("sums"), 1);
+    let (input, labels) = images(SAMPLES, 1.0, 1, &Device::flex());
+    let one_label = TensorCalibration::new(input.clone(), vec![0; SAMPLES], BATCH);
+    let error = analyze_on(&model, &one_label, &pool, &config(), &NoProgress).unwrap_err();
+    assert!(matches!(error, SfpError::ClassWithoutSamples { .. }), "{error}");
+    assert_eq!(files(folder.path()), 0);
+    // Batches of another size are another analysis.
+    let stop = Stop { after: 40, seen: AtomicUsize::new(0) };
+    analyze_on(&model, &data(), &pool, &config(), &stop).unwrap();
+    let other = TensorCalibration::new(input, labels, BATCH + 1);
+    let error = analyze_on(&model, &other, &pool, &config(), &NoProgress).unwrap_err();
+    assert!(matches!(error, SfpError::OtherCheckpoint { .. }), "{error}");
+}
+
+#[test]
+fn batches_that_were_cut_are_cut_again() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let model = Remote { net: Cnn::new(1, &Device::flex()) };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sums");
+    let kept = || pool(1, 2).checkpoint(&path, 1);
+    let run = || analyze_on(&model, &flaky(), &kept(), &AnalyzeConfig::new(), &NoProgress);
+    fails_at(&[]);
+    LACKS.store(4, Ordering::SeqCst);
+    let expected = written(run().unwrap().1);
+    // Lost after some chunks of halves, and started again: it does not begin with whole batches.
+    fails_at(&[9]);
+    assert!(matches!(run().unwrap_err(), SfpError::Devices { .. }));
+    assert_eq!(files(folder.path()), 1);
+    fails_at(&[]);
+    LACKS.store(usize::MAX, Ordering::SeqCst);
+    assert_eq!(written(run().unwrap().1), expected);
+    assert_eq!(files(folder.path()), 0);
 }

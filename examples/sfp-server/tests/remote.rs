@@ -128,7 +128,7 @@ fn a_model_is_pruned_and_recovered_over_there() {
         };
         let (here, there) = (prune(&net, &local), prune(&net.clone().fork(&remote), &remote));
         assert_eq!(there.plan.cuts, here.plan.cuts);
-        assert_eq!(there.model.devices(), [remote.clone()]);
+        assert_eq!(there.model.devices(), std::slice::from_ref(&remote));
         let images = data(&local).batches().next().unwrap().unwrap().input;
         let found = values(there.model.run(images.clone().to_device(&remote)));
         assert_near(&found, &values(here.model.run(images)));

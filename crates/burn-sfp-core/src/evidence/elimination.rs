@@ -1,5 +1,7 @@
 //! Inputs of a layer that leave one after the other: optimal brain surgeon with the weights solved for anew after each.
 
+use std::collections::BTreeMap;
+
 use burn_sfp_ndarray::{KernelError, cholesky_solve};
 use ndarray::{Array2, Axis};
 
@@ -8,8 +10,8 @@ use super::loss::RemovedInputs;
 use crate::SfpError;
 
 /// A layer whose inputs leave one after the other. Each time the weights that stay take over what they can of those that go, so that what the
-/// next ones cost is known exactly: the sum of what all cost is the least-squares loss of removing them together
-/// ([`InputGram::removal_losses`]).
+/// next ones cost is known: where the matrix is exact, and no output leaves, the sum of what all cost is the least-squares loss of removing
+/// them together ([`InputGram::removal_losses`]).
 ///
 /// ```text
 /// W := W - [H^-1][., C] ([H^-1][C, C])^-1 W[C]
@@ -84,7 +86,7 @@ impl InputGram {
             for input in 0..group.places.len() {
                 let rows = group.rows_of(input, self.kernel);
                 for output in 0..of_group {
-                    let own = kernel(index * of_group + output, index * self.inputs + input);
+                    let own = kernel(index * of_group + output, input);
                     if own.len() != self.kernel {
                         let (what, expected, found) = ("elements of a kernel", self.kernel, own.len());
                         return Err(failed(KernelError::Shape { what, expected, found }));
@@ -137,13 +139,14 @@ impl Elimination<'_> {
 
 /// What leaves a group.
 struct Leaving {
-    /// Rows of the weights, in blocks that are solved for together: one where the matrix is exact, else one for each element of a channel.
+    /// Rows of the weights, in blocks that are solved for together: one where the matrix is exact, else one for each element.
     blocks: Vec<Block>,
     /// Outputs of the group that leave, too.
     outputs: Vec<usize>,
 }
 
 /// Rows of the weights, and the columns of the matrix that stand for them.
+#[derive(Default)]
 struct Block {
     rows: Vec<usize>,
     columns: Vec<usize>,
@@ -157,15 +160,19 @@ impl Leaving {
         };
         let inputs = local(&set.inputs, index * gram.inputs, gram.inputs);
         let outputs = local(&set.outputs, index * of_group, of_group);
-        let rows = inputs.iter().flat_map(|&input| group.rows_of(input, gram.kernel));
-        let blocks = match group.is_exact {
-            true => {
-                let rows: Vec<usize> = rows.collect();
-                vec![Block { columns: rows.clone(), rows }]
-            }
-            // Elements are alike, and as unrelated.
-            false => rows.map(|row| Block { rows: vec![row], columns: vec![row / group.elements] }).collect(),
-        };
+        let column = |row: usize| if group.is_exact { row } else { row / group.elements };
+        // What is gone already cannot leave once more.
+        let is_there =
+            |row: &usize| state.inverse.as_ref().is_some_and(|inverse| inverse[[column(*row), column(*row)]] > 0.0);
+        let rows = inputs.iter().flat_map(|&input| group.rows_of(input, gram.kernel)).filter(is_there);
+        let mut blocks: BTreeMap<usize, Block> = BTreeMap::new();
+        for row in rows {
+            // Elements that are alike are as unrelated: a block for each.
+            let block = blocks.entry(if group.is_exact { 0 } else { row % group.elements }).or_default();
+            block.rows.push(row);
+            block.columns.push(column(row));
+        }
+        let blocks = blocks.into_values().collect();
         Self { blocks, outputs }
     }
 }
@@ -201,6 +208,7 @@ impl Group {
             rows.iter().for_each(|&row| self.weights.row_mut(row).fill(0.0));
         }
         let mut columns: Vec<usize> = leaving.blocks.iter().flat_map(|block| block.columns.iter().copied()).collect();
+        columns.sort_unstable();
         columns.dedup();
         if columns.is_empty() {
             return Ok(());

@@ -8,9 +8,10 @@ use burn_sfp_graph::Network;
 
 use super::gram::{GramPart, GramSums, InputGram};
 use super::outputs::{OutputPart, OutputStatistics, OutputSums};
-use crate::checks::{check_batch, on_batch};
-use crate::pool::{Chunk, ChunkWork, Members, in_chunks};
-use crate::sweep::{Parts, Probe, Runner, device_of, in_smaller_batches};
+use crate::checks::{check_batch, on_batch, on_device};
+use crate::parts::{Parts, in_smaller_batches};
+use crate::pool::{Chunk, ChunkWork, Members, Merged, in_chunks};
+use crate::sweep::{Probe, Runner, device_of};
 use crate::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 
 /// What a pass over the activations sums.
@@ -46,7 +47,8 @@ pub struct ActivationEvidence {
 /// devices sum in their `f32`, and only sums are read back. Batches are cut smaller where a device lacks memory.
 ///
 /// Memory: 24 bytes for each filter, and `8 n^2` bytes for each Gram matrix of n columns (32 MiB for 2,048), which all
-/// stay in memory until the pass is over; besides the activations of a batch, 16 MiB of rows at a time.
+/// stay in memory until the pass is over; besides the activations of a batch, 16 MiB of rows at a time, on
+/// devices with memory of their own a few times 64 MiB.
 ///
 /// If `progress` cancels, the result is that of the samples seen by then.
 ///
@@ -98,11 +100,34 @@ pub fn gather_activations<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
             }
         }
         progress.finish();
-        all.finish()
+        on_device("reading the sums", || all.finish())
     })
 }
 
 /// The same on the devices of a pool, which share the data: activations stay on the device that they are computed on.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::{GraphModule, Network};
+/// use burn_sfp_core::{ActivationNeeds, DevicePool, NoProgress, SfpModule, TensorCalibration, gather_activations_on};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// let network = Network::capture_with(&mlp, &samples, Mlp::logits)?;
+/// let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+/// let (needs, pool) = (ActivationNeeds { outputs: true, inputs: None, layers: None }, DevicePool::new([Device::flex()]));
+/// let found = gather_activations_on(&mlp, &network, &calibration, needs, &pool, &NoProgress)?;
+/// assert_eq!((found.samples, found.outputs["a"].mean.len()), (2, 8));
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`gather_activations`]; [`SfpError::Config`] for a pool without devices, [`SfpError::Devices`] where every device failed.
@@ -124,9 +149,9 @@ pub fn gather_activations_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
             all.add(part);
             Ok(())
         };
-        in_chunks(&mut Members::new(devices), model, data.batches(), 0, &work, add, progress)?;
+        in_chunks(&mut Members::new(devices), model, data.batches(), Merged::default(), &work, add, progress)?;
         progress.finish();
-        all.finish()
+        on_device("reading the sums", || all.finish())
     })
 }
 
@@ -210,7 +235,7 @@ impl<'m, M: SfpModule> Gathering<'m, M> {
         runner.run(index, batch, |tap, acts| {
             for receiver in &receivers[tap] {
                 match *receiver {
-                    Receiver::Output(k) => outputs[k].add(&acts),
+                    Receiver::Output(k) => outputs[k].add(&acts)?,
                     Receiver::Input(k) => inputs[k].add(&acts)?,
                 }
             }

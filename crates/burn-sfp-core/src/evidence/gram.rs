@@ -245,15 +245,15 @@ impl GroupGram {
     fn columns_of(&self, patches: Tensor<3>, kernel: usize) -> Tensor<2> {
         let ([rows, inputs, _], device) = (patches.dims(), patches.device());
         let (columns, flat) = (self.channels * self.elements, patches.reshape([rows, inputs * kernel]));
-        let mut order = vec![(inputs * kernel) as i64; columns];
+        // Each channel has as many inputs, so that every column has its place.
+        let mut order = vec![0; columns];
         for input in 0..inputs {
             self.rows_of(input, kernel).enumerate().for_each(|(k, at)| order[at] = (input * kernel + k) as i64);
         }
-        if order.iter().enumerate().all(|(at, &from)| from == at as i64) && columns == inputs * kernel {
+        if order.iter().enumerate().all(|(at, &from)| from == at as i64) {
             return flat;
         }
-        let zero = Tensor::zeros([rows, 1], (&device, flat.dtype()));
-        Tensor::cat(vec![flat, zero], 1).select(1, indices(order, &device))
+        flat.select(1, indices(order, &device))
     }
 
     /// Columns of channels and elements as `[rows * elements, channels]`.

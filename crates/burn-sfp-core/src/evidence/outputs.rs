@@ -22,6 +22,9 @@ pub struct OutputStatistics {
     pub zeros: Vec<f64>,
 }
 
+/// Most values that are counted before the count is read.
+const MOST_COUNTED: u64 = 1 << 30;
+
 /// Sums over the values of a filter.
 #[derive(Clone, Copy, Default)]
 struct Sums {
@@ -42,8 +45,17 @@ pub(super) struct OutputSums {
     filters: Vec<Sums>,
     /// Values of each filter.
     count: u64,
-    /// Sums of the values and of their absolute values, and the number of zeros, on another device than the CPU.
-    on_device: Option<([Tensor<3>; 2], Tensor<3, Int>)>,
+    /// On another device than the CPU.
+    on_device: Option<OnDevice>,
+}
+
+/// Sums by Burn's operations, `[1, F, 1]`.
+struct OnDevice {
+    values: Tensor<3>,
+    absolute: Tensor<3>,
+    zeros: Tensor<3, Int>,
+    /// Values of each filter that they are of.
+    count: u64,
 }
 
 impl OutputSums {
@@ -52,25 +64,34 @@ impl OutputSums {
     }
 
     /// Adds a batch `[N, F, S]`.
-    pub fn add(&mut self, acts: &Tensor<3>) {
-        if on_host(acts, |acts| self.add_view(acts)).is_none() {
-            self.add_on_device(acts);
+    pub fn add(&mut self, acts: &Tensor<3>) -> Result<(), SfpError> {
+        match on_host(acts, |acts| self.add_view(acts)) {
+            Some(()) => Ok(()),
+            None => self.add_on_device(acts),
         }
     }
 
-    fn add_on_device(&mut self, acts: &Tensor<3>) {
+    fn add_on_device(&mut self, acts: &Tensor<3>) -> Result<(), SfpError> {
         let [samples, _, positions] = acts.dims();
+        let count = (samples * positions) as u64;
+        self.count += count;
+        // A device may count in 32 bits.
+        if self.on_device.as_ref().is_some_and(|sums| sums.count + count > MOST_COUNTED) {
+            self.read()?;
+        }
         let sum = |values: Tensor<3>| values.sum_dim(2).sum_dim(0);
-        let own = [sum(acts.clone()), sum(acts.clone().abs())];
+        let (values, absolute) = (sum(acts.clone()), sum(acts.clone().abs()));
         let zeros = acts.clone().equal_elem(0.0).int().sum_dim(2).sum_dim(0);
         self.on_device = Some(match self.on_device.take() {
-            None => (own, zeros),
-            Some(([values, absolute], all)) => {
-                let [own, own_absolute] = own;
-                ([values + own, absolute + own_absolute], all + zeros)
-            }
+            None => OnDevice { values, absolute, zeros, count },
+            Some(all) => OnDevice {
+                values: all.values + values,
+                absolute: all.absolute + absolute,
+                zeros: all.zeros + zeros,
+                count: all.count + count,
+            },
         });
-        self.count += (samples * positions) as u64;
+        Ok(())
     }
 
     /// Takes the sums, after which they begin at zero again.
@@ -92,10 +113,14 @@ impl OutputSums {
 
     /// Takes the sums from the device.
     fn read(&mut self) -> Result<(), SfpError> {
-        let Some(([values, absolute], zeros)) = self.on_device.take() else { return Ok(()) };
+        let Some(OnDevice { values, absolute, zeros, .. }) = self.on_device.take() else { return Ok(()) };
         let zeros = zeros.into_data().iter::<i64>().map(|count| count as u64).collect::<Vec<u64>>();
         let sums = doubles(values)?.into_iter().zip(doubles(absolute)?).zip(zeros);
-        self.filters = sums.map(|((values, absolute), zeros)| Sums { values, absolute, zeros }).collect();
+        for (all, ((values, absolute), zeros)) in self.filters.iter_mut().zip(sums) {
+            all.values += values;
+            all.absolute += absolute;
+            all.zeros += zeros;
+        }
         Ok(())
     }
 
@@ -142,8 +167,8 @@ mod tests {
         let tensor = Tensor::<3>::from_data(values, &Device::flex());
         let (mut here, mut there) = (OutputSums::new("conv", 3), OutputSums::new("conv", 3));
         for _ in 0..2 {
-            here.add(&tensor);
-            there.add_on_device(&tensor);
+            here.add(&tensor).unwrap();
+            there.add_on_device(&tensor).unwrap();
         }
         for (sums, digits) in [(here, 1e-12), (there, 1e-6)] {
             let (path, found) = sums.finish().unwrap();
@@ -162,7 +187,7 @@ mod tests {
     #[test]
     fn a_nan_is_an_error_with_its_filter() {
         let mut sums = OutputSums::new("conv", 2);
-        sums.add(&Tensor::from_floats([[[1.0], [f32::NAN]]], &Device::flex()));
+        sums.add(&Tensor::from_floats([[[1.0], [f32::NAN]]], &Device::flex())).unwrap();
         assert!(matches!(sums.finish(), Err(SfpError::NonFiniteOutput { path, filter: 1, .. }) if path == "conv"));
     }
 }

@@ -54,7 +54,7 @@ fn with_zero(acts: Tensor<3>) -> Tensor<3> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use burn::module::Module;
     use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
     use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
@@ -65,7 +65,6 @@ mod tests {
 
     use super::super::gram::GramSums;
     use super::*;
-    use crate::layerwise::{Regression, Ridge};
 
     /// Padding, stride, dilation, groups, a transposed convolution, a flattened map.
     #[derive(Module, Debug)]
@@ -103,12 +102,12 @@ mod tests {
         }
     }
 
-    fn numbers(shape: [usize; 3], rng: &mut ChaCha8Rng) -> Tensor<3> {
+    pub(crate) fn numbers(shape: [usize; 3], rng: &mut ChaCha8Rng) -> Tensor<3> {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
         Tensor::from_data(TensorData::new(values, shape), &Device::flex())
     }
 
-    fn network() -> Network {
+    pub(crate) fn network() -> Network {
         let device = Device::flex();
         Network::capture(&Net::new(&device), &Tensor::zeros([2, 2, 8, 8], &device)).unwrap()
     }
@@ -144,53 +143,5 @@ mod tests {
             }
         }
         assert!(compared >= 10, "{compared}");
-    }
-
-    #[test]
-    fn regressions_are_those_of_the_cpu() {
-        let (network, mut rng) = (network(), ChaCha8Rng::seed_from_u64(2));
-        for layer in network.layers() {
-            let targets: Vec<usize> = (0..layer.filters).rev().collect();
-            for columns in [4096, 0] {
-                let new = || Regression::new(&network, layer, targets.clone(), columns).unwrap();
-                let (mut here, mut there) = (new(), new());
-                let positions = |shape: &[usize]| shape[2..].iter().product::<usize>();
-                let (read, returned) = (positions(layer.input_shape()), positions(&network.output_shape(layer)));
-                for (batch, samples) in [9, 7].into_iter().enumerate() {
-                    let input = numbers([samples, layer.inputs, read], &mut rng);
-                    let target = numbers([samples, layer.filters + 1, returned], &mut rng);
-                    here.add(batch, &input, &target, 60).unwrap();
-                    there.add_on_device(batch, &input, &target, 60);
-                }
-                let current = vec![0.1; layer.filters * here.columns()];
-                let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
-                if here.is_summed() {
-                    let solve = |sums: &mut Regression| sums.solve(&current, None, Ridge::OfChange(0.1), true).unwrap();
-                    let (here, there) = (solve(&mut here), solve(&mut there));
-                    assert!(near(&here.weight, &there.weight), "{}", layer.path);
-                    assert!((here.error_after - there.error_after).abs() < 1e-4);
-                }
-                assert!(
-                    near(&here.intercept(&current).unwrap(), &there.intercept(&current).unwrap()),
-                    "{}",
-                    layer.path
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_finite_is_found_when_sums_are_read() {
-        let network = network();
-        let layer = network.layer("hidden").unwrap();
-        let device = Device::flex();
-        let mut values = vec![1.0_f32; 2 * layer.inputs];
-        values[7] = f32::NAN;
-        let input = Tensor::from_data(TensorData::new(values, [2, layer.inputs, 1]), &device);
-        let target = Tensor::ones([2, layer.filters, 1], &device);
-        let mut sums = Regression::new(&network, layer, (0..layer.filters).collect(), 4096).unwrap();
-        sums.add_on_device(0, &input, &target, 10);
-        let error = sums.intercept(&[]).unwrap_err();
-        assert!(matches!(error, crate::SfpError::NonFiniteInput { input: 7, .. }), "{error}");
     }
 }

@@ -12,9 +12,10 @@ use crate::analysis::UnitKind;
 use crate::checks::{PassCounts, check_batch, on_batch, on_device};
 use crate::config::Grid;
 use crate::labels::check_range;
+use crate::parts::{Parts, in_smaller_batches};
 use crate::readout::ridge_readout;
 use crate::sums::{ClassSums, Gram, doubles};
-use crate::sweep::{Fitted, Parts, Pooled, Probe, Runner, in_smaller_batches, measure};
+use crate::sweep::{Fitted, Pooled, Probe, Runner, measure};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
 /// Strength of the readouts' ridge regression, as in the analysis.
@@ -188,7 +189,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let Some(accuracies) = measure(model, data, network, &fitted, counts, progress)? else { return Ok(found) };
     let accuracies: HashMap<usize, f64> = places.into_iter().zip(accuracies).collect();
     for mut block in blocks {
-        block.read()?;
+        on_device("reading the sums", || block.read())?;
         let [Some(accuracy_before), Some(accuracy_after)] =
             [block.before, block.after].map(|stream| accuracies.get(&stream).copied())
         else {

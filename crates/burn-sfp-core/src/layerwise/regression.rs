@@ -1,21 +1,20 @@
 //! [`Regression`]: sums of what a layer reads and of what it is to return, and the weights that follow from them.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use burn_sfp_graph::{Layer, Network};
 use burn_sfp_ndarray::{KernelError, gram_update};
 use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
+use super::on_device::OnDevice;
 use super::sample::sample;
 use super::solve::Equations;
 use crate::SfpError;
-use crate::evidence::patches::indices;
 use crate::evidence::window::Window;
-use crate::sums::doubles;
 
 /// Values of the rows that are added at once (16 MiB).
-const ROW_VALUES: usize = 1 << 22;
+pub(super) const ROW_VALUES: usize = 1 << 22;
 
 /// What a least-squares solution is held back from, with a strength in units of the mean diagonal of the Gram matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,50 +75,37 @@ pub struct Solution {
 /// ```
 #[derive(Debug)]
 pub struct Regression {
-    path: String,
-    window: Window,
-    groups: usize,
+    pub(super) path: String,
+    pub(super) window: Window,
+    pub(super) groups: usize,
     /// Inputs, filters of a group.
-    inputs: usize,
-    filters: usize,
-    elements: usize,
-    output_axis: usize,
+    pub(super) inputs: usize,
+    pub(super) filters: usize,
+    pub(super) elements: usize,
+    pub(super) output_axis: usize,
     /// For each filter the index of its target.
-    targets: Vec<usize>,
+    pub(super) targets: Vec<usize>,
     /// `[inputs of all groups, positions]`.
-    input_sums: Array2<f64>,
-    target_sums: Vec<f64>,
+    pub(super) input_sums: Array2<f64>,
+    pub(super) target_sums: Vec<f64>,
     /// Samples (rows of a linear layer).
-    samples: u64,
-    positions: usize,
+    pub(super) samples: u64,
+    pub(super) positions: usize,
     /// Whether Gram matrices are summed.
-    is_summed: bool,
+    pub(super) is_summed: bool,
     /// One for each group, once there are samples.
-    sums: Vec<GroupSums>,
+    pub(super) sums: Vec<GroupSums>,
     /// On another device than the CPU.
-    on_device: Option<OnDevice>,
-}
-
-/// Sums by Burn's operations.
-#[derive(Debug)]
-struct OnDevice {
-    /// `[1, inputs of all groups, positions]`.
-    inputs: Tensor<3>,
-    /// Of all channels of the targets, `[1, channels, 1]`.
-    targets: Tensor<3>,
-    /// For each group the Gram matrix of `[X, Y]` and the sums of its columns.
-    groups: Vec<(Tensor<2>, Tensor<2>)>,
-    /// Rows of the Gram matrices.
-    rows: u64,
+    pub(super) on_device: Option<OnDevice>,
 }
 
 /// Sums of a group over the sampled rows of `[X, Y]`.
 #[derive(Debug)]
-struct GroupSums {
+pub(super) struct GroupSums {
     /// The lower triangle of `[X, Y]' [X, Y]`.
-    matrix: Array2<f64>,
-    totals: Vec<f64>,
-    rows: u64,
+    pub(super) matrix: Array2<f64>,
+    pub(super) totals: Vec<f64>,
+    pub(super) rows: u64,
 }
 
 impl Regression {
@@ -182,62 +168,6 @@ impl Regression {
         })
     }
 
-    pub(crate) fn add_on_device(&mut self, batch: usize, input: &Tensor<3>, target: &Tensor<3>, patches: usize) {
-        let [samples, _, read] = input.dims();
-        let [_, channels, positions] = target.dims();
-        let device = input.device();
-        self.positions = positions;
-        self.samples += samples as u64;
-        let width = self.columns() + self.filters;
-        let of_input = input.clone().sum_dim(0);
-        let of_target = target.clone().sum_dim(2).sum_dim(0);
-        let mut sums = match self.on_device.take() {
-            None => {
-                let zeros = |rows: usize| Tensor::zeros([rows, width], (&device, DType::F32));
-                let groups = (0..self.groups).filter(|_| self.is_summed).map(|_| (zeros(width), zeros(1))).collect();
-                OnDevice { inputs: of_input, targets: of_target, groups, rows: 0 }
-            }
-            Some(sums) => OnDevice { inputs: sums.inputs + of_input, targets: sums.targets + of_target, ..sums },
-        };
-        let chosen = sample(batch, samples * self.window.positions(read), patches.max(1));
-        let by_row: Tensor<2> = target.clone().permute([0, 2, 1]).reshape([samples * positions, channels]);
-        let steps = chosen.chunks((ROW_VALUES / (width * self.groups)).max(256)).filter(|_| self.is_summed);
-        for rows in steps {
-            let patches = self.window.gather_rows(input.clone(), rows);
-            let numbers = indices(rows.iter().map(|&row| row as i64).collect(), &device);
-            let targets = indices(self.targets.iter().map(|&channel| channel as i64).collect(), &device);
-            let targets = by_row.clone().select(0, numbers).select(1, targets);
-            for (group, (matrix, totals)) in sums.groups.iter_mut().enumerate() {
-                let own = patches.clone().narrow(1, group * self.inputs, self.inputs);
-                let own = own.reshape([rows.len(), self.inputs * self.elements]);
-                let target = targets.clone().narrow(1, group * self.filters, self.filters);
-                let own = Tensor::cat(vec![own, target], 1);
-                *totals = totals.clone() + own.clone().sum_dim(0);
-                *matrix = matrix.clone() + own.clone().transpose().matmul(own);
-            }
-            sums.rows += rows.len() as u64;
-        }
-        self.on_device = Some(sums);
-    }
-
-    /// Takes the sums from the device.
-    fn read(&mut self) -> Result<(), SfpError> {
-        let Some(sums) = self.on_device.take() else { return Ok(()) };
-        let [_, channels, positions] = sums.inputs.dims();
-        let inputs = doubles(sums.inputs)?;
-        self.input_sums = Array2::from_shape_fn((channels, positions), |(c, p)| inputs[c * positions + p]);
-        let targets = doubles(sums.targets)?;
-        self.target_sums = self.targets.iter().map(|&channel| targets[channel]).collect();
-        self.check_finite()?;
-        let width = self.columns() + self.filters;
-        for (matrix, totals) in sums.groups {
-            let (values, totals) = (doubles(matrix)?, doubles(totals)?);
-            let matrix = Array2::from_shape_fn((width, width), |(a, b)| values[a * width + b]);
-            self.sums.push(GroupSums { matrix, totals, rows: sums.rows });
-        }
-        Ok(())
-    }
-
     fn add_views(
         &mut self,
         batch: usize,
@@ -294,7 +224,7 @@ impl Regression {
         }
     }
 
-    fn check_finite(&self) -> Result<(), SfpError> {
+    pub(super) fn check_finite(&self) -> Result<(), SfpError> {
         if let Some(((input, _), &value)) = self.input_sums.indexed_iter().find(|(_, sum)| !sum.is_finite()) {
             return Err(SfpError::NonFiniteInput { path: self.path.clone(), input, value: value as f32 });
         }
@@ -437,7 +367,7 @@ impl Regression {
 }
 
 impl GroupSums {
-    fn new(width: usize) -> Self {
+    pub(super) fn new(width: usize) -> Self {
         Self { matrix: Array2::zeros((width, width)), totals: vec![0.0; width], rows: 0 }
     }
 

@@ -11,8 +11,8 @@ const CHUNK: usize = 16;
 /// Devices that share a pass over calibration data: those of this machine, remote ones, or both.
 ///
 /// The data is cut into chunks of consecutive batches. Whichever device is free takes the next one, in the data's order, and hands back the
-/// sums of its chunk, which are added up in that order. So the result does not depend on which device was faster, nor, where the devices
-/// compute alike, on how many there are: one and four of them give the same bits. A device that computes differently differs by its rounding.
+/// sums of its chunk, which are added up in that order. So where devices compute alike the result depends neither on which of them was
+/// faster nor on how many there are: one and four of them give the same bits. Devices that compute differently differ by their rounding.
 ///
 /// A device that fails leaves the pool, and another one does its chunk from the start, so that no sample counts twice.
 ///
@@ -47,8 +47,34 @@ impl DevicePool {
     }
 
     /// Writes the sums so far to this file after every so many chunks (0 for none in between), when the work is cancelled, and when no device is
-    /// left. An analysis of the same model with the same settings that finds the file goes on behind them, and ends with the same bits as
-    /// one that was never interrupted; then the file is removed. The data has to be the same, too, which is not checked.
+    /// left. An analysis of the same model with the same settings that finds the file goes on behind them, and ends, where devices compute
+    /// alike, with the same bits as one that was never interrupted; then the file is removed. The data has to be the same, too, in the same
+    /// batches, which is not checked.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_core::{AnalyzeConfig, NoProgress, TensorCalibration, analyze_on};
+    /// use burn_sfp_core::DevicePool;
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// # let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+    /// # let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("sums.safetensors");
+    /// let pool = DevicePool::new([Device::flex()]).checkpoint(&path, 8);
+    /// analyze_on(&mlp, &calibration, &pool, &AnalyzeConfig::new(), &NoProgress)?;
+    /// assert!(!path.exists(), "it is over");
+    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// ```
     ///
     /// The file is as large as the sums: `8 F S C` bytes for each layer, and `8 (F S)^2` where a ridge readout is fitted.
     pub fn checkpoint(mut self, path: impl Into<PathBuf>, chunks: usize) -> Self {

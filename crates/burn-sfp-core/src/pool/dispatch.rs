@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::iter::Fuse;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -11,7 +12,7 @@ use burn_sfp_graph::{GraphError, attempt};
 use super::devices::DevicePool;
 use super::queue::{Placed, Queue};
 use crate::error::DeviceFailure;
-use crate::sweep::MayLackMemory;
+use crate::parts::MayLackMemory;
 use crate::{Batch, BatchIter, Progress, SfpError, SfpModule};
 
 impl<I> Placed for Chunk<I> {
@@ -104,7 +105,16 @@ enum Outcome<I, P, E> {
     Failed { device: usize, chunk: Chunk<I>, error: E },
 }
 
-/// Passes over `batches`, of which the first `done` chunks are skipped, merging what `work` makes of the others in their order. Returns whether
+/// What has been merged, of a pass that goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Merged {
+    /// Chunks, the first of the pass.
+    pub chunks: usize,
+    /// Their samples.
+    pub samples: u64,
+}
+
+/// Passes over `batches`, of which those in `done` are skipped, merging what `work` makes of the others in their order. Returns whether
 /// the pass was cancelled, after which what was merged is that of the first chunks.
 ///
 /// # Errors
@@ -113,7 +123,7 @@ pub fn in_chunks<M, W>(
     members: &mut Members<'_>,
     model: &M,
     batches: BatchIter<'_, M::Inputs>,
-    done: usize,
+    done: Merged,
     work: &W,
     mut merge: impl FnMut(W::Part) -> Result<(), W::Error>,
     progress: &dyn Progress,
@@ -122,17 +132,17 @@ where
     M: SfpModule,
     W: ChunkWork<M>,
 {
-    let queue = Queue::new(done);
+    let mut chunks = Chunks { batches: batches.fuse(), size: members.pool.batches(), read: 0, next: 0 };
+    chunks.skip(done.chunks)?;
+    let queue = Queue::new(done.chunks);
     thread::scope(|scope| {
+        let _closing = queue.closing();
         let (sender, outcomes) = channel();
         for &device in &members.alive {
             let (model, sender, queue, pool) = (model.clone(), sender.clone(), &queue, members.pool);
             scope.spawn(move || serve(&model, device, pool, queue, &sender, work));
         }
         drop(sender);
-        let size = members.pool.batches();
-        let mut chunks = Chunks { batches, size, read: 0, next: 0 };
-        chunks.skip(done)?;
         let feed = Feed {
             members,
             queue: &queue,
@@ -141,12 +151,9 @@ where
             fault: None,
             in_flight: 0,
             merged: done,
-            samples: 0,
             is_cancelled: false,
         };
-        let done = feed.run(&mut merge, progress);
-        queue.close();
-        done
+        feed.run(&mut merge, progress)
     })
 }
 
@@ -192,7 +199,7 @@ fn serve<M: SfpModule, W: ChunkWork<M>>(
 
 /// The chunks of a pass, as they are read.
 struct Chunks<'a, I> {
-    batches: BatchIter<'a, I>,
+    batches: Fuse<BatchIter<'a, I>>,
     size: usize,
     /// Batches read.
     read: usize,
@@ -203,11 +210,9 @@ struct Chunks<'a, I> {
 impl<I> Chunks<'_, I> {
     /// Leaves the first chunks out.
     fn skip(&mut self, chunks: usize) -> Result<(), SfpError> {
-        let read = chunks * self.size;
-        for batch in 0..read {
-            if let Some(Err(source)) = self.batches.next() {
-                return Err(SfpError::Data { batch, source });
-            }
+        let read = chunks.saturating_mul(self.size);
+        for (batch, skipped) in self.batches.by_ref().take(read).enumerate() {
+            skipped.map_err(|source| SfpError::Data { batch, source })?;
         }
         (self.read, self.next) = (read, chunks);
         Ok(())
@@ -245,10 +250,7 @@ struct Feed<'a, 'm, I, P, E> {
     fault: Option<(usize, E)>,
     /// Chunks that were handed out and whose outcome is not known.
     in_flight: usize,
-    /// Chunks merged.
-    merged: usize,
-    /// Samples merged.
-    samples: u64,
+    merged: Merged,
     is_cancelled: bool,
 }
 
@@ -264,7 +266,13 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
             if self.in_flight == 0 {
                 break;
             }
-            let Ok(outcome) = self.outcomes.recv() else { break };
+            let Ok(outcome) = self.outcomes.recv() else {
+                // No thread is left that could take what is waiting.
+                if self.fault.is_none() && !self.is_cancelled {
+                    return Err(self.members.lost(self.merged.samples).into());
+                }
+                break;
+            };
             match outcome {
                 Outcome::Done { chunk, samples, part } => {
                     self.in_flight -= 1;
@@ -277,10 +285,10 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
                 }
                 Outcome::Failed { device, chunk, error } => self.hand_on(device, chunk, error)?,
             }
-            while let Some((samples, part)) = ready.remove(&self.merged).filter(|_| !self.is_cancelled) {
+            while let Some((samples, part)) = ready.remove(&self.merged.chunks).filter(|_| !self.is_cancelled) {
                 merge(part)?;
-                self.merged += 1;
-                self.samples += samples as u64;
+                self.merged.chunks += 1;
+                self.merged.samples += samples as u64;
                 progress.advance(samples);
                 if progress.is_cancelled() {
                     (self.is_cancelled, is_read) = (true, true);
@@ -289,7 +297,7 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
             }
             // What will not be merged is handed in at once.
             let is_over = self.is_cancelled || self.fault.is_some();
-            self.queue.turn(if is_over { usize::MAX } else { self.merged });
+            self.queue.turn(if is_over { usize::MAX } else { self.merged.chunks });
         }
         match self.fault {
             Some((_, error)) if !self.is_cancelled => Err(error),
@@ -333,11 +341,10 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
         let (message, out_of_memory) = (error.to_string(), error.lacks_memory());
         self.members.failures.push(DeviceFailure { device: name, message, out_of_memory });
         self.members.alive.retain(|&alive| alive != device);
-        if self.members.alive.is_empty() {
-            return Err(self.members.lost(self.samples).into());
-        }
         if self.is_cancelled || self.fault.as_ref().is_some_and(|(first, _)| *first <= chunk.index) {
             self.in_flight -= 1;
+        } else if self.members.alive.is_empty() {
+            return Err(self.members.lost(self.merged.samples).into());
         } else {
             self.queue.push(chunk);
         }

@@ -5,4 +5,4 @@ mod dispatch;
 mod queue;
 
 pub use devices::DevicePool;
-pub use dispatch::{Chunk, ChunkError, ChunkWork, Members, in_chunks};
+pub use dispatch::{Chunk, ChunkError, ChunkWork, Members, Merged, in_chunks};

@@ -68,7 +68,8 @@ impl<T: Placed> Queue<T> {
         self.changed.notify_all();
     }
 
-    /// Waits for the turn of a place, or that of the place before it, so that one can come in while the other is merged; not where an item before it waits to be taken, since all who could take it may wait here.
+    /// Waits for the turn of a place, or that of the place before it, so that one can come in while the other is merged. Not where an item before
+    /// it waits to be taken, since all who could take it may wait here.
     pub fn wait_for_turn(&self, place: usize) {
         let mut state = self.lock();
         while !state.is_closed
@@ -79,10 +80,24 @@ impl<T: Placed> Queue<T> {
         }
     }
 
+    /// Ends the work of all who take once the guard is gone, however that comes about: whoever waits for them would wait for ever.
+    pub fn closing(&self) -> Closing<'_, T> {
+        Closing(self)
+    }
+
     /// Ends the work of all who take.
-    pub fn close(&self) {
+    fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
+    }
+}
+
+/// Closes a queue when it is dropped.
+pub(super) struct Closing<'a, T: Placed>(&'a Queue<T>);
+
+impl<T: Placed> Drop for Closing<'_, T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -10,7 +10,7 @@ use super::saved::Saved;
 use super::target::Pass;
 use crate::checks::on_batch;
 use crate::config::AnalyzeConfig;
-use crate::pool::{Chunk, ChunkWork, DevicePool, Members, in_chunks};
+use crate::pool::{Chunk, ChunkWork, DevicePool, Members, Merged, in_chunks};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
 /// Runs passes; each returns whether it was cancelled.
@@ -101,16 +101,25 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
         let (work, model) = (SweepWork { network: &network, config: self.config, pass }, all.runner.model());
         let saved = self.saved.as_ref();
         let first = saved.map_or(Ok(0), |saved| saved.load(all))?;
-        progress.advance(all.counts.of_current_pass().iter().sum::<u64>() as usize);
+        let samples: u64 = all.counts.of_current_pass().iter().sum();
+        progress.advance(samples as usize);
         let mut chunks = first;
         let add = |part| {
             all.add(part)?;
             chunks += 1;
             saved.filter(|saved| saved.is_due(chunks)).map_or(Ok(()), |saved| saved.save(all, chunks))
         };
+        let first = Merged { chunks: first, samples };
         let done = in_chunks(&mut self.members, model, data.batches(), first, &work, add, progress);
-        if let (Some(saved), Ok(_) | Err(SfpError::Devices { .. })) = (saved, &done) {
-            saved.save(all, chunks)?;
+        match (saved, &done) {
+            (Some(saved), Ok(_)) => saved.save(all, chunks)?,
+            // Without memory the work starts over, with other batches.
+            (Some(saved), Err(SfpError::Devices { out_of_memory: false, .. })) => {
+                if let Err(error) = saved.save(all, chunks) {
+                    tracing::warn!("{error}: the sums of {chunks} chunks are lost");
+                }
+            }
+            _ => {}
         }
         done
     }
@@ -125,7 +134,7 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
             &mut self.members,
             model,
             data.batches(),
-            0,
+            Merged::default(),
             &work,
             |part| {
                 all.add(&part);

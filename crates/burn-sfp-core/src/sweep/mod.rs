@@ -6,7 +6,6 @@ mod finish;
 mod grid;
 mod input_mean;
 mod partial;
-mod parts;
 mod pass;
 mod probe;
 mod run;
@@ -16,7 +15,6 @@ mod target;
 
 pub(crate) use accuracy::{Fitted, measure};
 pub(crate) use grid::Pooled;
-pub use parts::{MayLackMemory, Parts, in_smaller_batches};
 pub(crate) use probe::Probe;
 pub(crate) use run::{sweep, sweep_on};
 pub(crate) use runner::{Runner, device_of};

@@ -9,8 +9,8 @@ use crate::{SfpError, SfpModule};
 /// What a sweep summed since it was last taken from.
 #[derive(Default)]
 pub(super) struct Partial {
-    /// Class sums and Gram matrix of each target.
-    pub targets: Vec<(Option<Array3<f64>>, Option<Array2<f64>>)>,
+    /// Those of each target.
+    pub targets: Vec<TargetSums>,
     /// Sums of the inputs that have probes of their own.
     pub inputs: Vec<Option<Array3<f64>>>,
     /// Samples of each label.
@@ -19,13 +19,20 @@ pub(super) struct Partial {
     pub undefined: Option<SfpError>,
 }
 
+/// Class sums and Gram matrix of a target.
+pub(super) struct TargetSums {
+    pub sums: Option<Array3<f64>>,
+    pub gram: Option<Array2<f64>>,
+}
+
 impl<M: SfpModule> Sweep<'_, M> {
     /// Takes the sums, after which they begin at zero again.
     pub fn take(&mut self) -> Result<Partial, SfpError> {
         let mut targets = Vec::with_capacity(self.targets.len());
         for target in &mut self.targets {
             let sums = target.sums.take().map(|sums| sums.into_host(&target.path)).transpose()?;
-            targets.push((sums, target.gram.take().map(Gram::into_host).transpose()?));
+            let gram = target.gram.take().map(Gram::into_host).transpose()?;
+            targets.push(TargetSums { sums, gram });
         }
         let mut inputs = Vec::with_capacity(self.inputs.own.len());
         for input in &mut self.inputs.own {
@@ -37,7 +44,7 @@ impl<M: SfpModule> Sweep<'_, M> {
 
     /// Adds what was taken from a sweep of the same network with the same settings.
     pub fn add(&mut self, part: Partial) -> Result<(), SfpError> {
-        for (target, (sums, gram)) in self.targets.iter_mut().zip(part.targets) {
+        for (target, TargetSums { sums, gram }) in self.targets.iter_mut().zip(part.targets) {
             ClassSums::merge(&mut target.sums, sums, &target.path)?;
             Gram::merge(&mut target.gram, gram)?;
         }

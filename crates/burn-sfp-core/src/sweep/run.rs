@@ -9,12 +9,12 @@ use burn_sfp_nn::ConfigError;
 use super::accuracy::{Accuracy, measure_by};
 use super::driver::{Driver, Here, OnDevices};
 use super::finish::Finish;
-use super::parts::{Parts, in_smaller_batches};
 use super::pass::Sweep;
 use super::saved::Saved;
 use crate::analysis::{Analysis, Seconds};
 use crate::checks::on_device;
 use crate::config::{AnalyzeConfig, Readout};
+use crate::parts::{Parts, in_smaller_batches, in_smaller_batches_from};
 use crate::pool::DevicePool;
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
@@ -28,7 +28,9 @@ pub(crate) fn sweep<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let _span = tracing::info_span!("analyze").entered();
     // The mini-batches of a gradient descent are part of the method.
     let is_fixed = matches!(config.readout, Readout::Gradient(_));
-    in_smaller_batches(is_fixed, |parts| attempt(model, &Parts::new(data, parts), &mut Here, config, progress))
+    let found =
+        in_smaller_batches(is_fixed, |parts| attempt(model, &Parts::new(data, parts), &mut Here, config, progress))?;
+    Ok(found.into_result())
 }
 
 /// The same on the devices of a pool.
@@ -46,15 +48,42 @@ pub(crate) fn sweep_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         return Err(ConfigError { name: "readout", found: "gradient".into(), expected }.into());
     }
     let _span = tracing::info_span!("analyze", devices = pool.devices().len()).entered();
-    let found = in_smaller_batches(false, |parts| {
+    let saves = pool.saves().map(|(path, _)| path);
+    let first = saves.map_or(Ok(1), Saved::parts)?;
+    let found = in_smaller_batches_from(first, |parts| {
         let mut driver = OnDevices::new(pool, config, parts);
         attempt(model, &Parts::new(data, parts), &mut driver, config, progress)
-    })?;
-    match pool.saves() {
-        Some((path, _)) if !progress.is_cancelled() => Saved::remove(path)?,
-        _ => {}
+    });
+    // A file whose sums end in an error would end in it each time.
+    let is_over = match &found {
+        Ok(found) => !found.is_cancelled,
+        Err(
+            SfpError::Devices { .. }
+            | SfpError::Cancelled { .. }
+            | SfpError::Data { .. }
+            | SfpError::File(_)
+            | SfpError::OtherCheckpoint { .. },
+        ) => false,
+        Err(_) => true,
+    };
+    if let Some(path) = saves.filter(|_| is_over) {
+        Saved::remove(path)?;
     }
-    Ok(found)
+    found.map(Attempt::into_result)
+}
+
+/// What came of an attempt.
+struct Attempt {
+    network: Network,
+    analysis: Analysis,
+    /// Whether a pass was cancelled before its end.
+    is_cancelled: bool,
+}
+
+impl Attempt {
+    fn into_result(self) -> (Network, Analysis) {
+        (self.network, self.analysis)
+    }
 }
 
 /// Captures, passes over the data, finishes the targets and measures readouts, at one size of batches.
@@ -64,7 +93,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     driver: &mut impl Driver<M>,
     config: &AnalyzeConfig,
     progress: &dyn Progress,
-) -> Result<(Network, Analysis), SfpError> {
+) -> Result<Attempt, SfpError> {
     let mut seconds = Seconds::default();
     let started = Instant::now();
     let mut sweep = Sweep::prepare(model, data, config)?;
@@ -76,7 +105,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 
     progress.start("performance", Some(sweep.targets.len()));
     let (samples, top1) = (sweep.samples(), sweep.top1());
-    let Sweep { runner, targets, inputs, counts: passes, undefined, is_cancelled, .. } = sweep;
+    let Sweep { runner, targets, inputs, counts: passes, undefined, mut is_cancelled, .. } = sweep;
     let counts = passes.of_first_pass().to_vec();
     let input_means = on_device("reading the sums", || inputs.finish(&runner.network, &targets, samples))?;
     let (network, device) = (&runner.network, runner.device());
@@ -94,6 +123,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         let started = Instant::now();
         let accuracy = Accuracy::new(model, runner.device().clone(), &runner.network, &fitted)?;
         let accuracies = measure_by(driver, accuracy, data, passes, progress)?;
+        is_cancelled |= accuracies.is_none();
         for (fitted, accuracy) in fitted.iter().zip(accuracies.into_iter().flatten()) {
             layers[fitted.layer].readout.set_accuracy(accuracy);
         }
@@ -101,7 +131,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     }
     let model = (runner.network.model_shapes(), runner.network.fingerprint().clone());
     let analysis = Analysis::new(config.threshold, counts, top1, layers, input_means, model, seconds);
-    Ok((runner.network, analysis))
+    Ok(Attempt { network: runner.network, analysis, is_cancelled })
 }
 
 fn check_means(means: &BTreeMap<String, Vec<f32>>) -> Result<(), SfpError> {

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use burn_sfp_graph::file::{Format, TensorEntry, digest, open, save_tensors};
+use burn_sfp_graph::file::{Format, Opened, TensorEntry, digest, open, save_tensors};
 use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::partial::Partial;
+use super::partial::{Partial, TargetSums};
 use super::pass::Sweep;
+use super::target::AnalysisTarget;
 use crate::analysis::{doubles, shape3};
 use crate::config::AnalyzeConfig;
 use crate::pool::DevicePool;
@@ -56,6 +57,16 @@ impl<'a> Saved<'a> {
         self.every > 0 && chunks.is_multiple_of(self.every)
     }
 
+    /// The parts that batches were cut into for the sums of a file, 1 without a file.
+    pub fn parts(path: &Path) -> Result<usize, SfpError> {
+        if !path.exists() {
+            return Ok(1);
+        }
+        let file = open(path, &[&FORMAT])?;
+        let tensors = SafeTensors::deserialize(file.bytes()).map_err(|error| file.invalid(error))?;
+        Ok(state(&file, &tensors)?.parts.max(1))
+    }
+
     /// Adds the sums of the file to a sweep that has none yet; returns the number of chunks that they are of, 0 without a file.
     pub fn load<M: SfpModule>(&self, sweep: &mut Sweep<'_, M>) -> Result<usize, SfpError> {
         if !self.path.exists() {
@@ -63,14 +74,13 @@ impl<'a> Saved<'a> {
         }
         let file = open(self.path, &[&FORMAT])?;
         let tensors = SafeTensors::deserialize(file.bytes()).map_err(|error| file.invalid(error))?;
-        let json = tensors.tensor(STATE).map_err(|error| file.invalid(error))?;
-        let state: State = serde_json::from_slice(json.data()).map_err(|error| file.invalid(error))?;
-        if state.key != self.key(sweep) {
-            return Err(SfpError::OtherCheckpoint { path: self.path.into() });
-        }
+        let state = state(&file, &tensors)?;
         // Batches of another size have other sums.
         if state.parts != self.parts {
             return Ok(0);
+        }
+        if state.key != self.key(sweep) {
+            return Err(SfpError::OtherCheckpoint { path: self.path.into() });
         }
         let missing = |name: &str| SfpError::from(file.invalid(format!("`{name}` is missing or has another shape")));
         let sums = |name: String| -> Result<Option<Array3<f64>>, SfpError> {
@@ -88,8 +98,8 @@ impl<'a> Saved<'a> {
             return Err(missing("counts"));
         }
         for target in &sweep.targets {
-            part.targets
-                .push((sums(name("layers", &target.path, "sums"))?, gram(name("layers", &target.path, "gram"))?));
+            let [of_sums, of_gram] = ["sums", "gram"].map(|part| name("layers", &target.path, part));
+            part.targets.push(TargetSums { sums: sums(of_sums)?, gram: gram(of_gram)? });
         }
         for input in &sweep.inputs.own {
             part.inputs.push(sums(name("inputs", input.path(), "sums"))?);
@@ -135,8 +145,19 @@ impl<'a> Saved<'a> {
     }
 
     fn key<M: SfpModule>(&self, sweep: &Sweep<'_, M>) -> String {
-        format!("{:08x}", digest(&(sweep.runner.network.fingerprint(), &self.settings)))
+        let network = &sweep.runner.network;
+        let of_target = |target: &AnalysisTarget| (target.path.clone(), target.probe.tap(network).shape);
+        let targets: Vec<(String, Vec<usize>)> = sweep.targets.iter().map(of_target).collect();
+        let layers: Vec<(&str, &[usize], &[usize])> =
+            network.layers().iter().map(|layer| (layer.path.as_str(), layer.stride(), layer.input_shape())).collect();
+        let shapes = (network.input_shapes(), targets, layers);
+        format!("{:08x}", digest(&(network.fingerprint(), shapes, &self.settings)))
     }
+}
+
+fn state(file: &Opened, tensors: &SafeTensors<'_>) -> Result<State, SfpError> {
+    let json = tensors.tensor(STATE).map_err(|error| file.invalid(error))?;
+    Ok(serde_json::from_slice(json.data()).map_err(|error| file.invalid(error))?)
 }
 
 fn name(kind: &str, path: &str, part: &str) -> String {

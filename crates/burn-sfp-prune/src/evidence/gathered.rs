@@ -70,8 +70,8 @@ impl Evidence {
     ///
     /// Gradients are those of the mean cross-entropy of a batch's logits, by Burn's autodiff, of all float parameters,
     /// frozen ones too. Everything runs in evaluation mode (batch normalisations with their running statistics, no
-    /// dropout) on a copy; the model and its running statistics are not changed. Sums are in double precision on the
-    /// host and do not depend on the number of threads.
+    /// dropout) on a copy; the model and its running statistics are not changed. Sums are in double precision, but for those of
+    /// activations on other devices than flex and ndarray, and do not depend on the number of threads.
     ///
     /// Memory, besides that of a forward pass, or for gradients of a step of training: 24 bytes a filter for outputs;
     /// `8 n^2` bytes for each Gram matrix of n columns; 16 bytes for each element of a parameter for gradients, and a
@@ -97,6 +97,30 @@ impl Evidence {
 
     /// [`gather`](Evidence::gather) on the devices of a pool, which share the data; the streams around blocks are summed on the model's own
     /// device. Activations stay where they are computed; gradients of the parameters come back for each batch.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::GraphModule;
+    /// # use burn_sfp_core::{NoProgress, TensorCalibration};
+    /// use burn_sfp_core::DevicePool;
+    /// use burn_sfp_prune::{Evidence, RankingPolicy, Taylor};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { a: Linear, b: Linear }
+    /// # impl GraphModule for Mlp {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.b.forward(burn::tensor::activation::relu(self.a.forward(x))) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+    /// # let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+    /// # let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+    /// let pool = DevicePool::new([Device::flex(), Device::flex()]);
+    /// let evidence = Evidence::gather_on(&mlp, &calibration, Taylor::new().needs(), &pool, &NoProgress)?;
+    /// assert_eq!(evidence.filter_gradients["a"].whole.len(), 8);
+    /// # Ok::<(), burn_sfp_prune::PruneError>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`gather`](Evidence::gather), [`PruneError::Config`] for a pool without devices, and [`SfpError::Devices`] where every

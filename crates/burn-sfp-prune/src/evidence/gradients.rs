@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use burn_sfp_core::checks::{Chunk, ChunkWork, Members, check_batch, check_shapes, in_chunks, panicked};
+use burn_sfp_core::checks::{Chunk, ChunkWork, Members, Merged, check_batch, check_shapes, in_chunks, panicked};
 use burn_sfp_core::labels::{check_range, label_tensor};
 use burn_sfp_core::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 use burn_sfp_graph::{ModuleInput, Network, attempt};
@@ -56,7 +56,15 @@ pub(super) fn gather_gradients_on<M: SfpModule, C: Calibration<M::Inputs> + ?Siz
         sums.merge(part);
         Ok(())
     };
-    in_chunks(&mut Members::new(devices), model, calibration.batches(), 0, &Work { network }, add, progress)?;
+    in_chunks(
+        &mut Members::new(devices),
+        model,
+        calibration.batches(),
+        Merged::default(),
+        &Work { network },
+        add,
+        progress,
+    )?;
     progress.finish();
     if sums.samples == 0 { Err(SfpError::NoSamples.into()) } else { Ok(sums) }
 }

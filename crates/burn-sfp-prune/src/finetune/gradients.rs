@@ -29,9 +29,7 @@ impl GradientMasks {
             visit_params(model, &mut Apply { masks: &self.0, gradients });
         }
     }
-}
 
-impl GradientMasks {
     /// Sets removed connections to zero, for optimisers that mix the elements of a weight, as Muon does.
     pub fn hold<M: Module>(&self, model: M) -> M {
         if self.0.is_empty() { model } else { map_params(model, &mut Hold(&self.0)) }

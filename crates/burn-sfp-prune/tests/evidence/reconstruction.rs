@@ -273,6 +273,27 @@ fn grouped_transposed_and_depthwise_consumers() {
     let found = gram.removal_losses("grouped", 6, &kernel, RIDGE, &sets).unwrap();
     close(&found, &expected, 1e-4);
     close(&ranked.filters["stem"], &expected, 1e-4);
+
+    // One after the other: the first to go costs what it costs alone, exactly and with elements alike.
+    for policy in [ReconstructionError::new(), ReconstructionError::new().columns(3)] {
+        let rank = |policy: ReconstructionError| {
+            policy.rank(&PolicyContext::new(&network, None).with_evidence(&evidence)).unwrap()
+        };
+        let (alone, greedy) = (rank(policy), rank(policy.greedy()));
+        assert_eq!(greedy.filters.keys().collect::<Vec<_>>(), alone.filters.keys().collect::<Vec<_>>());
+        for (path, scores) in &greedy.filters {
+            let least = |scores: &[f64]| scores.iter().copied().fold(f64::INFINITY, f64::min);
+            close(&[least(scores)], &[least(&alone.filters[path])], 1e-9);
+            assert!(scores.iter().all(|score| score.is_finite()), "{path}");
+        }
+    }
+    // Groups have nothing to do with each other: a channel of one costs the same whatever goes in the other.
+    let mut left = gram.elimination("grouped", 6, &kernel, RIDGE).unwrap();
+    let before = left.loss(&sets[2]).unwrap();
+    close(&[left.remove(&sets[0]).unwrap()], &[expected[0]], 1e-4);
+    close(&[left.loss(&sets[2]).unwrap()], &[before], 1e-12);
+    // What is gone is gone.
+    close(&[1.0 + left.remove(&sets[0]).unwrap()], &[1.0], 1e-12);
 }
 
 #[test]

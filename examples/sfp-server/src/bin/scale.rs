@@ -245,7 +245,7 @@ mod tests {
         assert!(four < 0.27 * one && four > 0.25 * one, "{one} {four}");
         // The link out: a tenth of a second for each batch.
         let many = passed(&COSTS, 200, 10_000, 10);
-        assert!(many.seconds >= 1000.0 && many.seconds < 1010.0, "{many:?}");
+        assert!(many.seconds >= 1000.0 && many.seconds < 1050.0, "{many:?}");
         assert_eq!(many.busy.iter().filter(|busy| **busy > 0.95).count(), 1);
         // Sums that take longer than the batches of their chunk.
         let many = passed(&Costs { sums: 4.0, ..COSTS }, 200, 10_000, 10);

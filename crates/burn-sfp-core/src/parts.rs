@@ -32,10 +32,18 @@ pub fn in_smaller_batches<T, E: MayLackMemory>(
     is_fixed: bool,
     mut attempt: impl FnMut(usize) -> Result<T, E>,
 ) -> Result<T, E> {
-    let mut parts = 1;
+    if is_fixed { attempt(1) } else { in_smaller_batches_from(1, attempt) }
+}
+
+/// The same, beginning with every batch cut into so many parts.
+pub(crate) fn in_smaller_batches_from<T, E: MayLackMemory>(
+    first: usize,
+    mut attempt: impl FnMut(usize) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut parts = first;
     loop {
         match attempt(parts) {
-            Err(error) if error.lacks_memory() && !is_fixed && parts < MOST => {
+            Err(error) if error.lacks_memory() && parts < MOST => {
                 parts *= 2;
                 tracing::warn!("{error}: starting over with every batch cut into {parts}");
             }
