@@ -91,7 +91,7 @@ fn repeated(subject: &Subject, times: usize) -> impl Calibration<Tensor<4>> + us
 fn one(session: &Session) -> Result<Row> {
     let (subject, server) = (session.subject()?, Server::start()?);
     let config = subject.without_fitting()?;
-    let there = subject.model().clone().fork(&server.device);
+    let there = subject.model().valid().fork(&server.device);
     // The weights go over while the first batches run: more of them, so that these count for little.
     let data = repeated(subject, 4);
     let seconds = |model| Ok(analyze(model, &data, config)?.seconds.sweep);

@@ -103,7 +103,7 @@ fn an_analysis_is_that_of_this_machine() {
     let remote = Device::remote_options(&server.host()).init().unwrap();
     let net = Net::new(&local);
     let here = analyze(&net, &data(&local), &AnalyzeConfig::new()).unwrap();
-    let there = analyze(&net.fork(&remote), &data(&remote), &AnalyzeConfig::new()).unwrap();
+    let there = analyze(&net.valid().fork(&remote), &data(&remote), &AnalyzeConfig::new()).unwrap();
     assert_eq!(there.samples, here.samples);
     assert_eq!(there.layers.len(), here.layers.len());
     for (there, here) in there.layers.iter().zip(&here.layers) {
@@ -126,7 +126,7 @@ fn a_model_is_pruned_and_recovered_over_there() {
             let calibration = data(device);
             Pruner::new(&calibration).policy(policy()).analyze_and_prune(net).unwrap()
         };
-        let (here, there) = (prune(&net, &local), prune(&net.clone().fork(&remote), &remote));
+        let (here, there) = (prune(&net, &local), prune(&net.valid().fork(&remote), &remote));
         assert_eq!(there.plan.cuts, here.plan.cuts);
         assert_eq!(there.model.devices(), std::slice::from_ref(&remote));
         let images = data(&local).batches().next().unwrap().unwrap().input;
@@ -137,6 +137,7 @@ fn a_model_is_pruned_and_recovered_over_there() {
         let pool = DevicePool::new([remote.clone(), local.clone()]).chunk(1);
         let mixed = Pruner::new(&calibration).policy(policy()).devices(pool).analyze_and_prune(&net).unwrap();
         assert_eq!(mixed.plan.cuts, here.plan.cuts);
+        assert_eq!(net.devices(), std::slice::from_ref(&local), "the model has moved");
     }
 }
 

@@ -103,7 +103,8 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     type Error = PruneError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gradients<'m, M>, PruneError> {
-        let model = guarded(|| Ok(with_gradients(&model.clone().fork(device))))?;
+        // A clone shares its running statistics, and `fork` would move them.
+        let model = guarded(|| Ok(with_gradients(&model.valid().fork(device))))?;
         let (device, sums) = (device.clone().autodiff(), GradientSums::new(self.network));
         Ok(Gradients { model, device, network: self.network, sums })
     }
