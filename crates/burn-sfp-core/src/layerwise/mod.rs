@@ -19,4 +19,5 @@ mod solve;
 
 pub use moments::ChannelMoments;
 pub use pass::Layerwise;
-pub use regression::{Regression, Ridge, Solution};
+pub use regression::{Regression, Solution};
+pub use solve::Ridge;

@@ -3,24 +3,11 @@
 use burn::tensor::{DType, Tensor};
 use ndarray::Array2;
 
-use super::regression::{GroupSums, ROW_VALUES, Regression};
+use super::regression::{GroupSums, OnDevice, ROW_VALUES, Regression};
 use super::sample::sample;
 use crate::SfpError;
 use crate::evidence::patches::indices;
 use crate::sums::doubles;
-
-/// Sums by Burn's operations.
-#[derive(Debug)]
-pub(super) struct OnDevice {
-    /// `[1, inputs of all groups, positions]`.
-    inputs: Tensor<3>,
-    /// Of all channels of the targets, `[1, channels, 1]`.
-    targets: Tensor<3>,
-    /// For each group the Gram matrix of `[X, Y]` and the sums of its columns.
-    groups: Vec<(Tensor<2>, Tensor<2>)>,
-    /// Rows of the Gram matrices.
-    rows: u64,
-}
 
 impl Regression {
     pub(super) fn add_on_device(&mut self, batch: usize, input: &Tensor<3>, target: &Tensor<3>, patches: usize) {
@@ -93,7 +80,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::super::regression::Ridge;
+    use super::super::solve::Ridge;
     use super::*;
     use crate::evidence::patches::tests::{network, numbers};
 

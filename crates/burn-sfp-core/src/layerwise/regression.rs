@@ -7,24 +7,13 @@ use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis, s};
 use rayon::prelude::*;
 
-use super::on_device::OnDevice;
 use super::sample::sample;
-use super::solve::Equations;
+use super::solve::{Equations, Ridge};
 use crate::SfpError;
 use crate::evidence::window::Window;
 
 /// Values of the rows that are added at once (16 MiB).
 pub(super) const ROW_VALUES: usize = 1 << 22;
-
-/// What a least-squares solution is held back from, with a strength in units of the mean diagonal of the Gram matrix.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Ridge {
-    /// Penalises the weights themselves.
-    OfWeights(f64),
-    /// Penalises their change: what the samples do not determine stays as it was trained.
-    OfChange(f64),
-}
 
 /// The weights of a layer by least squares.
 #[derive(Clone, Debug)]
@@ -97,6 +86,19 @@ pub struct Regression {
     pub(super) sums: Vec<GroupSums>,
     /// On another device than the CPU.
     pub(super) on_device: Option<OnDevice>,
+}
+
+/// Sums by Burn's operations.
+#[derive(Debug)]
+pub(super) struct OnDevice {
+    /// `[1, inputs of all groups, positions]`.
+    pub(super) inputs: Tensor<3>,
+    /// Of all channels of the targets, `[1, channels, 1]`.
+    pub(super) targets: Tensor<3>,
+    /// For each group the Gram matrix of `[X, Y]` and the sums of its columns.
+    pub(super) groups: Vec<(Tensor<2>, Tensor<2>)>,
+    /// Rows of the Gram matrices.
+    pub(super) rows: u64,
 }
 
 /// Sums of a group over the sampled rows of `[X, Y]`.

@@ -6,7 +6,15 @@ use burn_sfp_ndarray::{KernelError, cholesky_solve};
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
-use super::regression::Ridge;
+/// What a least-squares solution is held back from, with a strength in units of the mean diagonal of the Gram matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Ridge {
+    /// Penalises the weights themselves.
+    OfWeights(f64),
+    /// Penalises their change: what the samples do not determine stays as it was trained.
+    OfChange(f64),
+}
 
 /// What the normal equations of a group are made of, divided by the number of rows; means are subtracted where there is an intercept.
 pub(super) struct Equations {

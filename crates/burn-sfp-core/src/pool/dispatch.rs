@@ -92,9 +92,17 @@ impl<'a> Members<'a> {
         Self { pool, alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
     }
 
+    /// Leaves a device out from here on.
+    fn leave_out(&mut self, device: usize, message: String, out_of_memory: bool) {
+        let name = format!("{:?}", self.pool.devices()[device]);
+        tracing::warn!(device = %name, "{message}: the device is left out, its batches go to another one");
+        self.failures.push(DeviceFailure { device: name, message, out_of_memory });
+        self.alive.retain(|&alive| alive != device);
+    }
+
     /// The error of a pool without devices that work.
     fn lost(&mut self, samples: u64) -> SfpError {
-        let out_of_memory = self.failures.iter().all(|failure| failure.out_of_memory);
+        let out_of_memory = !self.failures.is_empty() && self.failures.iter().all(|failure| failure.out_of_memory);
         SfpError::Devices { failures: std::mem::take(&mut self.failures), samples, out_of_memory }
     }
 }
@@ -138,9 +146,12 @@ where
     thread::scope(|scope| {
         let _closing = queue.closing();
         let (sender, outcomes) = channel();
-        for &device in &members.alive {
+        for device in members.alive.clone() {
             let (model, sender, queue, pool) = (model.clone(), sender.clone(), &queue, members.pool);
-            scope.spawn(move || serve(&model, device, pool, queue, &sender, work));
+            let serve = move || serve(&model, device, pool, queue, &sender, work);
+            if let Err(error) = thread::Builder::new().name("device".into()).spawn_scoped(scope, serve) {
+                members.leave_out(device, error.to_string(), false);
+            }
         }
         drop(sender);
         let feed = Feed {
@@ -283,7 +294,7 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
                     self.found_fault(chunk.index, error);
                     is_read = true;
                 }
-                Outcome::Failed { device, chunk, error } => self.hand_on(device, chunk, error)?,
+                Outcome::Failed { device, chunk, error } => self.hand_on(device, chunk, &error)?,
             }
             while let Some((samples, part)) = ready.remove(&self.merged.chunks).filter(|_| !self.is_cancelled) {
                 merge(part)?;
@@ -335,12 +346,8 @@ impl<I, P, E: ChunkError> Feed<'_, '_, I, P, E> {
     }
 
     /// Hands the chunk of a device that failed on to another one.
-    fn hand_on(&mut self, device: usize, chunk: Chunk<I>, error: E) -> Result<(), E> {
-        let name = format!("{:?}", self.members.pool.devices()[device]);
-        tracing::warn!(device = %name, "{error}: the device is left out, its batches go to another one");
-        let (message, out_of_memory) = (error.to_string(), error.lacks_memory());
-        self.members.failures.push(DeviceFailure { device: name, message, out_of_memory });
-        self.members.alive.retain(|&alive| alive != device);
+    fn hand_on(&mut self, device: usize, chunk: Chunk<I>, error: &E) -> Result<(), E> {
+        self.members.leave_out(device, error.to_string(), error.lacks_memory());
         if self.is_cancelled || self.fault.as_ref().is_some_and(|(first, _)| *first <= chunk.index) {
             self.in_flight -= 1;
         } else if self.members.alive.is_empty() {

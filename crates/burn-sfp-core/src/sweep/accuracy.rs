@@ -4,13 +4,12 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_sfp_graph::Network;
 use ndarray::Array3;
 
-use super::driver::{Driver, Here};
 use super::grid::Pooled;
 use super::probe::{Probe, deduplicate};
-use super::runner::{Runner, device_of};
+use super::runner::Runner;
 use crate::checks::{PassCounts, check_batch};
 use crate::labels::{Top1, check_range};
-use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
+use crate::{Batch, SfpError, SfpModule};
 
 /// A fitted readout whose accuracy is to be measured.
 pub(crate) struct Fitted {
@@ -37,8 +36,8 @@ pub(super) struct Accuracy<'a, M: SfpModule> {
 
 /// Hits of each readout, and the samples of each label that they are of.
 pub(super) struct Hits {
-    counts: Vec<u64>,
-    hits: Vec<usize>,
+    pub counts: Vec<u64>,
+    pub hits: Vec<usize>,
 }
 
 impl<'a, M: SfpModule> Accuracy<'a, M> {
@@ -88,39 +87,4 @@ impl<'a, M: SfpModule> Accuracy<'a, M> {
         self.counts.add_counts(&part.counts);
         self.hits.iter_mut().zip(&part.hits).for_each(|(all, part)| *all += part);
     }
-}
-
-/// Measures the top-1 of fitted readouts on the model's device by one more pass over the data, which has to hold what the passes counted in
-/// `counts` held. Returns `None` if the work was cancelled.
-pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    model: &M,
-    data: &C,
-    network: &Network,
-    fitted: &[Fitted],
-    counts: PassCounts,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f64>>, SfpError> {
-    measure_by(&mut Here, Accuracy::new(model, device_of(model), network, fitted)?, data, counts, progress)
-}
-
-/// The same by a driver.
-pub(super) fn measure_by<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    driver: &mut impl Driver<M>,
-    mut accuracy: Accuracy<'_, M>,
-    data: &C,
-    mut counts: PassCounts,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f64>>, SfpError> {
-    let _span = tracing::info_span!("readout accuracy").entered();
-    let samples: u64 = counts.of_first_pass().iter().sum();
-    progress.start("readout accuracy", data.samples());
-    let is_cancelled = driver.measure(&mut accuracy, data, progress)?;
-    progress.finish();
-    if is_cancelled {
-        return Ok(None);
-    }
-    let Hits { counts: seen, hits } = accuracy.take();
-    counts.add_counts(&seen);
-    counts.end_pass()?;
-    Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
 }

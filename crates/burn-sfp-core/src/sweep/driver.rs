@@ -3,13 +3,14 @@
 use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
-use super::accuracy::{Accuracy, Fitted};
+use super::accuracy::{Accuracy, Fitted, Hits};
 use super::partial::Partial;
 use super::pass::Sweep;
+use super::runner::device_of;
 use super::saved::Saved;
-use super::target::Pass;
-use crate::checks::on_batch;
-use crate::config::AnalyzeConfig;
+use super::target::{Fit, Pass};
+use crate::checks::{PassCounts, on_batch};
+use crate::config::{AnalyzeConfig, Readout};
 use crate::pool::{Chunk, ChunkWork, DevicePool, Members, Merged, in_chunks};
 use crate::{Calibration, Progress, SfpError, SfpModule};
 
@@ -30,6 +31,103 @@ pub(super) trait Driver<M: SfpModule> {
     fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
     where
         C: Calibration<M::Inputs> + ?Sized;
+}
+
+impl<M: SfpModule> Sweep<'_, M> {
+    /// Passes over the data: once, or once per epoch where gradient readouts are fitted.
+    pub fn run<C>(
+        &mut self,
+        data: &C,
+        driver: &mut impl Driver<M>,
+        config: &AnalyzeConfig,
+        progress: &dyn Progress,
+    ) -> Result<(), SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        let is_gradient = self.targets.iter().any(|target| matches!(target.fit, Fit::Gradient(..)));
+        let rates = match &config.readout {
+            Readout::Gradient(gradient) if is_gradient => gradient.learning_rates()?,
+            _ => Vec::new(),
+        };
+        let passes = rates.len().max(1);
+        for number in 0..passes {
+            let pass = Pass {
+                is_first: number == 0,
+                is_last: number + 1 == passes,
+                learning_rate: rates.get(number).copied(),
+            };
+            self.run_pass(data, driver, pass, progress)?;
+            if self.is_cancelled {
+                break;
+            }
+        }
+        let counts = self.counts.of_first_pass();
+        let missing: Vec<usize> = (0..counts.len()).filter(|&label| counts[label] == 0).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false if self.is_cancelled => Err(SfpError::Cancelled { samples: self.samples() }),
+            false => Err(SfpError::ClassWithoutSamples { missing }),
+        }
+    }
+
+    fn run_pass<C>(
+        &mut self,
+        data: &C,
+        driver: &mut impl Driver<M>,
+        pass: Pass,
+        progress: &dyn Progress,
+    ) -> Result<(), SfpError>
+    where
+        C: Calibration<M::Inputs> + ?Sized,
+    {
+        let stage = if pass.is_first { "sweep" } else { "readouts" };
+        let _span = tracing::info_span!("pass", stage).entered();
+        progress.start(stage, data.samples());
+        self.is_cancelled = driver.sweep(self, data, pass, progress)?;
+        progress.finish();
+        if self.is_cancelled {
+            self.counts.stop();
+        } else {
+            self.counts.end_pass()?;
+        }
+        Ok(())
+    }
+}
+
+/// Measures the top-1 of fitted readouts on the model's device by one more pass over the data, which has to hold what the passes counted in
+/// `counts` held. Returns `None` if the work was cancelled.
+pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    data: &C,
+    network: &Network,
+    fitted: &[Fitted],
+    counts: PassCounts,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, SfpError> {
+    measure_by(&mut Here, Accuracy::new(model, device_of(model), network, fitted)?, data, counts, progress)
+}
+
+/// The same by a driver.
+pub(super) fn measure_by<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    driver: &mut impl Driver<M>,
+    mut accuracy: Accuracy<'_, M>,
+    data: &C,
+    mut counts: PassCounts,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, SfpError> {
+    let _span = tracing::info_span!("readout accuracy").entered();
+    let samples: u64 = counts.of_first_pass().iter().sum();
+    progress.start("readout accuracy", data.samples());
+    let is_cancelled = driver.measure(&mut accuracy, data, progress)?;
+    progress.finish();
+    if is_cancelled {
+        return Ok(None);
+    }
+    let Hits { counts: seen, hits } = accuracy.take();
+    counts.add_counts(&seen);
+    counts.end_pass()?;
+    Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
 }
 
 /// Passes on the model's device, batch after batch.
@@ -187,7 +285,7 @@ impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
         = Accuracy<'m, M>
     where
         M: 'm;
-    type Part = super::accuracy::Hits;
+    type Part = Hits;
     type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {

@@ -13,7 +13,8 @@ mod runner;
 mod saved;
 mod target;
 
-pub(crate) use accuracy::{Fitted, measure};
+pub(crate) use accuracy::Fitted;
+pub(crate) use driver::measure;
 pub(crate) use grid::Pooled;
 pub(crate) use probe::Probe;
 pub(crate) use run::{sweep, sweep_on};

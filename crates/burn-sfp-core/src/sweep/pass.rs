@@ -3,15 +3,14 @@
 use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
-use super::driver::Driver;
 use super::input_mean::InputMeans;
 use super::probe::deduplicate;
 use super::runner::{Runner, device_of};
-use super::target::{AnalysisTarget, BatchLabels, Fit, Pass, choose_targets};
+use super::target::{AnalysisTarget, BatchLabels, Pass, choose_targets};
 use crate::checks::{PassCounts, check_batch, on_device};
-use crate::config::{AnalyzeConfig, Readout};
+use crate::config::AnalyzeConfig;
 use crate::labels::{Top1, check_range};
-use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
+use crate::{Batch, Calibration, SfpError, SfpModule};
 
 /// Who receives a tapped tensor.
 #[derive(Clone, Copy)]
@@ -61,66 +60,6 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         let classes = network.classes();
         let (runner, counts) = (Runner::on(device, model, network, probes)?, PassCounts::new(classes));
         Ok(Self { runner, targets, inputs, counts, hits: 0, undefined: None, is_cancelled: false, classes, receivers })
-    }
-
-    /// Passes over the data: once, or once per epoch where gradient readouts are fitted.
-    pub fn run<C>(
-        &mut self,
-        data: &C,
-        driver: &mut impl Driver<M>,
-        config: &AnalyzeConfig,
-        progress: &dyn Progress,
-    ) -> Result<(), SfpError>
-    where
-        C: Calibration<M::Inputs> + ?Sized,
-    {
-        let is_gradient = self.targets.iter().any(|target| matches!(target.fit, Fit::Gradient(..)));
-        let rates = match &config.readout {
-            Readout::Gradient(gradient) if is_gradient => gradient.learning_rates()?,
-            _ => Vec::new(),
-        };
-        let passes = rates.len().max(1);
-        for number in 0..passes {
-            let pass = Pass {
-                is_first: number == 0,
-                is_last: number + 1 == passes,
-                learning_rate: rates.get(number).copied(),
-            };
-            self.run_pass(data, driver, pass, progress)?;
-            if self.is_cancelled {
-                break;
-            }
-        }
-        let counts = self.counts.of_first_pass();
-        let missing: Vec<usize> = (0..counts.len()).filter(|&label| counts[label] == 0).collect();
-        match missing.is_empty() {
-            true => Ok(()),
-            false if self.is_cancelled => Err(SfpError::Cancelled { samples: self.samples() }),
-            false => Err(SfpError::ClassWithoutSamples { missing }),
-        }
-    }
-
-    fn run_pass<C>(
-        &mut self,
-        data: &C,
-        driver: &mut impl Driver<M>,
-        pass: Pass,
-        progress: &dyn Progress,
-    ) -> Result<(), SfpError>
-    where
-        C: Calibration<M::Inputs> + ?Sized,
-    {
-        let stage = if pass.is_first { "sweep" } else { "readouts" };
-        let _span = tracing::info_span!("pass", stage).entered();
-        progress.start(stage, data.samples());
-        self.is_cancelled = driver.sweep(self, data, pass, progress)?;
-        progress.finish();
-        if self.is_cancelled {
-            self.counts.stop();
-        } else {
-            self.counts.end_pass()?;
-        }
-        Ok(())
     }
 
     /// Adds a batch, on which the pass is `index` batches in.

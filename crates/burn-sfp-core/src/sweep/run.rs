@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn_sfp_graph::Network;
 use burn_sfp_nn::ConfigError;
 
-use super::accuracy::{Accuracy, measure_by};
-use super::driver::{Driver, Here, OnDevices};
+use super::accuracy::Accuracy;
+use super::driver::{Driver, Here, OnDevices, measure_by};
 use super::finish::Finish;
 use super::pass::Sweep;
 use super::saved::Saved;
