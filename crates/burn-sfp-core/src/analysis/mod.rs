@@ -18,4 +18,4 @@ pub use info::ReadoutInfo;
 pub(crate) use layer::LayerState;
 pub use layer::{LayerAnalysis, UnitKind};
 pub use result::{ANALYSIS_VERSION, Analysis, Seconds};
-pub(crate) use state_file::{doubles, shape3};
+pub(crate) use state_file::{doubles, entry, shape3};

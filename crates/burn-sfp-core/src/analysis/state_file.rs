@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn_sfp_graph::FileError;
 use burn_sfp_graph::file::{Format, Opened, TensorEntry, save_tensors};
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -31,15 +31,8 @@ fn entries<'a>(analysis: &'a Analysis, json: &'a [u8]) -> Result<Vec<TensorEntry
             return Err(SfpError::Merge(what));
         };
         let name = |part: &str| format!("{}/{part}", layer.path);
-        let doubles = |part: &str, shape: &[usize], values: Box<dyn Iterator<Item = &'a f64> + 'a>| TensorEntry {
-            name: name(part),
-            dtype: "F64",
-            element_bytes: 8,
-            shape: shape.to_vec(),
-            write: Box::new(|body| values.into_iter().try_for_each(|value| body.write_all(&value.to_le_bytes()))),
-        };
-        entries.push(doubles("sums", state.sums.shape(), Box::new(state.sums.iter())));
-        entries.extend(state.gram.iter().map(|gram| doubles("gram", gram.shape(), Box::new(gram.iter()))));
+        entries.push(entry(name("sums"), &state.sums));
+        entries.extend(state.gram.iter().map(|gram| entry(name("gram"), gram)));
         entries.extend(state.readout.iter().map(|readout| TensorEntry {
             name: name("readout"),
             dtype: "F32",
@@ -52,6 +45,17 @@ fn entries<'a>(analysis: &'a Analysis, json: &'a [u8]) -> Result<Vec<TensorEntry
     let write = Box::new(|body: &mut dyn Write| body.write_all(json));
     entries.push(TensorEntry { name, dtype: "U8", element_bytes: 1, shape, write });
     Ok(entries)
+}
+
+/// A tensor in double precision.
+pub(crate) fn entry<S: Data<Elem = f64>, D: Dimension>(name: String, values: &ArrayBase<S, D>) -> TensorEntry<'_> {
+    TensorEntry {
+        name,
+        dtype: "F64",
+        element_bytes: 8,
+        shape: values.shape().to_vec(),
+        write: Box::new(|body| values.iter().try_for_each(|value| body.write_all(&value.to_le_bytes()))),
+    }
 }
 
 /// Reads what [`save`] wrote.

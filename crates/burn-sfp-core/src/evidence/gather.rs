@@ -291,7 +291,7 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     }
 
     fn run(&self, all: &mut Gathering<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+        for (index, batch) in chunk.batches() {
             on_batch(index, || all.run_batch(index, batch))?;
         }
         Ok(())

@@ -43,9 +43,15 @@ pub struct Chunk<I> {
     /// Position of the chunk in its pass, from 0.
     index: usize,
     /// Position of its first batch in the pass, from 0.
-    pub first: usize,
-    /// The batches.
-    pub batches: Vec<Batch<I>>,
+    first: usize,
+    batches: Vec<Batch<I>>,
+}
+
+impl<I> Chunk<I> {
+    /// Its batches, with their positions in the pass.
+    pub fn batches(&self) -> impl Iterator<Item = (usize, &Batch<I>)> {
+        (self.first..).zip(&self.batches)
+    }
 }
 
 /// What a device does with chunks.

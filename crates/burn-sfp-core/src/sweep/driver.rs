@@ -263,7 +263,7 @@ impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
     }
 
     fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+        for (index, batch) in chunk.batches() {
             on_batch(index, || sweep.run_batch(index, batch, self.pass))?;
         }
         Ok(())
@@ -293,7 +293,7 @@ impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
     }
 
     fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+        for (index, batch) in chunk.batches() {
             on_batch(index, || accuracy.run_batch(index, batch))?;
         }
         Ok(())

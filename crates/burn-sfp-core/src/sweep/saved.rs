@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use burn_sfp_graph::file::{Format, Opened, TensorEntry, digest, open, save_tensors};
-use ndarray::{Array2, Array3, ArrayBase, Data, Dimension};
+use ndarray::{Array2, Array3};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::partial::{Partial, TargetSums};
 use super::pass::Sweep;
 use super::target::AnalysisTarget;
-use crate::analysis::{doubles, shape3};
+use crate::analysis::{doubles, entry, shape3};
 use crate::config::AnalyzeConfig;
 use crate::pool::DevicePool;
 use crate::{SfpError, SfpModule};
@@ -162,14 +162,4 @@ fn state(file: &Opened, tensors: &SafeTensors<'_>) -> Result<State, SfpError> {
 
 fn name(kind: &str, path: &str, part: &str) -> String {
     format!("{kind}/{path}/{part}")
-}
-
-fn entry<S: Data<Elem = f64>, D: Dimension>(name: String, values: &ArrayBase<S, D>) -> TensorEntry<'_> {
-    TensorEntry {
-        name,
-        dtype: "F64",
-        element_bytes: 8,
-        shape: values.shape().to_vec(),
-        write: Box::new(|body| values.iter().try_for_each(|value| body.write_all(&value.to_le_bytes()))),
-    }
 }

@@ -110,7 +110,7 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     }
 
     fn run(&self, all: &mut Gradients<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), PruneError> {
-        for (batch, index) in chunk.batches.iter().zip(chunk.first..) {
+        for (index, batch) in chunk.batches() {
             all.add(index, batch.clone())?;
         }
         Ok(())
