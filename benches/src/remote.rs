@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use burn::module::Module;
 use burn::remote::RemoteHost;
-use burn::server::{RemoteServer, WebSocketTransport};
+use burn::server::WebSocketTransport;
 use burn::tensor::{Device, Tensor};
+use burn_sfp::core::hosted;
 use burn_sfp::prelude::*;
 use vgg11_cifar100::cifar::{PIXELS, SIDE};
 
@@ -21,8 +22,13 @@ use crate::{Bench, Result};
 pub const ROWS: &[Bench] = &[
     Bench {
         name: "remote_vs_local_b64",
-        about: "sweep of the VGG-11 on a server of this machine, over the same here; at most 1.10",
-        run: one,
+        about: "sweep of the VGG-11 on a server of this machine that hosts our kernels, over the same here; at most 1.10",
+        run: |session| one("remote_vs_local_b64", true, session),
+    },
+    Bench {
+        name: "remote_portable_vs_local_b64",
+        about: "the same by Burn's operations alone",
+        run: |session| one("remote_portable_vs_local_b64", false, session),
     },
     Bench {
         name: "remote_pool_of_2",
@@ -44,7 +50,7 @@ pub fn child() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     println!("ws://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    Ok(RemoteServer::new([Device::flex()]).serve(WebSocketTransport::from_listener(listener))?)
+    Ok(hosted::server([Device::flex()]).serve(WebSocketTransport::from_listener(listener))?)
 }
 
 /// A server in a process of its own, killed in the end.
@@ -88,8 +94,11 @@ fn repeated(subject: &Subject, times: usize) -> impl Calibration<Tensor<4>> + us
     })
 }
 
-fn one(session: &Session) -> Result<Row> {
+fn one(name: &'static str, with_kernels: bool, session: &Session) -> Result<Row> {
     let (subject, server) = (session.subject()?, Server::start()?);
+    if with_kernels {
+        hosted::enable(&server.device)?;
+    }
     let config = subject.without_fitting()?;
     let there = subject.model().valid().fork(&server.device);
     // The weights go over while the first batches run: more of them, so that these count for little.
@@ -122,7 +131,7 @@ fn one(session: &Session) -> Result<Row> {
          over the same in this process, the images four times: {}; {wire}; images of {SIDE} x {SIDE}",
         subject.about()
     );
-    Ok(pairs.row("remote_vs_local_b64", Kind::Cost, Unit::Seconds, note))
+    Ok(pairs.row(name, Kind::Cost, Unit::Seconds, note))
 }
 
 fn pool(name: &'static str, count: usize, session: &Session) -> Result<Row> {

@@ -63,6 +63,17 @@ pub enum SfpError {
         /// Number of classes of the model.
         classes: usize,
     },
+    /// The server of a remote device hosts no kernels of this library, or others than a client asks for.
+    #[error(
+        "the server of {device} has no kernels for this client ({found}): start it with `hosted::server` of the same version; or go on without \
+         them, by Burn's operations, in a new process, since Burn ends the session of who asks for what a server does not know"
+    )]
+    NoServerKernels {
+        /// The device.
+        device: String,
+        /// What the server answered.
+        found: String,
+    },
     /// The work was cancelled by its [`Progress`](crate::Progress) before every class had a sample.
     #[error(
         "the analysis was cancelled after {samples} samples, too few for a result: not every class had one; start it again"

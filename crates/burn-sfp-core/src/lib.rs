@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | the trait over Burn modules | [`SfpModule`], [`Analyze`] |
 //! | labelled batches | [`Calibration`] and its sources [`TensorCalibration`], [`LoaderCalibration`], [`FnCalibration`]; read in a thread: [`ReadAhead`] |
+//! | the same from folders of images, tar shards, CIFAR's files | `images` (feature `images`) |
 //! | progress of long work, and its cancellation | [`Progress`], `Bars` (feature `bars`) |
 //! | settings: readouts, grid, layers | [`AnalyzeConfig`], [`Readout`], [`Grid`] |
+//! | kernels on the server of a remote device | `hosted` (feature `remote`) |
 //! | performance matrices, clusters, summaries | [`performance`] |
 //! | means of activations, Gram matrices of inputs; streams around residual blocks | [`gather_activations`], [`gather_streams`] |
 //! | a model over all batches layer by layer, least squares and moments on the way | [`Layerwise`], [`Regression`], [`ChannelMoments`] |
@@ -59,6 +61,10 @@ mod evidence;
 #[cfg(all(test, feature = "wgpu"))]
 #[path = "../../burn-sfp-nn/tests/common/mod.rs"]
 mod gpu;
+#[cfg(feature = "remote")]
+pub mod hosted;
+#[cfg(feature = "images")]
+pub mod images;
 #[doc(hidden)]
 pub mod labels;
 mod layerwise;

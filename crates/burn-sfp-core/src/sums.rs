@@ -2,12 +2,14 @@
 //!
 //! On flex and ndarray the kernels of `burn-sfp-ndarray` read a tensor's memory without a copy and sum in double precision. On the
 //! CubeCL runtimes (wgpu, Vulkan, CUDA) the kernels of `burn-sfp-wgpu` work on the device's memory, whether Burn fuses operations there
-//! or not. Every other device runs the portable body made of Burn's own operations. The latter two sum in the device's `f32`.
+//! or not; a server that hosts kernels runs them for its clients. Every other device runs the portable body made of Burn's own operations, which
+//! sums in the device's `f32`, as GPUs do.
 //! docs/architecture.md says why this is an enum and not Burn's `#[backend_extension]`.
 
 use std::borrow::Cow;
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
+use burn_sfp_nn::NnError;
 #[cfg(feature = "wgpu")]
 use burn_sfp_nn::bodies::portable_forced;
 use burn_sfp_nn::bodies::{Body, Task, ran, ran_portable};
@@ -19,6 +21,8 @@ use burn_sfp_wgpu::{CubeTensor, GpuError};
 use ndarray::{Array2, Array3, Axis};
 
 use crate::SfpError;
+#[cfg(feature = "remote")]
+use crate::hosted::Hosted;
 use crate::labels::{label_tensor, one_hot};
 
 #[cfg(feature = "wgpu")]
@@ -73,6 +77,21 @@ impl ClassSums {
             return Ok(());
         }
         let device = acts.device();
+        #[cfg(feature = "remote")]
+        if let Some(hosted) = Hosted::of(&device) {
+            // Moved, so that the server adds in place.
+            let (before, host) = match this.take() {
+                Some(Self::Device(sums)) => (Some(sums), None),
+                other => (None, other),
+            };
+            let sums = Self::Device(hosted.class_sums(single(acts.clone()), labels, classes, before)?);
+            *this = Some(match host {
+                Some(host) => Self::Host(host.into_host(path)? + sums.into_host(path)?),
+                None => sums,
+            });
+            ran(Task::ClassSums, Body::Hosted);
+            return Ok(());
+        }
         ran_portable(Task::ClassSums, &device, format_args!("there is none for {device:?} in this build"));
         let sums = match this.take() {
             None => Tensor::zeros([classes, filters, positions], (&device, DType::F32)),
@@ -115,7 +134,7 @@ impl ClassSums {
             Self::Host(sums) => Ok(Cow::Borrowed(sums)),
             #[cfg(feature = "wgpu")]
             Self::Cube(sums) => Ok(Cow::Owned(read_back(sums.clone()).map_err(|error| device_error(path, &error))?)),
-            Self::Device(sums) => Ok(Cow::Owned(to_array3(sums)?.mapv(f64::from))),
+            Self::Device(sums) => Ok(Cow::Owned(to_doubles(sums.clone())?)),
         }
     }
 
@@ -141,6 +160,17 @@ pub(crate) fn single(acts: Tensor<3>) -> Tensor<3> {
     if acts.dtype() == DType::F32 { acts } else { acts.cast(DType::F32) }
 }
 
+/// A tensor of sums in double precision, whatever its type.
+fn to_doubles(sums: Tensor<3>) -> Result<Array3<f64>, SfpError> {
+    if sums.dtype() != DType::F64 {
+        return Ok(to_array3(&sums)?.mapv(f64::from));
+    }
+    let shape = sums.dims();
+    let unreadable = |message: String| SfpError::from(NnError::Read { message });
+    let values = sums.into_data().try_into_vec::<f64>().map_err(|error| unreadable(format!("{error:?}")))?;
+    Array3::from_shape_vec(shape, values).map_err(|error| unreadable(error.to_string()))
+}
+
 /// The values of a tensor of sums, row by row, read from its device.
 pub(crate) fn doubles<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, SfpError> {
     let length = sums.dims().iter().product();
@@ -161,6 +191,7 @@ pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: u
 pub(crate) enum Gram {
     /// The lower triangle in double precision.
     Host(Array2<f64>),
+    /// All of it, or the lower triangle where a server's kernel made it.
     Device(Tensor<2>),
 }
 
@@ -181,6 +212,19 @@ impl Gram {
             return done.map_err(|source| SfpError::Kernel { path: path.to_string(), source });
         }
         let flat = single(acts.clone()).reshape([samples, features]);
+        #[cfg(feature = "remote")]
+        if let Some(hosted) = Hosted::of(&flat.device()).filter(Hosted::has_grams) {
+            let (before, host) = match this.take() {
+                Some(Self::Device(gram)) => (Some(gram), None),
+                other => (None, other),
+            };
+            let gram = Self::Device(hosted.gram(flat, before)?);
+            *this = Some(match host {
+                Some(host) => Self::Host(host.into_host()? + gram.into_host()?),
+                None => gram,
+            });
+            return Ok(());
+        }
         let batch = flat.clone().transpose().matmul(flat);
         *this = Some(match this.take() {
             None => Self::Device(batch),
@@ -212,7 +256,7 @@ impl Gram {
         match self {
             Self::Host(gram) => Ok(gram),
             Self::Device(gram) => {
-                let host = to_array3(&gram.unsqueeze::<3>())?.mapv(f64::from);
+                let host = to_doubles(gram.unsqueeze::<3>())?;
                 Ok(host.index_axis_move(Axis(0), 0))
             }
         }

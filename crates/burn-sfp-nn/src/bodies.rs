@@ -61,12 +61,14 @@ pub enum Body {
     Host,
     /// On a GPU, by CubeCL: wgpu, Vulkan, CUDA.
     Device,
+    /// On the server of a remote device, which hosts it.
+    Hosted,
     /// Burn's own operations.
     Portable,
 }
 
 const TASKS: usize = 10;
-const BODIES: usize = 3;
+const BODIES: usize = 4;
 
 static RUNS: [[AtomicU64; BODIES]; TASKS] = [const { [const { AtomicU64::new(0) }; BODIES] }; TASKS];
 static WARNED: [Once; TASKS] = [const { Once::new() }; TASKS];
@@ -153,7 +155,7 @@ mod tests {
             Task::NormForward,
             Task::NormGradients,
         ];
-        let bodies = [Body::Host, Body::Device, Body::Portable];
+        let bodies = [Body::Host, Body::Device, Body::Hosted, Body::Portable];
         assert_eq!((tasks.len(), bodies.len()), (TASKS, BODIES));
         for (row, task) in tasks.into_iter().enumerate() {
             for (column, body) in bodies.into_iter().enumerate() {

@@ -12,12 +12,14 @@ use burn::tensor::{Device, Tensor};
 use burn_sfp_ndarray::ConvGeometry;
 
 use crate::NnError;
+use crate::bodies::{Task, ran_on_host};
 use crate::recognize::{Marker, NnLayer};
 use crate::shrink::{Scope, Shrink};
 use crate::sparse::call::{Finish, SparseConv};
 use crate::sparse::layer::{check, format_of, with_format};
-use crate::sparse::{KernelPattern, Sparsity, WeightFormat, blocks, op};
+use crate::sparse::{Blocks, KernelPattern, Sparsity, WeightFormat, blocks, op, packed};
 use crate::tensor::on_host;
+use crate::training;
 
 /// Axis of the outputs in the dense weight.
 const OUTPUT_AXIS: usize = 0;
@@ -169,8 +171,16 @@ impl SparseConv2d {
         let out = match format {
             WeightFormat::Kernels(pattern) => op::convolve(input.clone(), self.values(), &self.call(pattern, &input)),
             WeightFormat::Blocks(of) => {
+                let geometry = self.geometry(&input);
+                let finish = || Finish::new(self.bias.as_ref(), None, false);
+                if let Some(out) = self.packed(&input, of, &geometry, finish) {
+                    return out;
+                }
                 let options = self.options(&input, 1);
-                blocks::run(input, self.rows(), of, |x, weight| conv2d(x, weight, None, options.clone()))
+                blocks::run(input, self.rows(), of, |x, weight| {
+                    training::conv2d(&x, &weight, None, &geometry)
+                        .unwrap_or_else(|| conv2d(x, weight, None, options.clone()))
+                })
             }
         };
         match &self.bias {
@@ -199,14 +209,13 @@ impl SparseConv2d {
     /// # Panics
     /// As [`forward`](SparseConv2d::forward).
     pub fn forward_fused(&self, input: Tensor<4>, norm: Option<&BatchNorm>, relu: bool) -> Tensor<4> {
+        let finish = || Finish::new(self.bias.as_ref(), norm, relu);
         let fused = match format_of(&self.sparsity) {
             // The values of the normalisation can be read neither in training nor in a capture.
-            Some(WeightFormat::Kernels(pattern))
-                if on_host(&input, |_| ()).is_some() && !self.weight.lazy_device().is_autodiff() =>
-            {
-                let finish = Finish::new(self.bias.as_ref(), norm, relu);
-                op::convolve_and(&input, &self.values(), &self.call(pattern, &input), &finish)
+            Some(WeightFormat::Kernels(pattern)) if self.without_gradients(&input) => {
+                op::convolve_and(&input, &self.values(), &self.call(pattern, &input), &finish())
             }
+            Some(WeightFormat::Blocks(of)) => self.packed(&input, of, &self.geometry(&input), finish),
             _ => None,
         };
         fused.unwrap_or_else(|| {
@@ -239,6 +248,24 @@ impl SparseConv2d {
     pub fn check(&self) -> Result<(), NnError> {
         check(&self.sparsity, self.weight.lazy_shape().dims::<4>())?;
         self.check_groups(self.sparsity.format()?)
+    }
+
+    /// Whether the input lives in host memory and nothing has gradients.
+    fn without_gradients(&self, input: &Tensor<4>) -> bool {
+        on_host(input, |_| ()).is_some() && !self.weight.lazy_device().is_autodiff()
+    }
+
+    /// The output by packed kernels, what `finish` says applied to it; `None` where there are none, or gradients are needed.
+    fn packed(
+        &self,
+        input: &Tensor<4>,
+        of: &Arc<Blocks>,
+        geometry: &ConvGeometry,
+        finish: impl FnOnce() -> Finish,
+    ) -> Option<Tensor<4>> {
+        let weight = self.without_gradients(input).then(|| self.rows())?;
+        let found = packed::convolve(input, &weight, of, geometry, &finish(), self.sparsity.packing());
+        ran_on_host(Task::SparseForward, found)
     }
 
     fn check_groups(&self, format: Option<&WeightFormat>) -> Result<(), NnError> {
@@ -283,10 +310,13 @@ impl SparseConv2d {
         ConvOptions::new_with_padding(self.stride, self.pads(input), self.dilation, groups)
     }
 
-    fn call(&self, pattern: &Arc<KernelPattern>, input: &Tensor<4>) -> SparseConv {
+    fn geometry(&self, input: &Tensor<4>) -> ConvGeometry {
         let padding = self.pads(input).map(|(before, after)| [before, after]);
-        let geometry = ConvGeometry { stride: self.stride, padding, dilation: self.dilation, groups: self.groups };
-        SparseConv { pattern: pattern.clone(), geometry, kernel: self.kernel_size }
+        ConvGeometry { stride: self.stride, padding, dilation: self.dilation, groups: self.groups }
+    }
+
+    fn call(&self, pattern: &Arc<KernelPattern>, input: &Tensor<4>) -> SparseConv {
+        SparseConv { pattern: pattern.clone(), geometry: self.geometry(input), kernel: self.kernel_size }
     }
 }
 

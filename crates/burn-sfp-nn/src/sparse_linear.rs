@@ -1,5 +1,7 @@
 //! [`SparseLinear`], in the place of Burn's `Linear`.
 
+use std::sync::Arc;
+
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::nn::{Initializer, Linear, LinearConfig, LinearLayout};
@@ -7,11 +9,13 @@ use burn::tensor::{Device, Tensor};
 use burn_sfp_ndarray::ConvGeometry;
 
 use crate::NnError;
+use crate::bodies::{Task, ran_on_host};
 use crate::recognize::{Marker, NnLayer};
 use crate::shrink::{Scope, Shrink};
-use crate::sparse::call::SparseConv;
+use crate::sparse::call::{Finish, SparseConv};
 use crate::sparse::layer::{check, format_of, with_format};
-use crate::sparse::{Sparsity, WeightFormat, blocks, op};
+use crate::sparse::{Blocks, Sparsity, WeightFormat, blocks, op, packed};
+use crate::tensor::on_host;
 
 /// Axis of the outputs in the dense weight.
 const OUTPUT_AXIS: usize = 1;
@@ -133,7 +137,13 @@ impl SparseLinear {
                 let out = op::convolve(rows.reshape([samples, inputs, 1, 1]), weight.reshape([kernels, 1, 1]), &call);
                 out.reshape([samples, format.outputs()])
             }
-            WeightFormat::Blocks(of) => blocks::run(rows, weight, of, |x, weight| x.matmul(weight.transpose())),
+            WeightFormat::Blocks(of) => {
+                if let Some(out) = self.packed(&rows, &weight, of) {
+                    shape[D - 1] = format.outputs();
+                    return out.reshape(shape);
+                }
+                blocks::run(rows, weight, of, |x, weight| x.matmul(weight.transpose()))
+            }
         };
         shape[D - 1] = format.outputs();
         let out = out.reshape(shape);
@@ -141,6 +151,15 @@ impl SparseLinear {
             Some(bias) => out + bias.val().unsqueeze(),
             None => out,
         }
+    }
+
+    /// The output by packed kernels; `None` where there are none, or gradients are needed.
+    fn packed(&self, rows: &Tensor<2>, weight: &Tensor<2>, of: &Arc<Blocks>) -> Option<Tensor<2>> {
+        if on_host(rows, |_| ()).is_none() || weight.is_autodiff() {
+            return None;
+        }
+        let finish = Finish::new(self.bias.as_ref(), None, false);
+        ran_on_host(Task::SparseForward, packed::multiply(rows, weight, of, &finish, self.sparsity.packing()))
     }
 
     /// Converts the weight to another format, `None` for dense. Weights that the format does not connect are dropped; a mask over

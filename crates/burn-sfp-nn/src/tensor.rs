@@ -57,6 +57,27 @@ where
     None
 }
 
+/// The address of a tensor's memory, where [`on_host`] reads it without a copy. While a clone of the tensor is held, no other tensor has it,
+/// and what lies there does not change: whoever writes to shared memory copies it first.
+pub(crate) fn address<const D: usize>(tensor: &Tensor<D>) -> Option<usize>
+where
+    Dim<[usize; D]>: Dimension,
+    [usize; D]: IntoDimension<Dim = Dim<[usize; D]>>,
+{
+    let shares = false;
+    #[cfg(feature = "flex")]
+    let shares =
+        shares || tensor.clone().try_into_primitive::<burn_flex::Flex>().is_ok_and(|flex| flex.is_contiguous());
+    // What ndarray borrows of a file is copied by each clone.
+    #[cfg(feature = "ndarray")]
+    let shares = shares
+        || match tensor.clone().try_into_primitive::<burn_ndarray::NdArray>() {
+            Ok(burn_ndarray::NdArrayTensor::F32(storage)) => storage.is_owned() && storage.view().is_standard_layout(),
+            _ => false,
+        };
+    if shares { on_host(tensor, |view| view.as_ptr() as usize) } else { None }
+}
+
 /// Turns an array into a tensor, without a copy of its elements.
 pub(crate) fn from_array<const D: usize, Dim: Dimension>(array: Array<f32, Dim>, device: &Device) -> Tensor<D>
 where

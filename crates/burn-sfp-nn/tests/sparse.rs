@@ -148,6 +148,9 @@ fn check_conv(case: &Case, device: &Device) {
     if case.groups == 1 {
         formats.push(blocks(outputs, inputs, &keep));
     }
+    if case.groups == 1 && !keep.contains(&false) {
+        formats.push(WeightFormat::packed(outputs, inputs).unwrap());
+    }
     let trained = conv.clone().train();
     let bias = trained.bias.clone().expect("made with one");
     let ((expected, of_x, of_bias), gradients) = step(|x| trained.forward(x), &bias, &x, case.seed);
@@ -237,7 +240,7 @@ proptest! {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let keep = connections(6, 4, 0.5, &mut rng);
         let conv = Conv2dConfig::new([4, 6], [3, 3]).with_bias(bias).init(&device);
-        let sparse = SparseConv2d::from(conv).with_format(Some(kernels(6, 4, &keep))).unwrap();
+        let conv = SparseConv2d::from(conv);
         let mut layer = BatchNormConfig::new(6).init(&device);
         layer.gamma = Param::from_tensor(random([6], &mut rng, &device));
         layer.beta = Param::from_tensor(random([6], &mut rng, &device));
@@ -245,10 +248,52 @@ proptest! {
         layer.running_var.update(random([6], &mut rng, &device) + 1.5);
         let layer = layer.valid();
         let x = random([3, 4, 7, 7], &mut rng, &device);
-        let fused = sparse.forward_fused(x.clone(), norm.then_some(&layer), relus);
-        let plain = sparse.forward(x);
-        let plain = if norm { layer.forward(plain) } else { plain };
-        assert_near(fused, if relus { relu(plain) } else { plain }, "fused");
+        for format in [kernels(6, 4, &keep), blocks(6, 4, &keep)] {
+            let sparse = conv.clone().with_format(Some(format)).unwrap();
+            let fused = sparse.forward_fused(x.clone(), norm.then_some(&layer), relus);
+            let plain = sparse.forward(x.clone());
+            let plain = if norm { layer.forward(plain) } else { plain };
+            assert_near(fused, if relus { relu(plain) } else { plain }, "fused");
+        }
+    }
+}
+
+/// Layers wide enough for every way in which the packed kernels run.
+#[test]
+fn packed_weights_follow_the_layers_weight() {
+    for device in [Device::flex(), Device::ndarray()] {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let (outputs, inputs) = (72, 80);
+        let keep = connections(outputs, inputs, 0.5, &mut rng);
+        let config = Conv2dConfig::new([inputs, outputs], [3, 3]).with_padding(PaddingConfig2d::Same);
+        let conv = SparseConv2d::from(config.init(&device));
+        for format in [WeightFormat::packed(outputs, inputs).unwrap(), blocks(outputs, inputs, &keep)] {
+            let mut sparse = conv.clone().with_format(Some(format)).unwrap();
+            for (samples, side) in [(9, 8), (1, 3), (9, 8)] {
+                let x = random([samples, inputs, side, side], &mut rng, &device);
+                let check = |sparse: &SparseConv2d| {
+                    let found = sparse.forward(x.clone());
+                    assert_near(found.clone(), Conv2d::from(sparse.clone()).forward(x.clone()), "convolution");
+                    assert_eq!(values(sparse.clone().forward(x.clone())), values(found), "from kept weights");
+                };
+                check(&sparse);
+                // Another tensor. What is packed holds the memory of the one before, so that nothing is written there.
+                sparse.weight = sparse.weight.map(|weight| weight * 2.0);
+                check(&sparse);
+                let other = SparseConv2d::from(config.init(&device));
+                let format = sparse.sparsity.format().unwrap().cloned();
+                sparse.weight = other.with_format(format).unwrap().weight;
+                check(&sparse);
+            }
+        }
+        let mut linear = SparseLinear::from(LinearConfig::new(inputs, outputs).init(&device))
+            .with_format(Some(WeightFormat::packed(outputs, inputs).unwrap()))
+            .unwrap();
+        for samples in [1, 50] {
+            let x = random([samples, inputs], &mut rng, &device);
+            linear.weight = linear.weight.map(|weight| weight * 2.0 + 0.5); // all of it is connected
+            assert_near(linear.forward(x.clone()), Linear::from(linear.clone()).forward(x), "product");
+        }
     }
 }
 

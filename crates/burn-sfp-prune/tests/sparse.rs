@@ -48,8 +48,8 @@ proptest! {
         let masked = plan(&net, ratio).apply(&net).unwrap();
         let before = bytes(&masked);
         let expected = values(masked.logits(x.clone()));
-        for format in FORMATS {
-            let sparse = sparsify(&masked, &x, &config(format)).unwrap();
+        for settings in FORMATS.map(config).into_iter().chain([config(SparseFormat::Auto).with_pack(true)]) {
+            let sparse = sparsify(&masked, &x, &settings).unwrap();
             assert_near(&values(sparse.model.logits(x.clone())), &expected);
             // Another batch size, and dense again.
             let other = images(!seed, 2);
@@ -59,7 +59,7 @@ proptest! {
             prop_assert!(weights(&dense) == weights(&masked.valid().materialize()));
             prop_assert!(bytes(&masked) == before);
             // The same once more, from a model that is sparse already.
-            let again = sparsify(&sparse.model, &x, &config(format)).unwrap();
+            let again = sparsify(&sparse.model, &x, &settings).unwrap();
             prop_assert!(again.layers.iter().all(|layer| layer.kept <= layer.connections));
             assert_near(&values(again.model.logits(x.clone())), &expected);
         }

@@ -1,6 +1,7 @@
 //! Analysis, pruning and recovery on a device that another process hosts.
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,9 +10,10 @@ use std::time::Instant;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::prelude::*;
-use burn::remote::RemoteHost;
+use burn::remote::{EndpointId, IrohHost, IrohRelays, RemoteHost};
 use burn::tensor::activation::relu;
-use burn_sfp::core::{LayerAnalysis, Seconds};
+use burn_sfp::core::{LayerAnalysis, Seconds, hosted};
+use burn_sfp::nn::bodies::{Body, Task, runs};
 use burn_sfp::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,8 +26,12 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
+        Self::listening("127.0.0.1:0", arguments)
+    }
+
+    fn listening(on: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sfp-server"));
-        let command = command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdout(Stdio::piped());
+        let command = command.args(["--listen", on]).args(arguments).stdout(Stdio::piped());
         let mut process = command.spawn().expect("the server starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("the server's first line");
@@ -114,6 +120,63 @@ fn an_analysis_is_that_of_this_machine() {
     }
 }
 
+/// The analysis of a device, but for its seconds.
+fn whole(net: &Net, device: &Device, grid: Grid) -> String {
+    let config =
+        AnalyzeConfig::new().with_accuracy(true).with_readout(Readout::Ridge { strength: 0.1 }).with_grid(grid);
+    let mut analysis = analyze(&net.valid().fork(device), &data(device), &config).unwrap();
+    analysis.seconds = Seconds::default();
+    serde_json::to_string(&analysis).unwrap()
+}
+
+#[test]
+fn with_the_servers_kernels_it_is_so_bit_for_bit() {
+    let (server, local) = (Server::start(&[]), Device::flex());
+    let remote = Device::remote_options(&server.host()).init().unwrap();
+    let net = Net::new(&local);
+    let count = |task| runs(task, Body::Hosted);
+    hosted::enable(&remote).unwrap();
+    hosted::enable(&remote).unwrap();
+    for grid in [Grid::Full, Grid::default()] {
+        let before = count(Task::ClassSums);
+        assert_eq!(whole(&net, &remote, grid), whole(&net, &local, grid));
+        assert!(count(Task::ClassSums) > before);
+    }
+    // Beside a device of this machine.
+    let calibration = many();
+    let alone = DevicePool::new([local.clone()]).chunk(2);
+    let mixed = DevicePool::new([remote, local]).chunk(2);
+    assert_eq!(analyzed_with(&net, &mixed, &calibration), analyzed_with(&net, &alone, &calibration));
+}
+
+#[test]
+fn a_server_is_reached_over_iroh() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("server.key");
+    let port = UdpSocket::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let server = Server::listening(&address, &["--iroh", key.to_str().unwrap(), "--relays", "disabled"]);
+    let id: EndpointId = server.address.parse().unwrap();
+    let host = IrohHost::new(id).with_relays(IrohRelays::Disabled).with_address(address.parse().unwrap());
+    let remote = Device::remote_options(&RemoteHost::iroh(host)).init().unwrap();
+    hosted::enable(&remote).unwrap();
+    let (net, local) = (Net::new(&Device::flex()), Device::flex());
+    assert_eq!(whole(&net, &remote, Grid::default()), whole(&net, &local, Grid::default()));
+}
+
+#[test]
+fn a_server_without_kernels_says_so() {
+    let server = Server::start(&["--plain"]);
+    let remote = Device::remote_options(&server.host()).init().unwrap();
+    let error = hosted::enable(&remote).unwrap_err();
+    assert!(matches!(&error, SfpError::NoServerKernels { .. }), "{error:?}");
+    hosted::enable(&Device::flex()).expect("a device of this machine has its own");
+    // Who does not ask goes on without.
+    let (server, net) = (Server::start(&["--plain"]), Net::new(&Device::flex()));
+    let remote = Device::remote_options(&server.host()).init().unwrap();
+    whole(&net, &remote, Grid::default());
+}
+
 #[test]
 fn a_model_is_pruned_and_recovered_over_there() {
     let (server, local) = (Server::start(&[]), Device::flex());
@@ -154,6 +217,13 @@ fn pool(count: usize, chunk: usize) -> (Vec<Server>, DevicePool) {
     let devices = servers.iter().map(|server| Device::remote_options(&server.host()).init().unwrap());
     let pool = DevicePool::new(devices).chunk(chunk);
     (servers, pool)
+}
+
+/// [`analyzed`] on other data.
+fn analyzed_with(net: &Net, pool: &DevicePool, data: &TensorCalibration<Tensor<4>>) -> String {
+    let mut analysis = analyze_on(net, data, pool, &AnalyzeConfig::new(), &NoProgress).unwrap().1;
+    analysis.seconds = Seconds::default();
+    serde_json::to_string(&analysis).unwrap()
 }
 
 /// An analysis on a pool, bit for bit but for its seconds.

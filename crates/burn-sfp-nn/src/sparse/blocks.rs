@@ -1,4 +1,4 @@
-//! Forward pass of a weight in dense blocks: a few dense layers on gathered channels, by Burn's own operations.
+//! Forward pass of a weight in dense blocks where the packed kernels do not run it whole: a few dense layers on gathered channels.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -15,6 +15,8 @@ pub(crate) fn run<const D: usize>(
     dense: impl Fn(Tensor<D>, Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     let device = x.device().without_autodiff();
+    let (channels, inputs) = (x.dims()[1], blocks.inputs);
+    assert_eq!(channels, inputs, "a sparse layer of {inputs} inputs on {channels} channels");
     let select = |tensor: Tensor<D>, list: &[u32]| {
         let in_order = list.len() == tensor.dims()[1] && list.iter().enumerate().all(|(k, &n)| k == n as usize);
         if in_order {
@@ -30,7 +32,7 @@ pub(crate) fn run<const D: usize>(
         let rows = block.keep.len();
         let mut kernels = weight.clone().slice_dim(0, at..at + rows);
         at += rows;
-        if kernels.is_autodiff() {
+        if kernels.is_autodiff() && block.keep.contains(&false) {
             // Zeros of pairs that are not connected get no gradient, and so stay zero.
             let mask = block.keep.iter().map(|&keep| f32::from(u8::from(keep))).collect();
             let mut shape = [1; D];

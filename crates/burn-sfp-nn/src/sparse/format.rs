@@ -15,6 +15,10 @@ const OLD_BLOCKS: i64 = 2;
 const KERNELS: i64 = 3;
 /// First integer of an encoded [`WeightFormat::Blocks`].
 const BLOCKS: i64 = 4;
+/// First integer of an encoded [`WeightFormat::packed`], of which the rest is the size.
+const PACKED: i64 = 5;
+/// Most pairs of output and input of a [`WeightFormat::packed`].
+const MOST_PACKED: usize = 1 << 28;
 /// Integers of the checksum, the last ones.
 const CHECKSUM: usize = 2;
 
@@ -34,7 +38,8 @@ const CHECKSUM: usize = 2;
 pub enum WeightFormat {
     /// One row of the weight for each connection, output by output. Runs on the sparse kernels of this project.
     Kernels(Arc<KernelPattern>),
-    /// Dense blocks of filters with similar inputs, one block after another. Runs on Burn's own dense operations.
+    /// Dense blocks of filters with similar inputs, one block after another. Runs on the packed kernels of this project on the CPU,
+    /// on Burn's own dense operations elsewhere.
     Blocks(Arc<Blocks>),
 }
 
@@ -74,6 +79,38 @@ pub struct Block {
 }
 
 impl WeightFormat {
+    /// The format that leaves nothing out: one block of all filters and inputs, whose weights are packed once on the CPU.
+    ///
+    /// ```
+    /// use burn::nn::conv::Conv2dConfig;
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_sfp_nn::SparseConv2d;
+    /// use burn_sfp_nn::sparse::WeightFormat;
+    ///
+    /// let device = Device::flex();
+    /// let conv = SparseConv2d::from(Conv2dConfig::new([3, 8], [3, 3]).init(&device));
+    /// let packed = conv.clone().with_format(Some(WeightFormat::packed(8, 3)?))?;
+    ///
+    /// let x = Tensor::<4>::ones([2, 3, 6, 6], &device);
+    /// let difference = (packed.forward(x.clone()) - conv.forward(x)).abs().max().into_scalar::<f32>();
+    /// assert!(difference < 1e-5);
+    /// # Ok::<(), burn_sfp_nn::NnError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`NnError::TooLarge`] for more than 2^28 pairs of output and input.
+    pub fn packed(outputs: usize, inputs: usize) -> Result<Self, NnError> {
+        match outputs.checked_mul(inputs) {
+            Some(pairs) if pairs <= MOST_PACKED => {
+                let keep = vec![true; pairs];
+                let [all, read] = [outputs, inputs].map(|count| (0..count as u32).collect());
+                let block = Block { outputs: all, inputs: read, keep };
+                Ok(Self::Blocks(Arc::new(Blocks { outputs, inputs, blocks: vec![block] })))
+            }
+            _ => Err(NnError::TooLarge { outputs, inputs }),
+        }
+    }
+
     /// Rows of the weight, one per stored kernel. A weight without any kernel has one row of zeros, because not every device
     /// has empty tensors.
     pub fn rows(&self) -> usize {
@@ -154,6 +191,7 @@ impl WeightFormat {
                 code.extend(wide(pattern.inputs()));
                 code
             }
+            Self::Blocks(blocks) if blocks.is_packed() => vec![PACKED, blocks.outputs as i64, blocks.inputs as i64],
             Self::Blocks(blocks) => {
                 let mut code = vec![BLOCKS, blocks.outputs as i64, blocks.inputs as i64, blocks.blocks.len() as i64];
                 for block in &blocks.blocks {
@@ -172,7 +210,7 @@ impl WeightFormat {
     /// Decodes the integers of [`encode`](WeightFormat::encode); the error says what is wrong with others.
     pub(super) fn decode(code: &[i64]) -> Result<Self, String> {
         let code = match code.first() {
-            Some(&(KERNELS | BLOCKS)) => {
+            Some(&(KERNELS | BLOCKS | PACKED)) => {
                 let (code, sum) = code.split_at(code.len().saturating_sub(CHECKSUM));
                 if checksum(code) != sum {
                     return Err("its checksum does not fit: it was changed or damaged".into());
@@ -208,9 +246,17 @@ impl WeightFormat {
                 blocks.check()?;
                 Ok(Self::Blocks(Arc::new(blocks)))
             }
-            other => {
-                Err(format!("the first integer is {other}, expected 3 (kernels) or 4 (blocks), in old records 1 or 2"))
+            PACKED => {
+                let (outputs, inputs) = (reader.one()?, reader.one()?);
+                match (reader.left(), inputs) {
+                    (0, 1..) => Self::packed(outputs, inputs).map_err(|error| error.to_string()),
+                    (0, 0) => Err("its block has no input".into()),
+                    (left, _) => Err(format!("{left} integers after the size")),
+                }
             }
+            other => Err(format!(
+                "the first integer is {other}, expected 3 (kernels), 4 (blocks) or 5 (packed), in old records 1 or 2"
+            )),
         }
     }
 }
@@ -224,6 +270,17 @@ fn checksum(code: &[i64]) -> [i64; CHECKSUM] {
 }
 
 impl Blocks {
+    /// Whether these are one block of everything, in order.
+    fn is_packed(&self) -> bool {
+        let all = |list: &[u32], of: usize| list.len() == of && (0..).zip(list).all(|(at, &place)| at == place);
+        match &*self.blocks {
+            [block] => {
+                all(&block.outputs, self.outputs) && all(&block.inputs, self.inputs) && !block.keep.contains(&false)
+            }
+            _ => false,
+        }
+    }
+
     /// Checks that every output is in exactly one block, lists ascend and are in range, and each block has an input.
     fn check(&self) -> Result<(), String> {
         let mut seen = BTreeSet::new();
@@ -322,8 +379,9 @@ mod tests {
     #[test]
     fn no_changed_bit_is_read() {
         let kernels = WeightFormat::Kernels(Arc::new(KernelPattern::from_fn(5, 7, |o, i| !(o + i).is_multiple_of(3))));
-        for format in [kernels, blocks()] {
+        for format in [kernels, blocks(), WeightFormat::packed(7, 300).unwrap()] {
             let code = format.encode();
+            assert_eq!(WeightFormat::decode(&code).unwrap(), format);
             for bit in 0..64 * code.len() {
                 let mut changed = code.clone();
                 changed[bit / 64] ^= 1 << (bit % 64);
@@ -373,6 +431,18 @@ mod tests {
         assert_eq!(WeightFormat::decode(&blocks().encode()).unwrap(), blocks());
         assert_eq!((blocks().rows(), blocks().executed(), blocks().outputs()), (5, 5, 3));
         assert_eq!(blocks().pairs(), [Some((0, 1)), None, Some((2, 1)), Some((2, 3)), None]);
+    }
+
+    #[test]
+    fn a_packed_format_is_small_and_bounded() {
+        let format = WeightFormat::packed(512, 4096).unwrap();
+        assert_eq!((format.encode().len(), format.rows()), (3 + CHECKSUM, 512 * 4096));
+        for (outputs, inputs) in [(usize::MAX, 2), (1 << 20, 1 << 20)] {
+            assert!(matches!(WeightFormat::packed(outputs, inputs), Err(NnError::TooLarge { .. })));
+        }
+        let mut code = vec![PACKED, 1 << 30, 1 << 30];
+        code.extend(checksum(&code));
+        assert!(WeightFormat::decode(&code).is_err());
     }
 
     #[test]

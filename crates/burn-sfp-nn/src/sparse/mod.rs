@@ -39,6 +39,7 @@ mod host;
 pub(crate) mod layer;
 mod model;
 pub(crate) mod op;
+pub(crate) mod packed;
 mod portable;
 mod recorded;
 mod skipped_macs;

@@ -7,6 +7,7 @@ use burn::module::{Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::format::WeightFormat;
+use super::packed::Packing;
 use crate::NnError;
 
 /// The code of a dense layer.
@@ -51,6 +52,7 @@ pub(super) fn expose<R>(work: impl FnOnce() -> R) -> R {
 pub struct Sparsity {
     code: Param<Tensor<1, Int>>,
     state: State,
+    packing: Packing,
 }
 
 #[derive(Clone, Debug)]
@@ -62,9 +64,18 @@ enum State {
 }
 
 impl Sparsity {
+    fn new(code: Param<Tensor<1, Int>>, state: State) -> Self {
+        Self { code, state, packing: Packing::default() }
+    }
+
+    /// The packed weights of the layer.
+    pub(crate) fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
     /// The sparsity of a dense layer.
     pub fn dense(device: &Device) -> Self {
-        Self { code: code_of(&[DENSE], device), state: State::Dense }
+        Self::new(code_of(&[DENSE], device), State::Dense)
     }
 
     /// The sparsity of a layer whose weight has this format. Blocks that contradict each other, and counts above 2^31 - 1, show
@@ -77,10 +88,8 @@ impl Sparsity {
             Some(value) => Err(format!("{value} is more than a record holds")),
         };
         match format.check().and_then(|()| fits()) {
-            Ok(()) => Self { code: code_of(&code, device), state: State::Sparse(format) },
-            Err(problem) => {
-                Self { code: code_of(&[INVALID], device), state: State::Invalid(NnError::InvalidFormat { problem }) }
-            }
+            Ok(()) => Self::new(code_of(&code, device), State::Sparse(format)),
+            Err(problem) => Self::new(code_of(&[INVALID], device), State::Invalid(NnError::InvalidFormat { problem })),
         }
     }
 
@@ -121,7 +130,7 @@ impl Sparsity {
     fn with_code(self, code: impl FnOnce(Param<Tensor<1, Int>>) -> Param<Tensor<1, Int>>) -> Self {
         match self.state {
             State::Dense => self,
-            state => Self { code: code(self.code), state },
+            state => Self { code: code(self.code), state, packing: self.packing },
         }
     }
 }
@@ -147,11 +156,11 @@ impl Module for Sparsity {
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.with_code(|code| code.fork(device))
+        Self { packing: Packing::default(), ..self.with_code(|code| code.fork(device)) }
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.with_code(|code| code.to_device(device))
+        Self { packing: Packing::default(), ..self.with_code(|code| code.to_device(device)) }
     }
 
     fn train(self) -> Self {
@@ -178,7 +187,7 @@ impl Module for Sparsity {
         }
         let code = mapper.map_int(self.code);
         let state = read(&code);
-        Self { code, state }
+        Self::new(code, state)
     }
 }
 

@@ -71,7 +71,7 @@ impl Evidence {
     /// Gradients are those of the mean cross-entropy of a batch's logits, by Burn's autodiff, of all float parameters,
     /// frozen ones too. Everything runs in evaluation mode (batch normalisations with their running statistics, no
     /// dropout) on a copy; the model and its running statistics are not changed. Sums are in double precision, but for those of
-    /// activations on other devices than flex and ndarray, and do not depend on the number of threads.
+    /// activations and gradients on other devices than flex and ndarray, and do not depend on the number of threads.
     ///
     /// Memory, besides that of a forward pass, or for gradients of a step of training: 24 bytes a filter for outputs;
     /// `8 n^2` bytes for each Gram matrix of n columns; 16 bytes for each element of a parameter for gradients, and a
@@ -96,7 +96,7 @@ impl Evidence {
     }
 
     /// [`gather`](Evidence::gather) on the devices of a pool, which share the data; the streams around blocks are summed on the model's own
-    /// device. Activations stay where they are computed; gradients of the parameters come back for each batch.
+    /// device. Activations and gradients stay where they are computed; sums come back, after each chunk of batches.
     ///
     /// ```
     /// # use burn::prelude::*;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use burn_sfp_core::checks::{Chunk, ChunkWork, Members, Merged, check_batch, check_shapes, in_chunks, panicked};
 use burn_sfp_core::labels::{check_range, label_tensor};
 use burn_sfp_core::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 use burn_sfp_graph::{ModuleInput, Network, attempt};
-use burn_sfp_nn::tensor::to_vec;
+use burn_sfp_nn::tensor::{on_host, to_vec};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
 use super::sums::{GradientPart, GradientSums};
@@ -37,6 +37,7 @@ pub(super) fn gather_gradients<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>
         }
     }
     progress.finish();
+    guarded(|| all.sums.gather())?;
     if all.sums.samples == 0 { Err(SfpError::NoSamples.into()) } else { Ok(all.sums) }
 }
 
@@ -84,8 +85,19 @@ impl<M: SfpModule> Gradients<'_, M> {
         check_shapes(index, &batch.input, self.network.input_shapes())?;
         check_range(index, &batch.labels, self.network.classes())?;
         let samples = batch.labels.len();
-        self.sums.add(samples, &gradients_of(&self.model, index, batch, &self.device)?);
-        Ok(samples)
+        let gradients = gradients_of(&self.model, index, batch, &self.device)?;
+        let sums = &mut self.sums;
+        let add = || {
+            match is_on_host(&gradients) {
+                true => sums.add(samples, &read(gradients, index)?),
+                false => {
+                    check_on_device(&gradients, samples, index)?;
+                    sums.add_on_device(samples, gradients);
+                }
+            }
+            Ok(samples)
+        };
+        attempt(add).unwrap_or_else(|message| Err(panicked(index, message).into()))
     }
 }
 
@@ -117,7 +129,7 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     }
 
     fn take(&self, all: &mut Gradients<'_, M>) -> Result<GradientPart, PruneError> {
-        Ok(all.sums.take())
+        all.sums.take()
     }
 }
 
@@ -136,14 +148,14 @@ fn with_gradients<M: Module>(model: &M) -> M {
     model.valid().map(&mut Track).train()
 }
 
-/// The gradients of the mean cross-entropy of a batch, by the path of the parameter; of those that the logits depend
+/// The gradients of the mean cross-entropy of a batch, flat, by the path of the parameter; of those that the logits depend
 /// on.
 fn gradients_of<M: SfpModule>(
     model: &M,
     index: usize,
     batch: Batch<M::Inputs>,
     device: &Device,
-) -> Result<BTreeMap<String, Vec<f32>>, PruneError> {
+) -> Result<BTreeMap<String, Tensor<1>>, PruneError> {
     let Batch { input, labels } = batch;
     let logits = run(&input, index, |input| model.logits(input.to_device(device)))?;
     if logits.dims()[0] != labels.len() {
@@ -159,38 +171,90 @@ fn gradients_of<M: SfpModule>(
             return Ok(BTreeMap::new());
         }
         let gradients = GradientsParams::from_grads(loss.backward(), model);
-        let mut read = Read { gradients: &gradients, found: BTreeMap::new(), error: None };
-        visit_params(model, &mut read);
-        match read.error {
-            Some(error) => Err(error.into()),
-            None => Ok(read.found),
-        }
+        let mut flat = Flat { gradients: &gradients, found: BTreeMap::new() };
+        visit_params(model, &mut flat);
+        Ok(flat.found)
     };
-    let found = attempt(work).unwrap_or_else(|message| Err(panicked(index, message).into()))?;
-    for (path, gradient) in &found {
-        if let Some(value) = gradient.iter().find(|value| !value.is_finite()) {
-            let value = f64::from(*value);
-            return Err(PruneError::NonFiniteGradient { path: path.clone(), batch: index, value });
+    attempt(work).unwrap_or_else(|message| Err(panicked(index, message).into()))
+}
+
+/// Takes the gradients in single precision.
+struct Flat<'a> {
+    gradients: &'a GradientsParams,
+    found: BTreeMap<String, Tensor<1>>,
+}
+
+impl ParamVisitor for Flat<'_> {
+    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
+        let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
+        let length: usize = gradient.dims().iter().product();
+        let flat = gradient.reshape([length]);
+        let flat = if flat.dtype() == DType::F32 { flat } else { flat.cast(DType::F32) };
+        self.found.insert(path.join(), flat);
+    }
+}
+
+/// Whether gradients are in memory that the host sees.
+fn is_on_host(gradients: &BTreeMap<String, Tensor<1>>) -> bool {
+    gradients.values().all(|gradient| on_host(gradient, |_| ()).is_some())
+}
+
+/// Reads the gradients of a batch, and checks that they are finite.
+fn read(gradients: BTreeMap<String, Tensor<1>>, batch: usize) -> Result<BTreeMap<String, Vec<f32>>, PruneError> {
+    let mut found = BTreeMap::new();
+    for (path, gradient) in gradients {
+        let values = to_vec(gradient.into_data())?;
+        if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(PruneError::NonFiniteGradient { path, batch, value: f64::from(value) });
         }
+        found.insert(path, values);
     }
     Ok(found)
 }
 
-/// Reads the gradients in single precision.
-struct Read<'a> {
-    gradients: &'a GradientsParams,
-    found: BTreeMap<String, Vec<f32>>,
-    error: Option<burn_sfp_nn::NnError>,
+/// Checks that gradients on a device, and the squares that are summed, are finite: one number comes back, and the gradients where it says that
+/// they are not.
+fn check_on_device(gradients: &BTreeMap<String, Tensor<1>>, samples: usize, batch: usize) -> Result<(), PruneError> {
+    let zero = |gradient: &Tensor<1>| {
+        let of_batch = gradient.clone() * samples as f64;
+        // A product of zero and what is not finite is no number, and neither is a sum with it.
+        (of_batch.clone() * of_batch * 0.0).sum()
+    };
+    let Some(zero) = gradients.values().map(zero).reduce(|all, zero| all + zero) else { return Ok(()) };
+    if to_vec(zero.into_data())? == [0.0] {
+        return Ok(());
+    }
+    let values = read(gradients.clone(), batch)?;
+    // Finite, but not squared.
+    let largest = |values: &Vec<f32>| values.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(0.0);
+    let all = values.iter().map(|(path, values)| (path, largest(values)));
+    match all.max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs())) {
+        Some((path, value)) => {
+            Err(PruneError::NonFiniteGradient { path: path.clone(), batch, value: f64::from(value) })
+        }
+        None => Ok(()),
+    }
 }
 
-impl ParamVisitor for Read<'_> {
-    fn float<const D: usize>(&mut self, path: ParamPath<'_>, param: &Param<Tensor<D>>) {
-        let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
-        match to_vec(gradient.into_data()) {
-            Ok(values) => {
-                self.found.insert(path.join(), values);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_on_a_device_is_named() {
+        let check = |value: f32| {
+            let tensor = |values: [f32; 3]| Tensor::<1>::from_floats(values, &Device::flex());
+            let gradients = [("a".to_string(), tensor([1.0, -2.0, 0.0])), ("b".to_string(), tensor([0.5, value, 3.0]))];
+            check_on_device(&gradients.into(), 4, 7)
+        };
+        check(-1e9).unwrap();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30] {
+            match check(value) {
+                Err(PruneError::NonFiniteGradient { path, batch: 7, value: found }) if path == "b" => {
+                    assert!(found == f64::from(value) || value.is_nan() && found.is_nan(), "{found}");
+                }
+                other => panic!("{value}: {other:?}"),
             }
-            Err(error) => self.error = Some(error),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use burn_sfp_graph::Layer;
 
 /// Where the kernels of each filter lie in a stored weight, row-major: `[filters, inputs, kernel]`, or of transposed
@@ -41,6 +42,16 @@ impl FilterLayout {
             };
             at * self.kernel..(at + 1) * self.kernel
         })
+    }
+
+    /// [`sums`](FilterLayout::sums) of a quantity on a device.
+    pub fn sums_on_device(&self, term: Tensor<1>) -> Tensor<1> {
+        if self.is_inputs_first {
+            let groups = self.filters / self.per_group;
+            let term = term.reshape([groups, self.inputs, self.per_group, self.kernel]);
+            return term.sum_dim(3).sum_dim(1).reshape([self.filters]);
+        }
+        term.reshape([self.filters, self.inputs * self.kernel]).sum_dim(1).reshape([self.filters])
     }
 
     /// Sums a quantity over the elements of each filter, in their order.

@@ -13,6 +13,7 @@ mod gathered;
 mod gradients;
 mod layout;
 mod needs;
+mod on_device;
 mod sums;
 
 pub use gathered::Evidence;

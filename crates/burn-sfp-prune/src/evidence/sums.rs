@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use burn::tensor::Tensor;
 use burn_sfp_graph::Network;
 use burn_sfp_nn::tensor::to_vec;
 use rayon::prelude::*;
 
 use super::layout::FilterLayout;
+use super::on_device::DeviceSums;
+use crate::PruneError;
 
 /// Gradients of a parameter, element by element in the order of its memory, row-major. `n` is the number of samples of
 /// a batch, `g` the gradient of the batch's mean cross-entropy, N the number of all samples.
@@ -55,6 +58,8 @@ pub(super) struct GradientSums {
     pub samples: u64,
     parameters: BTreeMap<String, ParameterGradients>,
     layers: Vec<LayerSums>,
+    /// What has not been read of a device yet.
+    on_device: DeviceSums,
 }
 
 impl GradientSums {
@@ -67,7 +72,7 @@ impl GradientSums {
             Some(LayerSums { path: layer.path.clone(), weight, values, layout, sums })
         };
         let layers = network.layers().iter().filter_map(layer).collect();
-        Self { samples: 0, parameters: BTreeMap::new(), layers }
+        Self { samples: 0, parameters: BTreeMap::new(), layers, on_device: DeviceSums::default() }
     }
 
     /// Adds the gradients of a batch of `samples`, by the path of the parameter. Each element is summed by one thread,
@@ -96,18 +101,54 @@ impl GradientSums {
         self.samples += samples as u64;
     }
 
+    /// The same with gradients on a device, whose sums stay there until they are [gathered](GradientSums::gather).
+    pub fn add_on_device(&mut self, samples: usize, gradients: BTreeMap<String, Tensor<1>>) {
+        for (place, layer) in self.layers.iter().enumerate() {
+            let gradient = gradients.get(&layer.weight).filter(|gradient| gradient.dims()[0] == layer.values.len());
+            if let Some(gradient) = gradient {
+                self.on_device.add_filters(place, &layer.values, &layer.layout, gradient.clone(), samples);
+            }
+        }
+        for (path, gradient) in gradients {
+            self.on_device.add(&path, gradient, samples);
+        }
+        self.samples += samples as u64;
+    }
+
+    /// Reads the sums of the device and adds them.
+    pub fn gather(&mut self) -> Result<(), PruneError> {
+        let (parameters, layers) = self.on_device.take()?;
+        let add = |all: &mut [f64], own: Vec<f32>| {
+            all.iter_mut().zip(own).for_each(|(all, own)| *all += f64::from(own));
+        };
+        for (path, [mean, fisher]) in parameters {
+            let zeros = || vec![0.0; mean.len()];
+            let sums = self.parameters.entry(path);
+            let sums = sums.or_insert_with(|| ParameterGradients { mean: zeros(), fisher: zeros() });
+            add(&mut sums.mean, mean);
+            add(&mut sums.fisher, fisher);
+        }
+        for (place, [whole, elements]) in layers {
+            let sums = &mut self.layers[place].sums;
+            add(&mut sums.whole, whole);
+            add(&mut sums.elements, elements);
+        }
+        Ok(())
+    }
+
     /// Takes the sums, after which they begin at zero again.
-    pub fn take(&mut self) -> GradientPart {
+    pub fn take(&mut self) -> Result<GradientPart, PruneError> {
+        self.gather()?;
         let take = |layer: &mut LayerSums| {
             let zeros = || vec![0.0; layer.sums.whole.len()];
             let zeros = FilterGradients { whole: zeros(), elements: zeros() };
             std::mem::replace(&mut layer.sums, zeros)
         };
-        GradientPart {
+        Ok(GradientPart {
             samples: std::mem::take(&mut self.samples),
             parameters: std::mem::take(&mut self.parameters),
             layers: self.layers.iter_mut().map(take).collect(),
-        }
+        })
     }
 
     /// Adds what was taken of another part of the data.
@@ -134,7 +175,7 @@ impl GradientSums {
     /// The sums over all samples, by the path of the parameter and by that of the layer. Layers whose weight has no
     /// gradient are left out.
     pub fn finish(self) -> (BTreeMap<String, ParameterGradients>, BTreeMap<String, FilterGradients>) {
-        let Self { samples, mut parameters, layers } = self;
+        let Self { samples, mut parameters, layers, on_device: _ } = self;
         let all = samples.max(1) as f64;
         let divide = |values: &mut [f64]| values.iter_mut().for_each(|value| *value /= all);
         for sums in parameters.values_mut() {
@@ -149,5 +190,79 @@ impl GradientSums {
         });
         let layers = layers.collect();
         (parameters, layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
+    use burn::nn::{Linear, LinearConfig};
+    use burn::prelude::*;
+    use burn_sfp_graph::GraphModule;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Every layout of a weight.
+    #[derive(Module, Debug)]
+    struct Net {
+        conv: Conv2d,
+        grouped: Conv2d,
+        transposed: ConvTranspose2d,
+        linear: Linear,
+    }
+
+    impl GraphModule for Net {
+        type Inputs = Tensor<4>;
+        type Outputs = Tensor<2>;
+        fn run(&self, x: Tensor<4>) -> Tensor<2> {
+            let x = self.transposed.forward(self.grouped.forward(self.conv.forward(x)));
+            self.linear.forward(x.flatten(1, 3))
+        }
+    }
+
+    #[test]
+    fn sums_on_a_device_are_those_of_the_host() {
+        let device = Device::flex();
+        let net = Net {
+            conv: Conv2dConfig::new([2, 6], [3, 3]).init(&device),
+            grouped: Conv2dConfig::new([6, 4], [1, 1]).with_groups(2).init(&device),
+            transposed: ConvTranspose2dConfig::new([4, 6], [2, 2]).with_groups(2).init(&device),
+            linear: LinearConfig::new(6 * 5 * 5, 3).init(&device),
+        };
+        let network = Network::capture(&net, &Tensor::zeros([1, 2, 6, 6], &device)).unwrap();
+        let (mut host, mut there) = (GradientSums::new(&network), GradientSums::new(&network));
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for samples in [4, 4, 2] {
+            let gradients: BTreeMap<String, Vec<f32>> = (network.parameters().iter())
+                .map(|parameter| {
+                    let length = parameter.shape.iter().product();
+                    (parameter.path.clone(), (0..length).map(|_| rng.random_range(-1.0..1.0)).collect())
+                })
+                .collect();
+            let tensor = |values: &Vec<f32>| Tensor::<1>::from_floats(values.as_slice(), &device);
+            there.add_on_device(samples, gradients.iter().map(|(path, of)| (path.clone(), tensor(of))).collect());
+            host.add(samples, &gradients);
+            if samples == 2 {
+                there.gather().unwrap();
+            }
+        }
+        let (host, there) = (host.take().unwrap(), there.take().unwrap());
+        assert_eq!((host.samples, there.samples), (10, 10));
+        let near = |a: &[f64], b: &[f64]| {
+            assert_eq!(a.len(), b.len());
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)), "{a:?} {b:?}");
+        };
+        assert!(host.parameters.keys().eq(there.parameters.keys()) && host.parameters.len() == 8);
+        for (found, expected) in there.parameters.values().zip(host.parameters.values()) {
+            near(&found.mean, &expected.mean);
+            near(&found.fisher, &expected.fisher);
+        }
+        assert_eq!(host.layers.len(), 4);
+        for (found, expected) in there.layers.iter().zip(&host.layers) {
+            near(&found.whole, &expected.whole);
+            near(&found.elements, &expected.elements);
+        }
     }
 }

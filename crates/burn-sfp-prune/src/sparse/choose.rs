@@ -1,7 +1,7 @@
 //! The format of one layer.
 
 use burn_sfp_graph::{Layer, LayerKind};
-use burn_sfp_nn::sparse::{KernelPattern, WeightFormat};
+use burn_sfp_nn::sparse::{Block, Blocks, KernelPattern, WeightFormat};
 
 use super::config::{SparseConfig, SparseFormat};
 use super::cost::Size;
@@ -46,10 +46,27 @@ pub(super) fn choose(
             match groups {
                 Some(groups) if gathered < one_by_one && gathered < dense => blocks(groups),
                 _ if one_by_one < dense => kernels(),
+                _ if config.pack && layer.groups == 1 => {
+                    (Some(WeightFormat::Blocks(whole(keep, &size).into())), ChosenFormat::Blocks(1))
+                }
                 _ => (None, ChosenFormat::Dense { reason: None }),
             }
         }
     }
+}
+
+/// Returns the format of a layer that lacks no connection, where its weights are packed.
+pub(super) fn whole_if_packed(layer: &Layer, config: &SparseConfig) -> Option<WeightFormat> {
+    let is_packed = config.pack && layer.groups == 1 && layer.inputs > 0;
+    // Too large for that: it stays dense.
+    is_packed.then(|| WeightFormat::packed(layer.filters, layer.inputs).ok()).flatten()
+}
+
+/// All connections of a layer as one block.
+fn whole(keep: &[bool], size: &Size) -> Blocks {
+    let [outputs, inputs] = [size.outputs, size.inputs].map(|count| (0..count as u32).collect());
+    let block = Block { outputs, inputs, keep: keep.to_vec() };
+    Blocks { outputs: size.outputs, inputs: size.inputs, blocks: vec![block] }
 }
 
 /// Returns the format of a layer whose type has no sparse formats, with what to do about it. `container` is the layer's type.

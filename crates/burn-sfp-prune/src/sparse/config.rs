@@ -33,6 +33,10 @@ pub struct SparseConfig {
     /// Which formats are considered.
     #[config(default = "SparseFormat::Auto")]
     pub format: SparseFormat,
+    /// Whether layers of our own types that stay dense hold their weights in one block, which on the CPU is packed once: for a model that runs by
+    /// its own forward pass there. [`for_inference`](burn_sfp_graph::Inference) packs by itself. Default: false
+    #[config(default = false)]
+    pub pack: bool,
     /// What computations cost on the device that the model will run on.
     #[config(default = "CostModel::default()")]
     pub cost: CostModel,
@@ -54,10 +58,10 @@ mod tests {
         let file = folder.path().join("sparse.json");
         let cost = CostModel { call: 1.5, ..CostModel::default() };
         for format in [SparseFormat::Auto, SparseFormat::Kernels, SparseFormat::Blocks] {
-            let config = SparseConfig::new().with_format(format).with_cost(cost);
+            let config = SparseConfig::new().with_format(format).with_pack(true).with_cost(cost);
             config.save(&file).unwrap();
             let loaded = SparseConfig::load(&file).unwrap();
-            assert_eq!((loaded.format, loaded.cost), (format, cost));
+            assert_eq!((loaded.format, loaded.pack, loaded.cost), (format, true, cost));
         }
     }
 }

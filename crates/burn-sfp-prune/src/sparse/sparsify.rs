@@ -7,7 +7,7 @@ use burn_sfp_graph::{Layer, Network};
 use burn_sfp_nn::sparse::{WeightFormat, with_formats};
 use burn_sfp_nn::{NnLayer, recognize};
 
-use super::choose::{choose, stays_dense};
+use super::choose::{choose, stays_dense, whole_if_packed};
 use super::config::SparseConfig;
 use super::report::{Sparse, SparseLayer};
 use crate::PruneError;
@@ -18,7 +18,7 @@ use crate::rewrite::on_copy;
 /// the kernels whose elements are all zero. The model itself is not changed.
 ///
 /// `inputs` is an example at the batch size to be fast at; its values are not used. The result computes the same as the model, to
-/// rounding. It trains, and what is removed stays removed; it can be saved and loaded; [`densify`](super::densify) turns it back.
+/// rounding. With [`pack`](SparseConfig::pack), layers that lack nothing change their format, too. It trains, and what is removed stays removed; it can be saved and loaded; [`densify`](super::densify) turns it back.
 /// Layers that stay dense keep their masks, and other reparameterisations are folded into the weights.
 ///
 /// To load a saved sparse model, do the same to a freshly built one (plan, `apply`, `sparsify` with the same settings) and load the
@@ -93,12 +93,16 @@ fn choose_formats(
     for layer in network.layers() {
         let Some(keep) = connections(network, layer, masks) else { continue };
         let kept = keep.iter().filter(|keep| **keep).count();
+        let ours = matches!(types.get(&layer.path), Some(NnLayer::SparseConv2d | NnLayer::SparseLinear));
         if kept == keep.len() {
+            if let Some(format) = whole_if_packed(layer, config).filter(|_| ours) {
+                formats.insert(layer.path.clone(), format);
+            }
             continue;
         }
-        let (format, chosen) = match types.get(&layer.path) {
-            Some(NnLayer::SparseConv2d | NnLayer::SparseLinear) => choose(layer, &keep, network.batch(), config),
-            _ => stays_dense(layer, &network.parameters()[layer.weight()].container),
+        let (format, chosen) = match ours {
+            true => choose(layer, &keep, network.batch(), config),
+            false => stays_dense(layer, &network.parameters()[layer.weight()].container),
         };
         let executed = format.as_ref().map_or(keep.len(), WeightFormat::executed) as u64;
         layers.push(SparseLayer {
