@@ -52,11 +52,13 @@
 //! | `vulkan` | GPUs, through Vulkan with its own shader compiler |
 //! | `cuda` | NVIDIA's GPUs, through CUDA |
 //! | `remote` | devices that another process or machine hosts, by burn-remote; see [`core::DevicePool`] |
+//! | `remote-server` | a server that hosts devices for others, and the kernels of this library on them; see `core::hosted` |
 //! | `fusion` | GPUs, with the operations between the kernels fused, as for whoever enables `wgpu` in Burn itself |
 //!
 //! | feature | what |
 //! | --- | --- |
 //! | `bars` | [`prelude::Bars`], progress bars in a terminal |
+//! | `images` | `core::images`, calibration data from folders of images, tar shards and CIFAR's files |
 //! | `report` | [`report`], reports of a pruned model, and `pruned.report()` in the prelude |
 //! | `train` | [`prelude::Trainable`], pruned models in burn-train's `Learner` |
 //! | `onnx` | [`prelude::export_onnx`] and `pruned.export_onnx(..)`, which write .onnx files |

@@ -35,7 +35,7 @@ impl Server {
         let mut process = command.spawn().expect("the server starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("the server's first line");
-        let address = line.trim().rsplit(' ').next().expect("an address").to_string();
+        let address = line.trim().rsplit(' ').next().unwrap_or_default().to_string();
         Self { process, address }
     }
 
@@ -110,14 +110,7 @@ fn an_analysis_is_that_of_this_machine() {
     let net = Net::new(&local);
     let here = analyze(&net, &data(&local), &AnalyzeConfig::new()).unwrap();
     let there = analyze(&net.valid().fork(&remote), &data(&remote), &AnalyzeConfig::new()).unwrap();
-    assert_eq!(there.samples, here.samples);
-    assert_eq!(there.layers.len(), here.layers.len());
-    for (there, here) in there.layers.iter().zip(&here.layers) {
-        assert_eq!(there.path, here.path);
-        let largest =
-            |layer: &LayerAnalysis| layer.performance.iter().map(|filter| filter.max as f32).collect::<Vec<_>>();
-        assert_near(&largest(there), &largest(here));
-    }
+    assert_alike(&there, &here);
 }
 
 /// The analysis of a device, but for its seconds.
@@ -147,6 +140,37 @@ fn with_the_servers_kernels_it_is_so_bit_for_bit() {
     let alone = DevicePool::new([local.clone()]).chunk(2);
     let mixed = DevicePool::new([remote, local]).chunk(2);
     assert_eq!(analyzed_with(&net, &mixed, &calibration), analyzed_with(&net, &alone, &calibration));
+}
+
+/// The largest performances of each layer's filters.
+fn assert_alike(found: &Analysis, expected: &Analysis) {
+    assert_eq!((found.samples, found.layers.len()), (expected.samples, expected.layers.len()));
+    for (found, expected) in found.layers.iter().zip(&expected.layers) {
+        assert_eq!(found.path, expected.path);
+        let largest =
+            |layer: &LayerAnalysis| layer.performance.iter().map(|filter| filter.max as f32).collect::<Vec<_>>();
+        assert_near(&largest(found), &largest(expected));
+    }
+}
+
+#[test]
+fn a_gpus_server_hosts_class_sums() {
+    let server = Server::start(&["--device", "wgpu"]);
+    if server.address.is_empty() {
+        eprintln!("skipped: sfp-server was built without its feature wgpu");
+        return;
+    }
+    let (remote, local) = (Device::remote_options(&server.host()).init().unwrap(), Device::flex());
+    if Tensor::<1>::ones([1], &remote).try_into_data().is_err() {
+        eprintln!("skipped: there is no wgpu adapter");
+        return;
+    }
+    hosted::enable(&remote).unwrap();
+    let (net, config) = (Net::new(&local), AnalyzeConfig::new());
+    let before = runs(Task::ClassSums, Body::Hosted);
+    let there = analyze(&net.valid().fork(&remote), &data(&remote), &config).unwrap();
+    assert!(runs(Task::ClassSums, Body::Hosted) > before);
+    assert_alike(&there, &analyze(&net, &data(&local), &config).unwrap());
 }
 
 #[test]

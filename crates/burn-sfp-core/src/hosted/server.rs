@@ -24,23 +24,23 @@ pub fn server(devices: impl IntoIterator<Item = Device>) -> RemoteServer {
     let server = RemoteServer::new(devices.clone());
     match devices.first().map(Device::as_dispatch) {
         #[cfg(feature = "flex")]
-        Some(DispatchDevice::Flex(_)) => hosting::<burn::backend::Flex>(server, Some(DType::F64)),
+        Some(DispatchDevice::Flex(_)) => hosting::<burn::backend::Flex>(server, true),
         #[cfg(feature = "ndarray")]
         #[allow(deprecated)] // burn-ndarray is supported as long as it exists
-        Some(DispatchDevice::NdArray(_)) => hosting::<burn::backend::NdArray>(server, Some(DType::F64)),
+        Some(DispatchDevice::NdArray(_)) => hosting::<burn::backend::NdArray>(server, true),
         #[cfg(feature = "wgpu")]
-        Some(DispatchDevice::Cube(_)) => hosting::<burn::backend::Cube>(server, None),
+        Some(DispatchDevice::Cube(_)) => hosting::<burn::backend::Cube>(server, false),
         _ => server,
     }
 }
 
-/// Registers the operations for a backend, whose sums are in double precision where that is named.
-fn hosting<B: BackendIr>(server: RemoteServer, doubles: Option<DType>) -> RemoteServer
+/// Registers the operations for a backend whose sums are in double precision, or not.
+fn hosting<B: BackendIr>(server: RemoteServer, doubles: bool) -> RemoteServer
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
     let server = server.with_custom_op::<B, _>(ops::KERNELS, move |handles, op, device| {
-        let answer = [ops::VERSION, f32::from(u8::from(doubles.is_some()))];
+        let answer = [ops::VERSION, f32::from(u8::from(doubles))];
         let made = B::float_from_data(TensorData::new(answer.to_vec(), [2]), device);
         handles.register_float_tensor::<B>(&op.outputs[0].id, made);
     });
@@ -50,13 +50,13 @@ where
         let (acts, before) = inputs::<B, 3>(handles, op, 2);
         made::<B, 3>(handles, op, class_sums(acts, before, &labels, op.outputs[0].shape[0]));
     });
-    match doubles {
-        None => server,
-        Some(_) => server.with_custom_op::<B, _>(ops::GRAM, |handles, op, _| {
-            let (acts, before) = inputs::<B, 2>(handles, op, 1);
-            made::<B, 2>(handles, op, gram(acts, before));
-        }),
+    if !doubles {
+        return server;
     }
+    server.with_custom_op::<B, _>(ops::GRAM, |handles, op, _| {
+        let (acts, before) = inputs::<B, 2>(handles, op, 1);
+        made::<B, 2>(handles, op, gram(acts, before));
+    })
 }
 
 /// The activations and, where input `before` is there, the sums so far. Those that the client does not hold any more are handed over, and

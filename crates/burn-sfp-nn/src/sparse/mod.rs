@@ -31,6 +31,7 @@
 mod autodiff;
 pub(crate) mod blocks;
 pub(crate) mod call;
+mod code;
 #[cfg(feature = "wgpu")]
 mod cube;
 mod dispatch;

@@ -14,7 +14,15 @@ pub(super) fn tables(args: &Args) -> Vec<Args> {
         ["magnitude of kernels", "reconstruction", "AFCC 0.45", "random AFCC 0.45"].map(at_afcc);
     let among = ["magnitude among AFCC 0.3", "reconstruction among AFCC 0.3"].map(at_afcc);
     let [fields, single] = ["reconstruction in label fields 0.45", "magnitude of single weights"].map(at_afcc);
-    let fewer = ["magnitude of kernels", "AFCC 0.3"].map(|policy| format!("{policy} at the shares of AFCC 0.3"));
+    let fewer = [
+        "magnitude of single weights",
+        "reconstruction",
+        "magnitude among AFCC 0.2",
+        "magnitude of kernels",
+        "AFCC 0.3",
+        "random AFCC 0.3",
+    ];
+    let fewer = fewer.map(|policy| format!("{policy} at the shares of AFCC 0.3"));
     let nothing = "nothing removed".to_string();
 
     let untrained = [&reconstruction, &magnitude, &fields, &among[0], &afcc].map(Clone::clone);
