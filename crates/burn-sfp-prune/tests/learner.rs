@@ -13,7 +13,9 @@ use burn::optim::{AdamWConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::{AccuracyMetric, LossMetric};
-use burn::train::{InferenceStep, Learner, LearningResult, SupervisedTraining, TrainStep};
+use burn::train::{
+    ExecutionStrategy, InferenceStep, Learner, LearningResult, MultiDeviceOptim, SupervisedTraining, TrainStep,
+};
 use burn_sfp_core::{Batch, NoProgress};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_prune::{
@@ -47,7 +49,12 @@ impl Batcher<usize, Batch<Tensor<4>>> for Samples {
 }
 
 fn loader() -> Arc<dyn DataLoader<Batch<Tensor<4>>>> {
-    DataLoaderBuilder::new(Samples).batch_size(BATCH).build(InMemDataset::new((0..SAMPLES).collect()))
+    loader_of((0..SAMPLES).collect(), BATCH)
+}
+
+/// These samples, in this order.
+fn loader_of(samples: Vec<usize>, size: usize) -> Arc<dyn DataLoader<Batch<Tensor<4>>>> {
+    DataLoaderBuilder::new(Samples).batch_size(size).build(InMemDataset::new(samples))
 }
 
 /// Half of the channels go, and a quarter of two layers' connections.
@@ -232,4 +239,35 @@ fn errors_say_what_is_wrong() {
     let step = catch_unwind(AssertUnwindSafe(|| TrainStep::step(&model, wrong).item.loss)).unwrap_err();
     let message = step.downcast_ref::<String>().unwrap();
     assert!(message.contains("label 3"), "{message}");
+}
+
+/// Each device takes its part of the data, and the gradients of all are added up: the same as batches of one device whose gradients are
+/// accumulated.
+#[test]
+fn several_devices_train_as_one_that_accumulates() {
+    let (_, made) = pruned();
+    let trained = |samples: Vec<usize>, strategy: ExecutionStrategy, accumulated: Option<usize>| {
+        let folder = tempfile::tempdir().unwrap();
+        let model = Trainable::new(made.model.clone(), &made.plan).unwrap();
+        let training = SupervisedTraining::new(folder.path(), loader_of(samples, 3), loader())
+            .metrics((LossMetric::new(),))
+            .with_metric_logger(InMemoryMetricLogger::new())
+            .with_application_logger(None)
+            .with_training_strategy(strategy.into());
+        let training = match accumulated {
+            Some(batches) => training.grads_accumulation(batches),
+            None => training,
+        };
+        training.num_epochs(2).launch(Learner::new(model, sgd(), 0.01)).model.into_model()
+    };
+    let device = Device::flex();
+    let two = ExecutionStrategy::multi(vec![device.clone(), device.clone()], MultiDeviceOptim::OptimMainDevice);
+    let found = trained((0..12).collect(), two, None);
+    let expected = trained(vec![0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11], ExecutionStrategy::single(device), Some(2));
+    let gone = removed(&found, &made.plan);
+    assert!(!gone.is_empty() && gone.iter().all(|weight| *weight == 0.0), "{gone:?}");
+    for of in [|net: &Net| values(net.dilated.weight.val()), |net: &Net| values(net.hidden.weight.val())] {
+        assert!(far(&of(&found), &of(&made.model)) > 1e-4, "nothing was learned");
+        assert!(far(&of(&found), &of(&expected)) < 1e-5, "{}", far(&of(&found), &of(&expected)));
+    }
 }
