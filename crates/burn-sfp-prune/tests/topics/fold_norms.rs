@@ -229,7 +229,8 @@ proptest! {
             prop_assert_eq!(values(now), values(then.clone()));
         }
         let off = difference(model.run(x), outputs);
-        prop_assert!(off < 1e-5, "off by {}", off);
+        // A small variance makes the rounding errors of the layer before it larger: one network in some thousands is off by more than 1e-5.
+        prop_assert!(off < 1e-4, "off by {}", off);
         // All that can be folded, and nothing else.
         let paths = |folds: bool| -> Vec<String> {
             let units = net.units.iter().enumerate().filter(|(_, unit)| unit.folds() == folds);
