@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use burn::module::Module;
 use burn::remote::RemoteHost;
@@ -12,6 +12,7 @@ use burn::server::WebSocketTransport;
 use burn::tensor::{Device, Tensor};
 use burn_sfp::core::hosted;
 use burn_sfp::prelude::*;
+use support::ChildServer;
 use vgg11_cifar100::cifar::{PIXELS, SIDE};
 
 use crate::measure::{Kind, Pairs, Row, Unit};
@@ -53,28 +54,17 @@ pub fn child() -> Result<()> {
     Ok(hosted::server([Device::flex()]).serve(WebSocketTransport::from_listener(listener))?)
 }
 
-/// A server in a process of its own, killed in the end.
+/// A server in a process of its own, and the device that it hosts.
 struct Server {
-    process: Child,
+    _process: ChildServer,
     device: Device,
 }
 
 impl Server {
     fn start() -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let mut process = command.arg("--child-server").stdout(Stdio::piped()).spawn()?;
-        let mut address = String::new();
-        let output = process.stdout.take().ok_or("the server has no output")?;
-        BufReader::new(output).read_line(&mut address)?;
-        let device = Device::remote_options(&RemoteHost::websocket(address.trim())).init()?;
-        Ok(Self { process, device })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = ChildServer::start(Command::new(std::env::current_exe()?).arg("--child-server"))?;
+        let device = Device::remote_options(&RemoteHost::websocket(process.address())).init()?;
+        Ok(Self { _process: process, device })
     }
 }
 

@@ -15,7 +15,7 @@ use burn_sfp_nn::bodies::portable_forced;
 use burn_sfp_nn::bodies::{Body, Task, ran, ran_portable};
 #[cfg(feature = "wgpu")]
 use burn_sfp_nn::tensor::on_cube;
-use burn_sfp_nn::tensor::{on_host, to_array3};
+use burn_sfp_nn::tensor::{on_host, to_array3, to_vec};
 #[cfg(feature = "wgpu")]
 use burn_sfp_wgpu::{CubeTensor, GpuError};
 use ndarray::{Array2, Array3, Axis};
@@ -162,19 +162,17 @@ pub(crate) fn single(acts: Tensor<3>) -> Tensor<3> {
 
 /// A tensor of sums in double precision, whatever its type.
 fn to_doubles(sums: Tensor<3>) -> Result<Array3<f64>, SfpError> {
-    if sums.dtype() != DType::F64 {
-        return Ok(to_array3(&sums)?.mapv(f64::from));
-    }
     let shape = sums.dims();
-    let unreadable = |message: String| SfpError::from(NnError::Read { message });
-    let values = sums.into_data().try_into_vec::<f64>().map_err(|error| unreadable(format!("{error:?}")))?;
-    Array3::from_shape_vec(shape, values).map_err(|error| unreadable(error.to_string()))
+    Array3::from_shape_vec(shape, doubles(sums)?).map_err(|error| NnError::Read { message: error.to_string() }.into())
 }
 
 /// The values of a tensor of sums, row by row, read from its device.
 pub(crate) fn doubles<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, SfpError> {
-    let length = sums.dims().iter().product();
-    Ok(to_array3(&sums.reshape([1, 1, length]))?.into_iter().map(f64::from).collect())
+    let data = sums.into_data();
+    if data.dtype() != DType::F64 {
+        return Ok(to_vec(data)?.into_iter().map(f64::from).collect());
+    }
+    data.try_into_vec().map_err(|error| NnError::Read { message: format!("{error:?}") }.into())
 }
 
 /// Class sums of one batch by Burn's operations alone: the product of the one-hot labels with the activations.

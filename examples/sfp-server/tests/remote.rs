@@ -1,8 +1,7 @@
 //! Analysis, pruning and recovery on a device that another process hosts.
 
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -17,12 +16,10 @@ use burn_sfp::nn::bodies::{Body, Task, runs};
 use burn_sfp::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use support::ChildServer;
 
-/// A server in a process of its own, killed in the end.
-struct Server {
-    process: Child,
-    address: String,
-}
+/// An `sfp-server`.
+struct Server(ChildServer);
 
 impl Server {
     fn start(arguments: &[&str]) -> Self {
@@ -31,29 +28,19 @@ impl Server {
 
     fn listening(on: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sfp-server"));
-        let command = command.args(["--listen", on]).args(arguments).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("the server's first line");
-        let address = line.trim().rsplit(' ').next().unwrap_or_default().to_string();
-        Self { process, address }
+        Self(ChildServer::start(command.args(["--listen", on]).args(arguments)).expect("the server starts"))
+    }
+
+    fn address(&self) -> &str {
+        self.0.address()
     }
 
     fn host(&self) -> RemoteHost {
-        RemoteHost::websocket(&self.address)
+        RemoteHost::websocket(self.address())
     }
-}
 
-impl Server {
     fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+        self.0.kill();
     }
 }
 
@@ -156,7 +143,7 @@ fn assert_alike(found: &Analysis, expected: &Analysis) {
 #[test]
 fn a_gpus_server_hosts_class_sums() {
     let server = Server::start(&["--device", "wgpu"]);
-    if server.address.is_empty() {
+    if server.address().is_empty() {
         eprintln!("skipped: sfp-server was built without its feature wgpu");
         return;
     }
@@ -180,7 +167,7 @@ fn a_server_is_reached_over_iroh() {
     let port = UdpSocket::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let server = Server::listening(&address, &["--iroh", key.to_str().unwrap(), "--relays", "disabled"]);
-    let id: EndpointId = server.address.parse().unwrap();
+    let id: EndpointId = server.address().parse().unwrap();
     let host = IrohHost::new(id).with_relays(IrohRelays::Disabled).with_address(address.parse().unwrap());
     let remote = Device::remote_options(&RemoteHost::iroh(host)).init().unwrap();
     hosted::enable(&remote).unwrap();

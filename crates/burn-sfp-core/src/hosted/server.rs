@@ -8,6 +8,7 @@ use burn_sfp_nn::tensor::on_host;
 use ndarray::{Array2, Array3};
 
 use super::ops;
+use crate::sums::doubles;
 
 /// A server of these devices that hosts the kernels of this library besides Burn's operations, for clients that call [`enable`](super::enable). To
 /// others it is a [`RemoteServer`] like any other.
@@ -101,13 +102,13 @@ fn class_sums(
     let [_, filters, positions] = acts.dims();
     let shape = (classes, filters, positions);
     let mut sums = match before {
-        Some(before) => Array3::from_shape_vec(shape, doubles(before)?).map_err(|error| error.to_string())?,
+        Some(before) => Array3::from_shape_vec(shape, values(before)?).map_err(|error| error.to_string())?,
         None => Array3::zeros(shape),
     };
     let done = on_host(&acts, |acts| burn_sfp_ndarray::class_sums(acts, labels, sums.view_mut()));
     done.ok_or("the activations are not in memory")?.map_err(|error| error.to_string())?;
-    let (values, _) = sums.into_raw_vec_and_offset();
-    Ok(Tensor::from_data(TensorData::new(values, [classes, filters, positions]), (&acts.device(), DType::F64)))
+    let (made, _) = sums.into_raw_vec_and_offset();
+    Ok(Tensor::from_data(TensorData::new(made, [classes, filters, positions]), (&acts.device(), DType::F64)))
 }
 
 #[cfg(feature = "wgpu")]
@@ -142,17 +143,17 @@ fn gram(acts: Tensor<2>, before: Option<Tensor<2>>) -> Result<Tensor<2>, String>
     let features = acts.dims()[1];
     let mut gram = match before {
         Some(before) => {
-            Array2::from_shape_vec((features, features), doubles(before)?).map_err(|error| error.to_string())?
+            Array2::from_shape_vec((features, features), values(before)?).map_err(|error| error.to_string())?
         }
         None => Array2::zeros((features, features)),
     };
     let done = on_host(&acts, |acts| burn_sfp_ndarray::gram_update(acts, gram.view_mut()));
     done.ok_or("the activations are not in memory")?.map_err(|error| error.to_string())?;
-    let (values, _) = gram.into_raw_vec_and_offset();
-    Ok(Tensor::from_data(TensorData::new(values, [features, features]), (&acts.device(), DType::F64)))
+    let (made, _) = gram.into_raw_vec_and_offset();
+    Ok(Tensor::from_data(TensorData::new(made, [features, features]), (&acts.device(), DType::F64)))
 }
 
 /// The values of sums, without a copy where nobody else holds them.
-fn doubles<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, String> {
-    sums.into_data().try_into_vec::<f64>().map_err(|error| format!("{error:?}"))
+fn values<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, String> {
+    doubles(sums).map_err(|error| error.to_string())
 }

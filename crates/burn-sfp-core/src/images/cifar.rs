@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::{ImageContent, ImageIter, ImageSource, ImagesError, LabelledImage};
+use super::{ImageContent, ImageIter, ImageSource, ImagesError, LabelledImage, listed};
 
 /// Pixels of a side.
 const SIDE: usize = 32;
@@ -77,8 +77,4 @@ impl ImageSource for CifarFiles {
         let size = (self.labels + 3 * PLANE) as u64;
         self.paths.iter().map(|path| Some((path.metadata().ok()?.len() / size) as usize)).sum()
     }
-}
-
-fn listed(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Vec<PathBuf> {
-    paths.into_iter().map(|path| path.as_ref().to_path_buf()).collect()
 }

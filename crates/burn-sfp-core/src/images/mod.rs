@@ -23,6 +23,8 @@
 //! # Ok::<(), burn_sfp_core::images::ImagesError>(())
 //! ```
 
+use std::path::{Path, PathBuf};
+
 mod calibration;
 mod cifar;
 mod decode;
@@ -46,4 +48,9 @@ mod tests;
 /// Whether a file of this name is one of the images that are read.
 fn is_image(extension: &str) -> bool {
     ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Paths as they are kept.
+fn listed(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| path.as_ref().to_path_buf()).collect()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tar::{Archive, EntryType};
 
-use super::{ImageContent, ImageIter, ImageSource, ImagesError, LabelledImage, is_image};
+use super::{ImageContent, ImageIter, ImageSource, ImagesError, LabelledImage, is_image, listed};
 
 /// Longest label that is read.
 const LABEL: u64 = 32;
@@ -31,7 +31,7 @@ pub struct TarShards {
 impl TarShards {
     /// Files that are read one after the other. What is wrong with them shows when they are read.
     pub fn new(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
-        Self { paths: paths.into_iter().map(|path| path.as_ref().to_path_buf()).collect() }
+        Self { paths: listed(paths) }
     }
 }
 

@@ -31,7 +31,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-fn tar(folder: &Path, name: &str, entries: &[(&str, &[u8])]) -> std::path::PathBuf {
+fn tar(folder: &Path, name: &str, entries: &[(&str, &[u8])]) -> PathBuf {
     let mut builder = ::tar::Builder::new(Vec::new());
     for (name, bytes) in entries {
         let mut header = ::tar::Header::new_gnu();

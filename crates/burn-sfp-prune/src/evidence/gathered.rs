@@ -11,7 +11,7 @@ use burn_sfp_graph::{Fingerprint, Network};
 
 use super::gradients::{gather_gradients, gather_gradients_on};
 use super::needs::Needs;
-use super::sums::{FilterGradients, ParameterGradients};
+use super::part::{FilterGradients, ParameterGradients};
 use crate::PruneError;
 
 /// What policies read besides the analysis and the weights: sums over passes through the calibration data.

@@ -12,7 +12,8 @@ use burn_sfp_graph::{ModuleInput, Network, attempt};
 use burn_sfp_nn::tensor::{on_host, to_vec};
 use burn_sfp_nn::walk::{ParamPath, ParamVisitor, visit_params};
 
-use super::sums::{GradientPart, GradientSums};
+use super::part::GradientPart;
+use super::sums::GradientSums;
 use crate::PruneError;
 use crate::finetune::{cross_entropy, run};
 use crate::rewrite::guarded;

@@ -14,9 +14,10 @@ mod gradients;
 mod layout;
 mod needs;
 mod on_device;
+mod part;
 mod sums;
 
 pub use gathered::Evidence;
 pub(crate) use layout::FilterLayout;
 pub use needs::Needs;
-pub use sums::{FilterGradients, ParameterGradients};
+pub use part::{FilterGradients, ParameterGradients};

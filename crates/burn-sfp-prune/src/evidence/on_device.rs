@@ -7,6 +7,7 @@ use burn_sfp_nn::NnError;
 use burn_sfp_nn::tensor::to_vec;
 
 use super::layout::FilterLayout;
+use super::part::{FilterGradients, GradientPart, ParameterGradients};
 
 /// The running sums, in single precision.
 #[derive(Default)]
@@ -54,16 +55,17 @@ impl DeviceSums {
         self.layers.insert(layer, (weight, sums));
     }
 
-    /// Reads the sums of parameters and of layers, after which they begin at zero again.
-    #[allow(clippy::type_complexity)] // once
-    pub fn take(&mut self) -> Result<(BTreeMap<String, [Vec<f32>; 2]>, BTreeMap<usize, [Vec<f32>; 2]>), NnError> {
-        let read = |[first, second]: [Tensor<1>; 2]| Ok([to_vec(first.into_data())?, to_vec(second.into_data())?]);
+    /// Reads the sums, after which they begin at zero again; the samples are counted elsewhere. `layers` are all of them, at zero.
+    pub fn take(&mut self, mut layers: Vec<FilterGradients>) -> Result<GradientPart, NnError> {
+        let read = |sums: Tensor<1>| Ok::<_, NnError>(to_vec(sums.into_data())?.into_iter().map(f64::from).collect());
         let parameters = std::mem::take(&mut self.parameters).into_iter();
-        let layers = std::mem::take(&mut self.layers).into_iter();
-        Ok((
-            parameters.map(|(path, sums)| Ok((path, read(sums)?))).collect::<Result<_, NnError>>()?,
-            layers.map(|(layer, (_, sums))| Ok((layer, read(sums)?))).collect::<Result<_, NnError>>()?,
-        ))
+        let parameters = parameters
+            .map(|(path, [mean, fisher])| Ok((path, ParameterGradients { mean: read(mean)?, fisher: read(fisher)? })));
+        let parameters = parameters.collect::<Result<_, NnError>>()?;
+        for (place, (_, [whole, elements])) in std::mem::take(&mut self.layers) {
+            layers[place] = FilterGradients { whole: read(whole)?, elements: read(elements)? };
+        }
+        Ok(GradientPart { samples: 0, parameters, layers })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sums over the gradients of batches: [`ParameterGradients`] and [`FilterGradients`].
+//! [`GradientSums`]: sums over the gradients of batches.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,31 +10,8 @@ use rayon::prelude::*;
 
 use super::layout::FilterLayout;
 use super::on_device::DeviceSums;
+use super::part::{FilterGradients, GradientPart, ParameterGradients};
 use crate::PruneError;
-
-/// Gradients of a parameter, element by element in the order of its memory, row-major. `n` is the number of samples of
-/// a batch, `g` the gradient of the batch's mean cross-entropy, N the number of all samples.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ParameterGradients {
-    /// The gradient of the mean cross-entropy of all samples: sum of `n g / N` over the batches.
-    pub mean: Vec<f64>,
-    /// The diagonal of the empirical Fisher matrix, as batches estimate it: sum of `(n g)^2 / N` over the batches. For
-    /// batches of one sample it is exact; for larger ones its expectation is, where the mean gradient is zero.
-    pub fisher: Vec<f64>,
-}
-
-/// What gradients say of the filters of a layer. `n` is the number of samples of a batch, `g` the gradient of the
-/// batch's mean cross-entropy, N the number of all samples; `w` and `g` run over the elements of the filter's weight,
-/// without biases.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct FilterGradients {
-    /// For each filter the sum of `n / N (sum of g w)^2` over the batches.
-    pub whole: Vec<f64>,
-    /// For each filter the sum of `n / N (sum of (g w)^2)` over the batches.
-    pub elements: Vec<f64>,
-}
 
 /// A layer whose weight is stored as it is applied.
 struct LayerSums {
@@ -44,13 +21,6 @@ struct LayerSums {
     values: Vec<f32>,
     layout: FilterLayout,
     sums: FilterGradients,
-}
-
-/// The sums over a part of the data.
-pub(super) struct GradientPart {
-    samples: u64,
-    parameters: BTreeMap<String, ParameterGradients>,
-    layers: Vec<FilterGradients>,
 }
 
 /// The running sums.
@@ -67,7 +37,7 @@ impl GradientSums {
         let layer = |layer: &burn_sfp_graph::Layer| {
             let values = to_vec(network.parameter_data_at(layer.weight())?.clone()).ok()?;
             let layout = FilterLayout::of(layer, values.len())?;
-            let sums = FilterGradients { whole: vec![0.0; layer.filters], elements: vec![0.0; layer.filters] };
+            let sums = FilterGradients::zeros(layer.filters);
             let weight = network.parameters()[layer.weight()].path.clone();
             Some(LayerSums { path: layer.path.clone(), weight, values, layout, sums })
         };
@@ -117,33 +87,17 @@ impl GradientSums {
 
     /// Reads the sums of the device and adds them.
     pub fn gather(&mut self) -> Result<(), PruneError> {
-        let (parameters, layers) = self.on_device.take()?;
-        let add = |all: &mut [f64], own: Vec<f32>| {
-            all.iter_mut().zip(own).for_each(|(all, own)| *all += f64::from(own));
-        };
-        for (path, [mean, fisher]) in parameters {
-            let zeros = || vec![0.0; mean.len()];
-            let sums = self.parameters.entry(path);
-            let sums = sums.or_insert_with(|| ParameterGradients { mean: zeros(), fisher: zeros() });
-            add(&mut sums.mean, mean);
-            add(&mut sums.fisher, fisher);
-        }
-        for (place, [whole, elements]) in layers {
-            let sums = &mut self.layers[place].sums;
-            add(&mut sums.whole, whole);
-            add(&mut sums.elements, elements);
-        }
+        let zeros = self.layers.iter().map(|layer| FilterGradients::zeros(layer.layout.filters)).collect();
+        let part = self.on_device.take(zeros)?;
+        self.merge(part);
         Ok(())
     }
 
     /// Takes the sums, after which they begin at zero again.
     pub fn take(&mut self) -> Result<GradientPart, PruneError> {
         self.gather()?;
-        let take = |layer: &mut LayerSums| {
-            let zeros = || vec![0.0; layer.sums.whole.len()];
-            let zeros = FilterGradients { whole: zeros(), elements: zeros() };
-            std::mem::replace(&mut layer.sums, zeros)
-        };
+        let take =
+            |layer: &mut LayerSums| std::mem::replace(&mut layer.sums, FilterGradients::zeros(layer.layout.filters));
         Ok(GradientPart {
             samples: std::mem::take(&mut self.samples),
             parameters: std::mem::take(&mut self.parameters),
