@@ -16,6 +16,7 @@ mod afcc;
 mod analysis;
 mod bfloat16;
 mod definition;
+mod depthwise;
 mod finetune;
 mod gpu;
 mod growth;
@@ -89,6 +90,7 @@ fn all() -> impl Iterator<Item = &'static Bench> {
         .chain(sparse::ROWS)
         .chain(shared::ROWS)
         .chain(packed::ROWS)
+        .chain(depthwise::ROWS)
         .chain(peer::ROWS)
         .chain(inference::ROWS)
         .chain(bfloat16::ROWS)

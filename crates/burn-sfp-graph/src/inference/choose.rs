@@ -204,7 +204,7 @@ fn sparse_path(network: &Network, call: &SparseAt) -> String {
     parameter.unwrap_or_else(|| "a sparse convolution".to_string())
 }
 
-/// The kernel of a dense layer by its shapes; `None` of a convolution in groups, which Burn may compute faster.
+/// The kernel of a dense layer by its shapes; `None` of a convolution in groups of several filters, which Burn may compute faster.
 fn by_shapes(layer: &Fused, winograd: bool) -> Option<Kernel> {
     let packed = Kernel::Packed(Storage::Single);
     let Some(geometry) = layer.geometry() else { return Some(packed) };
@@ -213,7 +213,8 @@ fn by_shapes(layer: &Fused, winograd: bool) -> Option<Kernel> {
     let (kernel, size) = ([*height, *width], [*rows, *columns]);
     let shapes = ConvShapes { kernel, inputs: *inputs, outputs: *outputs, size, samples: *samples };
     let tile = shapes.tile(&geometry).filter(|_| winograd);
-    (geometry.groups == 1).then_some(tile.map_or(packed, Kernel::Winograd))
+    let is_depthwise = *inputs == 1 && geometry.groups == *outputs;
+    (geometry.groups == 1 || is_depthwise).then_some(tile.map_or(packed, Kernel::Winograd))
 }
 
 /// Whether transformed weights may be faster: with fewer tiles in a batch reading them, up to four times as many as the weights, takes longer than the

@@ -10,6 +10,7 @@
 //! number of threads nor the cut into tiles nor the batch changes any bit of the result.
 
 mod axis;
+mod depthwise;
 mod fill;
 mod grad;
 mod grad_bias;

@@ -21,6 +21,9 @@ use super::weights::{PackedConv2d, ROWS};
 /// Desired bytes of a shifted source for which the rows are cut into strips: most of a half of a usual second-level
 /// cache.
 const STRIP: usize = 3 << 17;
+/// Desired bytes of a shifted source of a depthwise convolution, whose elements are read taps times: most of a half of a usual
+/// first-level cache.
+const DEPTHWISE: usize = 20 << 10;
 /// Most bytes of a shifted source: with more the inputs are cut into blocks. The fewer blocks, the fewer times the sums
 /// are stored.
 const SHIFTED: usize = 1 << 19;
@@ -118,15 +121,24 @@ impl Plan {
             let cheaper =
                 if vectors * taps as f64 * filters + copied * COPY <= gathered { Way::Shifted } else { Way::Gathered };
             if way.unwrap_or(cheaper) == Way::Shifted {
-                return Self::shifted(shifted, rows, columns, inputs, samples, lanes);
+                let bytes = if conv.is_depthwise() { DEPTHWISE } else { STRIP };
+                return Self::shifted(shifted, [rows, columns], inputs, samples, lanes, bytes);
             }
         }
         Self::gathered(rows, columns, [inputs, taps], samples, lanes)
     }
 
-    fn shifted(mut shifted: Shifted, rows: Axis, columns: Axis, inputs: usize, samples: usize, lanes: usize) -> Self {
+    /// Returns a plan with strips of rows of about `bytes` bytes.
+    fn shifted(
+        mut shifted: Shifted,
+        [rows, columns]: [Axis; 2],
+        inputs: usize,
+        samples: usize,
+        lanes: usize,
+        bytes: usize,
+    ) -> Self {
         let line = shifted.planes() * shifted.pitch * inputs.max(1) * size_of::<f32>();
-        let most = (STRIP / line).saturating_sub(shifted.reach);
+        let most = (bytes / line).saturating_sub(shifted.reach);
         // With fewer positions a panel of weights would be read for few products.
         let least = (WIDTH * lanes).div_ceil(shifted.pitch);
         let strips = rows.output.div_ceil(most.max(least));

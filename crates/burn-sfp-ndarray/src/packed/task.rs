@@ -10,7 +10,7 @@ use crate::epilogue::Stage;
 use crate::vector::Aligned;
 
 use super::fill::Filler;
-use super::plan::{Plan, Span, Unit, tile_width};
+use super::plan::{Layout, Plan, Span, Unit, tile_width};
 use super::tile::{Product, most_vectors, multiply};
 use super::weights::{PackedConv2d, Panel};
 
@@ -53,17 +53,16 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let [mut source, mut sums, mut wide] = MEMORY.take().unwrap_or_default();
-        let panels = &self.conv.panels()[self.panels.clone()];
-        let first = panels.first().map_or(0, |panel| panel.first);
         source.reserve(self.plan.source(self.unit.vectors, S::F32_LANES));
-        let mut filler = Filler::new(self.plan, self.unit, S::F32_LANES);
         // Where the vectors of each input and tap begin in the source; the same for every block of inputs but the last.
         let block = self.plan.block.min(self.conv.inputs_per_group());
         let places: Vec<u32> = (0..block)
             .flat_map(|channel| self.plan.taps.iter().map(move |tap| (channel * self.plan.channel + tap) as u32))
             .collect();
-        for panels in panels.chunk_by(|a, b| a.group == b.group) {
-            self.group(simd, panels, first, &mut filler, &places, [&mut source, &mut sums, &mut wide]);
+        let memory = [&mut source, &mut sums, &mut wide];
+        match &self.plan.layout {
+            Layout::Shifted(sizes) if self.conv.is_depthwise() => self.depthwise(simd, sizes, &places, memory),
+            _ => self.general(simd, &places, memory),
         }
         if source.len().max(sums.len()).max(wide.len()) <= KEPT {
             MEMORY.set(Some([source, sums, wide]));
@@ -72,6 +71,17 @@ impl WithSimd for Task<'_> {
 }
 
 impl Task<'_> {
+    /// Computes all panels, group by group.
+    #[inline(always)]
+    fn general<S: Simd>(&mut self, simd: S, places: &[u32], [source, sums, wide]: [&mut Aligned; 3]) {
+        let panels = &self.conv.panels()[self.panels.clone()];
+        let first = panels.first().map_or(0, |panel| panel.first);
+        let mut filler = Filler::new(self.plan, self.unit, S::F32_LANES);
+        for panels in panels.chunk_by(|a, b| a.group == b.group) {
+            self.group(simd, panels, first, &mut filler, places, [source, sums, wide]);
+        }
+    }
+
     /// Computes panels of one group; `first` is the first filter of the task.
     #[inline(always)]
     fn group<S: Simd>(

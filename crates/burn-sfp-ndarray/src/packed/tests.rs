@@ -180,6 +180,24 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Each output filter reads an input filter of its own; the gathered layout has the general task's sums.
+    #[test]
+    fn depthwise(
+        (samples, channels) in (1_usize..4, 1_usize..20), size in [1_usize..70, 1..70], kernel in [1_usize..6, 1..6],
+        stride in [1_usize..4, 1..4], dilation in [1_usize..3, 1..3], padding in [[0_usize..4, 0..4], [0..4, 0..4]],
+        chosen in 0_u8..32, seed: u64,
+    ) {
+        let geometry = ConvGeometry { stride, padding, dilation, groups: channels };
+        if let Some(case) = Case::new([samples, 1, size[0], size[1]], 1, kernel, geometry, chosen, seed) {
+            for arch in instruction_sets() {
+                assert_near(&case.run(arch, Some(Way::Shifted), 0), &case.expected());
+            }
+            case.check_bits();
+        }
+    }
+}
+
 pub(super) fn same(groups: usize) -> ConvGeometry {
     ConvGeometry { padding: [[1, 1], [1, 1]], groups, ..ConvGeometry::default() }
 }

@@ -134,6 +134,11 @@ impl PackedConv2d {
         self.inputs_per_group
     }
 
+    /// Returns whether each output filter reads an input filter of its own.
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.inputs_per_group == 1 && self.outputs == self.geometry.groups
+    }
+
     /// Returns the number of elements of a kernel.
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
