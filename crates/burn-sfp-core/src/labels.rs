@@ -1,5 +1,8 @@
 //! Checks of the labels of a batch, the conversions between labels and tensors, and scores against labels.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_sfp_nn::tensor::on_host;
 
@@ -13,6 +16,32 @@ pub fn check_range(batch: usize, labels: &[usize], classes: usize) -> Result<(),
     match labels.iter().position(|&label| label >= classes) {
         Some(sample) => Err(SfpError::LabelOutOfRange { batch, sample, label: labels[sample], classes }),
         None => Ok(()),
+    }
+}
+
+/// The labels of a batch, as the kernels and as Burn's operations take them.
+pub(crate) struct BatchLabels<'a> {
+    pub list: Cow<'a, [usize]>,
+    /// All labels are smaller.
+    pub classes: usize,
+    /// What went to the device, once for all layers.
+    on_device: OnceCell<Tensor<1, Int>>,
+}
+
+impl<'a> BatchLabels<'a> {
+    /// Of labels that were checked to be below `classes`.
+    pub fn new(list: &'a [usize], classes: usize) -> Self {
+        Self { list: Cow::Borrowed(list), classes, on_device: OnceCell::new() }
+    }
+
+    /// The same label for each sample, under which sums over the labels are sums over all samples.
+    pub fn all_alike(samples: usize) -> Self {
+        Self { list: Cow::Owned(vec![0; samples]), classes: 1, on_device: OnceCell::new() }
+    }
+
+    /// The labels as a tensor of the one device that the batch is on.
+    pub fn tensor(&self, device: &Device) -> Tensor<1, Int> {
+        self.on_device.get_or_init(|| label_tensor(&self.list, device)).clone()
     }
 }
 

@@ -23,7 +23,7 @@ use ndarray::{Array2, Array3, Axis};
 use crate::SfpError;
 #[cfg(feature = "remote")]
 use crate::hosted::Hosted;
-use crate::labels::{label_tensor, one_hot};
+use crate::labels::{BatchLabels, one_hot};
 
 #[cfg(feature = "wgpu")]
 pub(crate) fn device_error(path: &str, error: &GpuError) -> SfpError {
@@ -41,19 +41,19 @@ pub(crate) enum ClassSums {
 }
 
 impl ClassSums {
-    /// Adds a batch `[N, F, S]` whose labels were checked to be below `classes`.
+    /// Adds a batch `[N, F, S]`.
     pub(crate) fn add(
         this: &mut Option<Self>,
         acts: &Tensor<3>,
-        labels: &[usize],
-        classes: usize,
+        labels: &BatchLabels<'_>,
         path: &str,
     ) -> Result<(), SfpError> {
         let [_, filters, positions] = acts.dims();
+        let (list, classes) = (&*labels.list, labels.classes);
         let host = on_host(acts, |view| {
             let state = this.get_or_insert_with(|| Self::Host(Array3::zeros((classes, filters, positions))));
             match state {
-                Self::Host(sums) => Some(burn_sfp_ndarray::class_sums(view, labels, sums.view_mut())),
+                Self::Host(sums) => Some(burn_sfp_ndarray::class_sums(view, list, sums.view_mut())),
                 _ => None,
             }
         });
@@ -71,7 +71,7 @@ impl ClassSums {
                 Some(Self::Cube(sums)) => Some(sums),
                 _ => None,
             };
-            let sums = cube.and_then(|acts| burn_sfp_wgpu::class_sums(acts, labels, classes, before));
+            let sums = cube.and_then(|acts| burn_sfp_wgpu::class_sums(acts, list, classes, before));
             *this = Some(Self::Cube(sums.map_err(|error| device_error(path, &error))?));
             ran(Task::ClassSums, Body::Device);
             return Ok(());
@@ -84,7 +84,7 @@ impl ClassSums {
                 Some(Self::Device(sums)) => (Some(sums), None),
                 other => (None, other),
             };
-            let sums = Self::Device(hosted.class_sums(single(acts.clone()), labels, classes, before)?);
+            let sums = Self::Device(hosted.class_sums(single(acts.clone()), labels, before)?);
             *this = Some(match host {
                 Some(host) => Self::Host(host.into_host(path)? + sums.into_host(path)?),
                 None => sums,
@@ -97,13 +97,13 @@ impl ClassSums {
             None => Tensor::zeros([classes, filters, positions], (&device, DType::F32)),
             Some(Self::Device(sums)) => sums,
             Some(other) => {
-                let batch = portable_class_sums(acts, labels, classes);
+                let batch = portable_class_sums(acts, labels);
                 *this = Some(Self::Host(other.into_host(path)? + to_array3(&batch)?.mapv(f64::from)));
                 return Ok(());
             }
         };
         // Touches the rows of the batch's labels alone, in the order of its samples.
-        let (labels, acts) = (label_tensor(labels, &device), single(acts.clone()));
+        let (labels, acts) = (labels.tensor(&device), single(acts.clone()));
         *this = Some(Self::Device(sums.select_assign(0, labels, acts, IndexingUpdateOp::Add)));
         Ok(())
     }
@@ -176,10 +176,11 @@ pub(crate) fn doubles<const D: usize>(sums: Tensor<D>) -> Result<Vec<f64>, SfpEr
 }
 
 /// Class sums of one batch by Burn's operations alone: the product of the one-hot labels with the activations.
-pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &[usize], classes: usize) -> Tensor<3> {
+pub(crate) fn portable_class_sums(acts: &Tensor<3>, labels: &BatchLabels<'_>) -> Tensor<3> {
+    let classes = labels.classes;
     let [samples, filters, positions] = acts.dims();
     let device = acts.device();
-    let of_label = one_hot(&label_tensor(labels, &device), classes).transpose();
+    let of_label = one_hot(&labels.tensor(&device), classes).transpose();
     let acts = single(acts.clone()).reshape([samples, filters * positions]);
     of_label.matmul(acts).reshape([classes, filters, positions])
 }
@@ -272,12 +273,12 @@ mod tests {
     fn sums_on_the_gpu_agree() {
         let Some(device) = crate::gpu::gpu() else { return };
         let acts = Tensor::<3>::random([6, 5, 3], burn::tensor::Distribution::Default, &device);
-        let labels = [2, 0, 2, 1, 2, 0];
+        let labels = BatchLabels::new(&[2, 0, 2, 1, 2, 0], 4);
         let mut sums = None;
-        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
-        ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+        ClassSums::add(&mut sums, &acts, &labels, "layer").unwrap();
+        ClassSums::add(&mut sums, &acts, &labels, "layer").unwrap();
         let found = sums.unwrap().into_host("layer").unwrap();
-        let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+        let portable = to_array3(&portable_class_sums(&acts, &labels)).unwrap();
         assert!(found.iter().zip(&portable).all(|(a, b)| (a - 2.0 * f64::from(*b)).abs() < 1e-5));
     }
 
@@ -286,15 +287,15 @@ mod tests {
         for device in [Device::flex(), Device::ndarray()] {
             let values: Vec<f32> = (0..5 * 3 * 4).map(|k| ((k * 37 % 19) as f32).sin()).collect();
             let acts = Tensor::<3>::from_data(TensorData::new(values.clone(), [5, 3, 4]), &device);
-            let labels = [1, 0, 1, 2, 1];
+            let labels = BatchLabels::new(&[1, 0, 1, 2, 1], 4);
             let mut sums = None;
-            ClassSums::add(&mut sums, &acts, &labels, 4, "layer").unwrap();
+            ClassSums::add(&mut sums, &acts, &labels, "layer").unwrap();
             assert!(matches!(sums, Some(ClassSums::Host(_))), "no copy-free view on {device:?}");
             let host = sums.unwrap().into_host("layer").unwrap();
-            let portable = to_array3(&portable_class_sums(&acts, &labels, 4)).unwrap();
+            let portable = to_array3(&portable_class_sums(&acts, &labels)).unwrap();
             for ((c, f, s), &sum) in host.indexed_iter() {
                 let reference: f64 =
-                    (0..5).filter(|&n| labels[n] == c).map(|n| f64::from(values[(n * 3 + f) * 4 + s])).sum();
+                    (0..5).filter(|&n| labels.list[n] == c).map(|n| f64::from(values[(n * 3 + f) * 4 + s])).sum();
                 assert!((sum - reference).abs() < 1e-12);
                 assert!((f64::from(portable[[c, f, s]]) - reference).abs() < 1e-5);
             }

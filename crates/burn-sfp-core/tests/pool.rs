@@ -4,6 +4,8 @@ mod common;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -67,6 +69,8 @@ struct Flaky(Tensor<4>);
 /// Moves to a device in this process, and those after which it fails.
 static MOVES: AtomicUsize = AtomicUsize::new(0);
 static FAILS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+/// Moves that last as long as they are here.
+static HANGS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 /// Samples of the largest batch that there is memory for.
 static LACKS: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// The tests that count moves, one after the other.
@@ -80,6 +84,9 @@ impl ModuleInput for Flaky {
     fn to_device(self, device: &Device) -> Self {
         let moves = MOVES.fetch_add(1, Ordering::SeqCst);
         assert!(!FAILS.lock().unwrap().contains(&moves), "the connection is gone");
+        while HANGS.lock().unwrap().contains(&moves) {
+            sleep(Duration::from_millis(10));
+        }
         // The capture is not counted.
         assert!(moves == 0 || self.0.dims()[0] <= LACKS.load(Ordering::SeqCst), "out of memory");
         Self(self.0.to_device(device))
@@ -133,6 +140,35 @@ fn what_a_device_leaves_undone_another_one_does() {
 }
 
 #[test]
+fn a_device_that_does_not_answer_is_left_out() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let model = Remote { net: Cnn::new(1, &Device::flex()) };
+    let run = |devices| {
+        let pool = pool(devices, 3).time_limit(Duration::from_secs(3));
+        analyze_on(&model, &flaky(), &pool, &config(), &NoProgress)
+    };
+    fails_at(&[]);
+    let expected = written(run(1).unwrap().1);
+    let moves = MOVES.load(Ordering::SeqCst);
+    let hangs_at = |moves: &[usize]| {
+        fails_at(&[]);
+        *HANGS.lock().unwrap() = moves.to_vec();
+    };
+    let longest = pool(2, 3).time_limit(Duration::MAX);
+    let (_, found) = analyze_on(&model, &flaky(), &longest, &config(), &NoProgress).unwrap();
+    assert_eq!(written(found), expected);
+    // One of four in each pass; what the first one hands in when it goes on comes too late to count.
+    hangs_at(&[2, moves - 8]);
+    let (_, found) = run(4).unwrap();
+    assert_eq!(written(found), expected);
+    hangs_at(&[4]);
+    let error = run(1).unwrap_err();
+    assert!(matches!(&error, SfpError::Devices { failures, .. } if failures.len() == 1), "{error:?}");
+    assert!(error.to_string().contains("longer than 3s, the pool's time limit"), "{error}");
+    HANGS.lock().unwrap().clear();
+}
+
+#[test]
 fn data_that_is_wrong_is_refused_as_on_one_device() {
     let model = Cnn::new(1, &Device::flex());
     let (input, labels) = images(40, 1.0, 1, &Device::flex());
@@ -164,7 +200,9 @@ fn data_that_is_wrong_is_refused_as_on_one_device() {
 fn settings_that_do_not_fit_are_refused() {
     let model = Cnn::new(1, &Device::flex());
     let gradient = AnalyzeConfig::new().with_readout(Readout::Gradient(GradientConfig::new()));
-    for (pool, config) in [(pool(0, 4), config()), (pool(2, 0), config()), (pool(2, 4), gradient)] {
+    let no_time = pool(2, 4).time_limit(Duration::ZERO);
+    for (pool, config) in [(pool(0, 4), config()), (pool(2, 0), config()), (no_time, config()), (pool(2, 4), gradient)]
+    {
         let error = analyze_on(&model, &data(), &pool, &config, &NoProgress).unwrap_err();
         assert!(matches!(error, SfpError::Config(_)), "{error}");
     }

@@ -43,7 +43,7 @@ pub(crate) use map_every_kind;
 ///     }
 /// }
 /// ```
-pub trait ModuleInput: Clone + Send {
+pub trait ModuleInput: Clone + Send + 'static {
     /// Passes every tensor through the mapper, always in the same order.
     fn map_tensors<M: InputMapper>(self, mapper: &mut M) -> Self;
 

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -293,6 +293,23 @@ fn servers_killed_at_twenty_moments() {
         assert_eq!(found.unwrap(), expected, "round {round}: {victims} killed after {after:?} of {whole:?}");
     }
     assert!(in_time >= 10, "{in_time} of 20 kills while the analysis ran");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_left_out() {
+    let net = Net::new(&Device::flex());
+    let expected = {
+        let (_servers, pool) = pool(1, 2);
+        analyzed(&net, &pool).unwrap()
+    };
+    let (servers, pool) = pool(3, 2);
+    if !servers[1].0.freeze() {
+        return eprintln!("skipped: this system has no `kill -STOP`");
+    }
+    let limit = Duration::from_secs(5);
+    let clock = Instant::now();
+    assert_eq!(analyzed(&net, &pool.time_limit(limit)).unwrap(), expected);
+    assert!(clock.elapsed() >= limit, "it was not waited for");
 }
 
 #[test]

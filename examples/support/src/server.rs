@@ -30,6 +30,12 @@ impl ChildServer {
         self.first_line.trim().rsplit(' ').next().unwrap_or_default()
     }
 
+    /// Stops the process without ending it, as far as others see: its connections neither answer nor break. False where the system cannot.
+    pub fn freeze(&self) -> bool {
+        let stopped = Command::new("kill").arg("-STOP").arg(self.process.id().to_string()).status();
+        stopped.is_ok_and(|status| status.success())
+    }
+
     /// Ends the process.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

@@ -143,13 +143,14 @@ pub fn gather_activations_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let _span = tracing::info_span!("activations", devices = devices.devices().len()).entered();
     in_smaller_batches(false, |parts| {
         let mut all = Gathering::new(model, device_of(model), network, &needs)?;
-        let (data, work) = (Parts::new(calibration, parts), Work { network, needs: &needs });
+        let data = Parts::new(calibration, parts);
+        let work = Work { network: network.clone(), needs: needs.clone() };
         progress.start("activations", calibration.samples());
         let add = |part| {
             all.add(part);
             Ok(())
         };
-        in_chunks(&mut Members::new(devices), model, data.batches(), Merged::default(), &work, add, progress)?;
+        in_chunks(&mut Members::new(devices), model, data.batches(), Merged::default(), work, add, progress)?;
         progress.finish();
         on_device("reading the sums", || all.finish())
     })
@@ -273,12 +274,12 @@ impl<'m, M: SfpModule> Gathering<'m, M> {
 }
 
 /// The sums on each device of a pool.
-struct Work<'a> {
-    network: &'a Network,
-    needs: &'a ActivationNeeds,
+struct Work {
+    network: Network,
+    needs: ActivationNeeds,
 }
 
-impl<M: SfpModule> ChunkWork<M> for Work<'_> {
+impl<M: SfpModule> ChunkWork<M> for Work {
     type State<'m>
         = Gathering<'m, M>
     where
@@ -287,7 +288,7 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gathering<'m, M>, SfpError> {
-        Gathering::new(model, device.clone(), self.network, self.needs)
+        Gathering::new(model, device.clone(), &self.network, &self.needs)
     }
 
     fn run(&self, all: &mut Gathering<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {

@@ -1,6 +1,7 @@
 //! [`gather_streams`]: what each residual block does to the stream that it adds to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use burn::backend::ir::TensorId;
 use burn::tensor::Tensor;
@@ -11,7 +12,7 @@ use ndarray::{ArrayView3, Axis};
 use crate::analysis::UnitKind;
 use crate::checks::{PassCounts, check_batch, on_batch, on_device};
 use crate::config::Grid;
-use crate::labels::check_range;
+use crate::labels::{BatchLabels, check_range};
 use crate::parts::{Parts, in_smaller_batches};
 use crate::readout::ridge_readout;
 use crate::sums::{ClassSums, Gram, doubles};
@@ -109,12 +110,12 @@ impl Streams {
 }
 
 impl StreamSums {
-    fn add(&mut self, acts: &Tensor<3>, labels: &[usize], classes: usize) -> Result<(), SfpError> {
+    fn add(&mut self, acts: &Tensor<3>, labels: &BatchLabels<'_>) -> Result<(), SfpError> {
         let acts = match &self.pooled {
             Some(pooled) => pooled.apply(acts.clone()),
             None => acts.clone(),
         };
-        ClassSums::add(&mut self.sums, &acts, labels, classes, &self.path)?;
+        ClassSums::add(&mut self.sums, &acts, labels, &self.path)?;
         Gram::add(&mut self.gram, &acts, &self.path)
     }
 
@@ -152,9 +153,10 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
         check_batch(index, &batch)?;
         check_range(index, &batch.labels, classes)?;
+        let labels = BatchLabels::new(&batch.labels, classes);
         let mut open: HashMap<usize, Tensor<3>> = HashMap::new();
         let tapped = |stream: usize, acts: Tensor<3>| {
-            sums[stream].add(&acts, &batch.labels, classes)?;
+            sums[stream].add(&acts, &labels)?;
             for block in blocks.iter_mut().filter(|block| block.after == stream) {
                 if let Some(before) = open.get(&block.before) {
                     block.add(before, &acts);
@@ -184,9 +186,9 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
         let of = |(layer, stream): (usize, StreamSums)| stream.solve(layer, counts.of_first_pass());
         sums.into_iter().enumerate().map(of).collect::<Result<Vec<Option<Fitted>>, _>>()
     })?;
-    let fitted: Vec<Fitted> = solved.into_iter().flatten().collect();
+    let fitted: Arc<[Fitted]> = solved.into_iter().flatten().collect();
     let places: Vec<usize> = fitted.iter().map(|fitted| fitted.layer).collect();
-    let Some(accuracies) = measure(model, data, network, &fitted, counts, progress)? else { return Ok(found) };
+    let Some(accuracies) = measure(model, data, network, fitted, counts, progress)? else { return Ok(found) };
     let accuracies: HashMap<usize, f64> = places.into_iter().zip(accuracies).collect();
     for mut block in blocks {
         on_device("reading the sums", || block.read())?;

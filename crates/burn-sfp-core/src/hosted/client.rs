@@ -9,7 +9,7 @@ use burn::tensor::{DType, Device, Shape, Tensor};
 
 use super::ops;
 use crate::SfpError;
-use crate::labels::label_tensor;
+use crate::labels::BatchLabels;
 
 /// A remote device whose server hosts the kernels.
 type RemoteDevice = <Remote as burn::backend::BackendTypes>::Device;
@@ -70,15 +70,13 @@ impl Hosted {
     pub(crate) fn class_sums(
         &self,
         acts: Tensor<3>,
-        labels: &[usize],
-        classes: usize,
+        labels: &BatchLabels<'_>,
         before: Option<Tensor<3>>,
     ) -> Result<Tensor<3>, SfpError> {
         let dtype = if self.doubles { DType::F64 } else { DType::F32 };
         let [_, filters, positions] = acts.dims();
-        let labels =
-            label_tensor(labels, &acts.device()).try_into_primitive::<Remote>().map_err(|_| self.elsewhere())?;
-        let shape = Shape::from([classes, filters, positions]);
+        let shape = Shape::from([labels.classes, filters, positions]);
+        let labels = labels.tensor(&acts.device()).try_into_primitive::<Remote>().map_err(|_| self.elsewhere())?;
         self.add(ops::CLASS_SUMS, acts, Some(labels.into_ir()), before, shape, dtype)
     }
 

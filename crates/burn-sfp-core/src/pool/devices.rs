@@ -1,6 +1,7 @@
 //! [`DevicePool`]: the devices and how the data is cut up for them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use burn::tensor::Device;
 use burn_sfp_nn::ConfigError;
@@ -31,12 +32,14 @@ pub struct DevicePool {
     devices: Vec<Device>,
     chunk: usize,
     checkpoint: Option<(PathBuf, usize)>,
+    time_limit: Option<Duration>,
 }
 
 impl DevicePool {
     /// Takes the devices. One that is named twice works on two chunks at a time.
     pub fn new(devices: impl IntoIterator<Item = Device>) -> Self {
-        Self { devices: devices.into_iter().map(Device::without_autodiff).collect(), chunk: CHUNK, checkpoint: None }
+        let devices = devices.into_iter().map(Device::without_autodiff).collect();
+        Self { devices, chunk: CHUNK, checkpoint: None, time_limit: None }
     }
 
     /// Sets the number of batches in a chunk, 16 by default. The sums of a chunk are read back from its device: the more layers with ridge
@@ -82,6 +85,26 @@ impl DevicePool {
         self
     }
 
+    /// Leaves out a device that takes longer than this over a chunk, or over reading back the sums of one, as if it had failed: a machine that has lost its
+    /// network, for example, of whose connection Burn waits for an answer without end. None by default. A device's first chunk takes as long as
+    /// getting the model there besides.
+    ///
+    /// The thread that waits for such a device is left behind, and with it the model and the chunk, until the connection breaks or the process ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use burn::tensor::Device;
+    /// use burn_sfp_core::DevicePool;
+    ///
+    /// let pool = DevicePool::new([Device::flex(), Device::flex()]).time_limit(Duration::from_secs(120));
+    /// # assert!(pool.check().is_ok());
+    /// ```
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
     /// The devices, in the order in which they were given.
     pub fn devices(&self) -> &[Device] {
         &self.devices
@@ -92,12 +115,17 @@ impl DevicePool {
         self.checkpoint.as_ref().map(|(path, chunks)| (path.as_path(), *chunks))
     }
 
+    /// The longest that a device may take.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.time_limit
+    }
+
     /// Batches of a chunk.
     pub(crate) fn batches(&self) -> usize {
         self.chunk
     }
 
-    /// Checks that there is a device, and a batch in a chunk.
+    /// Checks that there is a device, a batch in a chunk and, where there is a limit, time.
     ///
     /// # Errors
     /// [`ConfigError`] with the setting.
@@ -106,6 +134,7 @@ impl DevicePool {
         match (self.devices.len(), self.chunk) {
             (0, _) => error("number of devices", "at least 1"),
             (_, 0) => error("batches of a chunk", "at least 1"),
+            _ if self.time_limit.is_some_and(|limit| limit.is_zero()) => error("time limit", "more than no time"),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,7 @@
 //! One more pass over the data for the accuracy of fitted readouts.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_sfp_graph::Network;
 use ndarray::Array3;
@@ -26,7 +28,7 @@ pub(crate) struct Fitted {
 /// Counts the top-1 hits of fitted readouts.
 pub(super) struct Accuracy<'a, M: SfpModule> {
     pub runner: Runner<'a, M>,
-    pub fitted: &'a [Fitted],
+    pub fitted: Arc<[Fitted]>,
     /// Which readouts read each tapped tensor.
     receivers: Vec<Vec<usize>>,
     weights: Vec<Tensor<2>>,
@@ -42,7 +44,7 @@ pub(super) struct Hits {
 
 impl<'a, M: SfpModule> Accuracy<'a, M> {
     /// Readouts of a captured network on a device.
-    pub fn new(model: &'a M, device: Device, network: &Network, fitted: &'a [Fitted]) -> Result<Self, SfpError> {
+    pub fn new(model: &'a M, device: Device, network: &Network, fitted: Arc<[Fitted]>) -> Result<Self, SfpError> {
         let (probes, receivers) = deduplicate(network, fitted.iter().enumerate().map(|(k, fitted)| (fitted.probe, k)));
         let runner = Runner::on(device, model, network.clone(), probes)?;
         let weight = |fitted: &Fitted| {

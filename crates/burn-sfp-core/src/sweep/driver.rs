@@ -1,5 +1,7 @@
 //! Who passes over the data: the model's own device, or the devices of a pool.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
@@ -101,7 +103,7 @@ pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     model: &M,
     data: &C,
     network: &Network,
-    fitted: &[Fitted],
+    fitted: Arc<[Fitted]>,
     counts: PassCounts,
     progress: &dyn Progress,
 ) -> Result<Option<Vec<f64>>, SfpError> {
@@ -195,8 +197,8 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
-        let network = all.runner.network.clone();
-        let (work, model) = (SweepWork { network: &network, config: self.config, pass }, all.runner.model());
+        let (network, model) = (all.runner.network.clone(), all.runner.model());
+        let work = SweepWork { network, config: self.config.clone(), pass };
         let saved = self.saved.as_ref();
         let first = saved.map_or(Ok(0), |saved| saved.load(all))?;
         let samples: u64 = all.counts.of_current_pass().iter().sum();
@@ -208,7 +210,7 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
             saved.filter(|saved| saved.is_due(chunks)).map_or(Ok(()), |saved| saved.save(all, chunks))
         };
         let first = Merged { chunks: first, samples };
-        let done = in_chunks(&mut self.members, model, data.batches(), first, &work, add, progress);
+        let done = in_chunks(&mut self.members, model, data.batches(), first, work, add, progress);
         match (saved, &done) {
             (Some(saved), Ok(_)) => saved.save(all, chunks)?,
             // Without memory the work starts over, with other batches.
@@ -226,14 +228,14 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
-        let network = all.runner.network.clone();
-        let (work, model) = (AccuracyWork { network: &network, fitted: all.fitted }, all.runner.model());
+        let (network, model) = (all.runner.network.clone(), all.runner.model());
+        let work = AccuracyWork { network, fitted: all.fitted.clone() };
         in_chunks(
             &mut self.members,
             model,
             data.batches(),
             Merged::default(),
-            &work,
+            work,
             |part| {
                 all.add(&part);
                 Ok(())
@@ -244,13 +246,13 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
 }
 
 /// The sweep on each device.
-struct SweepWork<'a> {
-    network: &'a Network,
-    config: &'a AnalyzeConfig,
+struct SweepWork {
+    network: Network,
+    config: AnalyzeConfig,
     pass: Pass,
 }
 
-impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
+impl<M: SfpModule> ChunkWork<M> for SweepWork {
     type State<'m>
         = Sweep<'m, M>
     where
@@ -259,7 +261,7 @@ impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
     type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Sweep<'m, M>, SfpError> {
-        Sweep::of_network(model, self.network.clone(), self.config, device.clone())
+        Sweep::of_network(model, self.network.clone(), &self.config, device.clone())
     }
 
     fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
@@ -275,12 +277,12 @@ impl<M: SfpModule> ChunkWork<M> for SweepWork<'_> {
 }
 
 /// The accuracy of readouts on each device.
-struct AccuracyWork<'a> {
-    network: &'a Network,
-    fitted: &'a [Fitted],
+struct AccuracyWork {
+    network: Network,
+    fitted: Arc<[Fitted]>,
 }
 
-impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
+impl<M: SfpModule> ChunkWork<M> for AccuracyWork {
     type State<'m>
         = Accuracy<'m, M>
     where
@@ -289,7 +291,7 @@ impl<M: SfpModule> ChunkWork<M> for AccuracyWork<'_> {
     type Error = SfpError;
 
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {
-        Accuracy::new(model, device.clone(), self.network, self.fitted)
+        Accuracy::new(model, device.clone(), &self.network, self.fitted.clone())
     }
 
     fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {

@@ -8,8 +8,9 @@ use burn_sfp_graph::{Layer, Network, OutputTap};
 use ndarray::{Array3, ArrayView3, Axis};
 
 use super::probe::Probe;
-use super::target::{AnalysisTarget, BatchLabels};
+use super::target::AnalysisTarget;
 use crate::SfpError;
+use crate::labels::BatchLabels;
 use crate::readout::TapLayout;
 use crate::sums::ClassSums;
 
@@ -21,9 +22,9 @@ pub(super) struct InputSums {
 }
 
 impl InputSums {
-    /// Adds the input `[N, F, S]` of a batch.
-    pub fn receive(&mut self, acts: &Tensor<3>, labels: &BatchLabels<'_>) -> Result<(), SfpError> {
-        ClassSums::add(&mut self.sums, acts, &labels.zeros, 1, &self.path)
+    /// Adds the input `[N, F, S]` of a batch, all of whose samples have one label.
+    pub fn receive(&mut self, acts: &Tensor<3>, alike: &BatchLabels<'_>) -> Result<(), SfpError> {
+        ClassSums::add(&mut self.sums, acts, alike, &self.path)
     }
 
     /// Module path of the layer.

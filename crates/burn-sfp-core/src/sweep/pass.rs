@@ -6,10 +6,10 @@ use burn_sfp_graph::Network;
 use super::input_mean::InputMeans;
 use super::probe::deduplicate;
 use super::runner::{Runner, device_of};
-use super::target::{AnalysisTarget, BatchLabels, Pass, choose_targets};
+use super::target::{AnalysisTarget, Pass, choose_targets};
 use crate::checks::{PassCounts, check_batch, on_device};
 use crate::config::AnalyzeConfig;
-use crate::labels::{Top1, check_range};
+use crate::labels::{BatchLabels, Top1, check_range};
 use crate::{Batch, Calibration, SfpError, SfpModule};
 
 /// Who receives a tapped tensor.
@@ -67,13 +67,14 @@ impl<'a, M: SfpModule> Sweep<'a, M> {
         check_batch(index, batch)?;
         check_range(index, &batch.labels, self.classes)?;
         self.counts.add(&batch.labels);
-        let labels = BatchLabels::new(&batch.labels, self.classes, self.runner.device());
+        let labels = BatchLabels::new(&batch.labels, self.classes);
+        let alike = BatchLabels::all_alike(batch.labels.len());
         let (targets, inputs, receivers) = (&mut self.targets, &mut self.inputs.own, &self.receivers);
         let logits = self.runner.run(index, batch, |tap, acts| {
             for receiver in &receivers[tap] {
                 match *receiver {
                     Receiver::Target(k) => targets[k].receive(&acts, &labels, pass)?,
-                    Receiver::Input(k) if pass.is_first => inputs[k].receive(&acts, &labels)?,
+                    Receiver::Input(k) if pass.is_first => inputs[k].receive(&acts, &alike)?,
                     Receiver::Input(_) => {}
                 }
             }

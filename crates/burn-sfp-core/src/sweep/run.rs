@@ -1,12 +1,13 @@
 //! The stages of a sweep, in smaller batches where a device lacks the memory for those of the caller.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn_sfp_graph::Network;
 use burn_sfp_nn::ConfigError;
 
-use super::accuracy::Accuracy;
+use super::accuracy::{Accuracy, Fitted};
 use super::driver::{Driver, Here, OnDevices, measure_by};
 use super::finish::Finish;
 use super::pass::Sweep;
@@ -119,9 +120,10 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress.finish();
     drop(performance);
 
+    let fitted: Arc<[Fitted]> = fitted.into();
     if !is_cancelled && !fitted.is_empty() {
         let started = Instant::now();
-        let accuracy = Accuracy::new(model, runner.device().clone(), &runner.network, &fitted)?;
+        let accuracy = Accuracy::new(model, runner.device().clone(), &runner.network, fitted.clone())?;
         let accuracies = measure_by(driver, accuracy, data, passes, progress)?;
         is_cancelled |= accuracies.is_none();
         for (fitted, accuracy) in fitted.iter().zip(accuracies.into_iter().flatten()) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::{GraphError, Heads, Network, OutputTap};
 use ndarray::Array3;
 
@@ -11,7 +11,7 @@ use super::probe::Probe;
 use crate::SfpError;
 use crate::analysis::{Analysis, ReadoutInfo, UnitKind};
 use crate::config::{AnalyzeConfig, Grid, Readout};
-use crate::labels::{Top1, label_tensor};
+use crate::labels::{BatchLabels, Top1};
 use crate::readout::{GradientConfig, GradientReadout};
 use crate::sums::{ClassSums, Gram};
 
@@ -44,21 +44,6 @@ pub(super) struct AnalysisTarget {
     pub hits: usize,
 }
 
-/// The labels of a batch, as the kernels and as Burn's operations take them.
-pub(super) struct BatchLabels<'a> {
-    pub list: &'a [usize],
-    pub tensor: Tensor<1, Int>,
-    /// A list of zeros, under which sums over the labels become sums over all samples.
-    pub zeros: Vec<usize>,
-    pub classes: usize,
-}
-
-impl<'a> BatchLabels<'a> {
-    pub fn new(list: &'a [usize], classes: usize, device: &Device) -> Self {
-        Self { list, tensor: label_tensor(list, device), zeros: vec![0; list.len()], classes }
-    }
-}
-
 /// Which pass over the data is running: sums are taken in the first one, gradient readouts learn in all of them.
 #[derive(Clone, Copy)]
 pub(super) struct Pass {
@@ -76,15 +61,15 @@ impl AnalysisTarget {
             None => acts.clone(),
         };
         if pass.is_first {
-            ClassSums::add(&mut self.sums, &acts, labels.list, labels.classes, &self.path)?;
+            ClassSums::add(&mut self.sums, &acts, labels, &self.path)?;
             if let Fit::Ridge(_) = self.fit {
                 Gram::add(&mut self.gram, &acts, &self.path)?;
             }
         }
         if let (Fit::Gradient(_, readout), Some(rate)) = (&mut self.fit, pass.learning_rate) {
-            let logits = readout.step(&acts, &labels.tensor, rate);
+            let logits = readout.step(&acts, &labels.tensor(&acts.device()), rate);
             if pass.is_last {
-                self.hits += Top1::of(&logits, labels.list).of_readout(&self.path)?;
+                self.hits += Top1::of(&logits, &labels.list).of_readout(&self.path)?;
             }
         }
         Ok(())

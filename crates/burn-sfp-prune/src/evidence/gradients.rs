@@ -63,7 +63,7 @@ pub(super) fn gather_gradients_on<M: SfpModule, C: Calibration<M::Inputs> + ?Siz
         model,
         calibration.batches(),
         Merged::default(),
-        &Work { network },
+        Work { network: network.clone() },
         add,
         progress,
     )?;
@@ -103,11 +103,11 @@ impl<M: SfpModule> Gradients<'_, M> {
 }
 
 /// The sums on each device of a pool.
-struct Work<'a> {
-    network: &'a Network,
+struct Work {
+    network: Network,
 }
 
-impl<M: SfpModule> ChunkWork<M> for Work<'_> {
+impl<M: SfpModule> ChunkWork<M> for Work {
     type State<'m>
         = Gradients<'m, M>
     where
@@ -118,8 +118,8 @@ impl<M: SfpModule> ChunkWork<M> for Work<'_> {
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gradients<'m, M>, PruneError> {
         // A clone shares its running statistics, and `fork` would move them.
         let model = guarded(|| Ok(with_gradients(&model.valid().fork(device))))?;
-        let (device, sums) = (device.clone().autodiff(), GradientSums::new(self.network));
-        Ok(Gradients { model, device, network: self.network, sums })
+        let (device, sums) = (device.clone().autodiff(), GradientSums::new(&self.network));
+        Ok(Gradients { model, device, network: &self.network, sums })
     }
 
     fn run(&self, all: &mut Gradients<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), PruneError> {
