@@ -1,7 +1,6 @@
 //! Depthwise convolutions against Burn's own, with the time that moving their bytes takes.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use burn::prelude::*;
 use burn::tensor::module::conv2d;
@@ -9,7 +8,7 @@ use burn::tensor::ops::ConvOptions;
 use burn_sfp_ndarray::{ConvGeometry, Epilogue, PackedConv2d, packed_conv2d};
 use ndarray::Array4;
 
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, mean, sum};
 use crate::product::random;
 use crate::subject::Session;
 use crate::{Bench, Result};
@@ -63,27 +62,17 @@ impl Layer {
         Ok(Self { conv, input, tensors, stride, moved: [vec![1.0; half], vec![0.0; half]], macs: 9 * results })
     }
 
-    fn ours(&self) -> Result<()> {
+    fn ours(&self) -> Result<Array4<f32>> {
         let epilogue = Epilogue { relu: true, most: Some(6.0), ..Epilogue::default() };
-        black_box(packed_conv2d(self.input.view(), &self.conv, epilogue, None)?);
-        Ok(())
+        Ok(packed_conv2d(self.input.view(), &self.conv, epilogue, None)?)
     }
 
-    fn burns(&self) {
+    fn burns(&self) -> Tensor<4> {
         let [x, weights] = self.tensors.clone();
         let channels = self.input.dim().1;
         let options = ConvOptions::new([self.stride; 2], [1, 1], [1, 1], channels);
-        black_box(conv2d(x, weights, None, options).clamp(0.0, 6.0));
+        conv2d(x, weights, None, options).clamp(0.0, 6.0)
     }
-}
-
-/// Seconds of a run.
-fn timed(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let started = Instant::now();
-    for _ in 0..RUNS {
-        run()?;
-    }
-    Ok(started.elapsed().as_secs_f64() / RUNS as f64)
 }
 
 fn run(session: &Session) -> Result<Row> {
@@ -91,30 +80,14 @@ fn run(session: &Session) -> Result<Row> {
     let mut best = [f64::INFINITY; LAYERS.len()];
     let pairs = Pairs::in_turn(
         session.pairs,
-        || {
-            let mut all = 0.0;
-            for (layer, best) in layers.iter().zip(&mut best) {
-                let seconds = timed(|| layer.ours())?;
-                *best = best.min(seconds);
-                all += seconds;
-            }
-            Ok(all)
-        },
-        || {
-            layers.iter().try_fold(0.0, |all, layer| {
-                let seconds = timed(|| {
-                    layer.burns();
-                    Ok(())
-                })?;
-                Ok(all + seconds)
-            })
-        },
+        || sum(layers.iter().map(|layer| mean(RUNS, || layer.ours())), &mut best),
+        || layers.iter().map(|layer| mean(RUNS, || Ok(layer.burns()))).sum(),
     )?;
     let row = pairs.row(NAME, Kind::Speedup, Unit::Seconds, String::new());
     let mut copying = 0.0;
     for layer in &mut layers {
         let [from, to] = &mut layer.moved;
-        copying += timed(|| {
+        copying += mean(RUNS, || {
             black_box(&mut *to).copy_from_slice(black_box(from));
             Ok(())
         })?;

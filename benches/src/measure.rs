@@ -1,5 +1,6 @@
 //! Pairs in turn, medians and spread.
 
+use std::hint::black_box;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -114,6 +115,34 @@ pub fn steady(passes: usize, mut pass: impl FnMut() -> Result<()>) -> Result<f64
     pass()?;
     let each = (0..passes).map(|_| seconds(&mut pass)).collect::<Result<Vec<f64>>>()?;
     Ok(median(&each))
+}
+
+/// Mean seconds of `runs` passes.
+///
+/// # Errors
+/// As the pass.
+pub fn mean<T>(runs: usize, mut pass: impl FnMut() -> Result<T>) -> Result<f64> {
+    let all = seconds(|| {
+        for _ in 0..runs {
+            black_box(pass()?);
+        }
+        Ok(())
+    })?;
+    Ok(all / runs as f64)
+}
+
+/// Sum of the seconds of some parts; `best` keeps the least of each.
+///
+/// # Errors
+/// As a part.
+pub fn sum(parts: impl Iterator<Item = Result<f64>>, best: &mut [f64]) -> Result<f64> {
+    let mut all = 0.0;
+    for (seconds, best) in parts.zip(best) {
+        let seconds = seconds?;
+        *best = best.min(seconds);
+        all += seconds;
+    }
+    Ok(all)
 }
 
 /// Seconds that some work takes.

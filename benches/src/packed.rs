@@ -1,6 +1,5 @@
 //! Convolutions with weights packed once against the gemm crate's rate, with transformed weights against those, and sparse ones against both.
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use burn_sfp_ndarray::{
@@ -12,7 +11,7 @@ use ndarray::{Array2, Array4, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::measure::{Kind, Pairs, Row, Unit};
+use crate::measure::{Kind, Pairs, Row, Unit, mean, sum};
 use crate::product::{product, random};
 use crate::subject::Session;
 use crate::{Bench, Result};
@@ -93,12 +92,8 @@ impl Layer {
     }
 }
 
-fn timed(mut pass: impl FnMut() -> Result<Array4<f32>>) -> Result<f64> {
-    let started = Instant::now();
-    for _ in 0..RUNS {
-        black_box(pass()?);
-    }
-    Ok(started.elapsed().as_secs_f64() / RUNS as f64)
+fn timed(pass: impl FnMut() -> Result<Array4<f32>>) -> Result<f64> {
+    mean(RUNS, pass)
 }
 
 fn geometry() -> ConvGeometry {
@@ -142,15 +137,7 @@ fn winograd(session: &Session) -> Result<Row> {
             }
             Ok(all)
         },
-        || {
-            let mut all = 0.0;
-            for (layer, packed) in layers.iter().zip(&mut packed) {
-                let seconds = layer.seconds()?;
-                *packed = packed.min(seconds);
-                all += seconds;
-            }
-            Ok(all)
-        },
+        || sum(layers.iter().map(Layer::seconds), &mut packed),
     )?;
     let each: Vec<String> = (LAYERS.iter().zip(packed).zip(best))
         .map(|(((channels, side), packed), [two, four])| {
@@ -172,15 +159,7 @@ fn run(session: &Session) -> Result<Row> {
     let mut best = [f64::INFINITY; LAYERS.len()];
     let pairs = Pairs::in_turn(
         session.pairs,
-        || {
-            let mut all = 0.0;
-            for (layer, best) in layers.iter().zip(&mut best) {
-                let seconds = layer.seconds()?;
-                *best = best.min(seconds);
-                all += seconds;
-            }
-            Ok(all)
-        },
+        || sum(layers.iter().map(Layer::seconds), &mut best),
         || {
             let started = Instant::now();
             product(to.view_mut(), left.index_axis(Axis(0), 0), right.index_axis(Axis(0), 0), Parallelism::Rayon(0));

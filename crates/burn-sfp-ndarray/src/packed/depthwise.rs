@@ -14,7 +14,7 @@ use crate::vector::Aligned;
 
 use super::fill::copy;
 use super::plan::{Shifted, tile_width};
-use super::task::Task;
+use super::task::{Task, load};
 use super::tile::{Product, most_vectors, multiply};
 
 impl Task<'_> {
@@ -115,11 +115,7 @@ fn store<S: Simd>(
             let place = start + at;
             let sum = match residual {
                 None => stage.apply(simd, sum),
-                Some(residual) => {
-                    let other = &residual[place..];
-                    let other = S::as_simd_f32s(other).0.first().copied();
-                    stage.apply_with(simd, sum, other.unwrap_or_else(|| simd.partial_load_f32s(&residual[place..])))
-                }
+                Some(residual) => stage.apply_with(simd, sum, load(simd, &residual[place..])),
             };
             let (vectors, tail) = S::as_mut_simd_f32s(&mut to[place..]);
             match vectors.first_mut() {

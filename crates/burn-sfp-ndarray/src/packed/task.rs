@@ -190,7 +190,7 @@ pub(super) fn finish<S: Simd>(simd: S, stage: Stage<S>, sums: &[f32], other: Opt
 
 /// Returns the vector at the start of a slice, or what there is of it.
 #[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+pub(super) fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
     match S::as_simd_f32s(from).0.first() {
         Some(&vector) => vector,
         None => simd.partial_load_f32s(from),
