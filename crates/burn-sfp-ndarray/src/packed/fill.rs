@@ -184,7 +184,7 @@ pub(super) fn copy<S: Simd>(simd: S, from: &[f32], stride: usize, to: &mut [f32]
 
 /// Copies slices of the same length.
 #[inline(always)]
-fn copy_all<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+pub(super) fn copy_all<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
     let length = to.len();
     let (vectors, rest) = S::as_mut_simd_f32s(to);
     let (whole, tail) = S::as_simd_f32s(from);

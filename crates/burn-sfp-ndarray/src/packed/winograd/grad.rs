@@ -25,8 +25,9 @@ use super::super::products::add_products;
 use super::super::start;
 use super::lanes::{LANES, Lanes};
 use super::plan::{Block, Part, blocks};
-use super::tiles::{self, Lattice, Run};
+use super::tiles::{Lattice, Lists};
 use super::transform::{self, Four, Transform, Two};
+use super::vectors::{Places, Results};
 use super::weights::{KERNEL, WinogradTile, obstacle};
 
 /// Desired bytes of the transformed input and gradient of a block.
@@ -179,30 +180,30 @@ impl Work<'_> {
         of_input: &mut [f32],
         of_grad: &mut [f32],
     ) {
-        let width = block.vectors * Vectors::of(self.arch).lanes;
-        let runs = |of: &Tiled, side: usize| {
+        let lanes = Vectors::of(self.arch).lanes;
+        let lists = |of: &Tiled, side: usize| {
             let lattice = Lattice { map: of.size, before: of.before, step: M, side, across };
-            lattice.runs(&block.parts, width)
+            lattice.lists(&block.parts, lanes)
         };
-        let (input_runs, grad_runs) = (runs(&self.input, N), runs(&self.grad, M));
+        let (input_lists, grad_lists) = (lists(&self.input, N), lists(&self.grad, M));
         let each = N * N * distance;
         let inputs = of_input.par_chunks_mut(each).enumerate().map(|filter| (true, filter));
         let outputs = of_grad.par_chunks_mut(each).enumerate().map(|filter| (false, filter));
         let all = inputs.chain(outputs.take(self.grad.maps.channels));
         all.for_each_init(Aligned::default, |elements, (is_input, (filter, to))| {
-            let (maps, runs) = if is_input { (self.input.maps, &input_runs) } else { (self.grad.maps, &grad_runs) };
-            elements.reserve(N * N * width);
-            let elements = elements.as_mut_slice();
+            let (maps, lists) = if is_input { (self.input.maps, &input_lists) } else { (self.grad.maps, &grad_lists) };
+            elements.reserve(lists.elements() + N * N * lanes);
+            let (elements, vector) = elements.as_mut_slice().split_at_mut(lists.elements());
             let parts = &block.parts;
             let task = Loading::<X, N, M> {
                 maps,
                 filter,
                 parts,
-                runs,
-                width,
+                lists,
                 distance,
                 is_input,
                 elements,
+                vector,
                 to,
                 algorithm: PhantomData,
             };
@@ -216,13 +217,13 @@ struct Loading<'a, X, const N: usize, const M: usize> {
     maps: Maps<'a>,
     filter: usize,
     parts: &'a [Part],
-    runs: &'a [Vec<Run>],
-    /// Places for tiles.
-    width: usize,
+    lists: &'a Lists,
     distance: usize,
     is_input: bool,
-    /// The elements of the tiles, `[row][column][tile]`.
+    /// The elements of the tiles, as [`Lists`] has them.
     elements: &'a mut [f32],
+    /// The elements of one vector of tiles, `[row][column][tile]`.
+    vector: &'a mut [f32],
     /// `[product][tile]`, `distance` apart.
     to: &'a mut [f32],
     algorithm: PhantomData<X>,
@@ -233,17 +234,20 @@ impl<X: Transform<N, M>, const N: usize, const M: usize> WithSimd for Loading<'_
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { maps, filter, parts, runs, width, distance, is_input, elements, to, .. } = self;
-        // Elements outside of the map, and those of places without a tile.
+        let Self { maps, filter, parts, lists, distance, is_input, elements, vector: memory, to, .. } = self;
+        // Elements outside of the map.
         elements.fill(0.0);
-        for (part, runs) in parts.iter().zip(runs) {
-            tiles::load(simd, maps.map(part.sample, filter), M, runs, elements);
-        }
-        for at in (0..width).step_by(S::F32_LANES) {
+        let elements = lists.load::<S, M>(simd, parts, |sample| maps.map(sample, filter), elements);
+        let inputs = [&lists.places::<N>(), &Places::matrix(S::F32_LANES)];
+        let outputs = [&lists.places::<M>(), &Places::matrix(S::F32_LANES)];
+        for (vector, &tile) in lists.vectors.iter().enumerate() {
+            let to = Results::new::<S>(&mut to[tile..], distance);
             if is_input {
-                transform::input::<S, X, N, M>(simd, &elements[at..], width, &mut to[at..], distance);
+                let from = lists.vector::<S, N>(elements, vector, inputs, memory);
+                transform::input::<S, X, N, M>(simd, from, to);
             } else {
-                transform::output_gradient::<S, X, N, M>(simd, &elements[at..], width, &mut to[at..], distance);
+                let from = lists.vector::<S, M>(elements, vector, outputs, memory);
+                transform::output_gradient::<S, X, N, M>(simd, from, to);
             }
         }
     }

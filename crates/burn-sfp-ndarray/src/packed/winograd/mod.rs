@@ -18,6 +18,8 @@ mod plan;
 mod task;
 mod tiles;
 mod transform;
+#[allow(unsafe_code)] // reads and writes whose furthest place is checked
+mod vectors;
 mod weights;
 
 use ndarray::{Array4, ArrayView4, s};

@@ -13,12 +13,16 @@ use super::super::task::{Arrays, finish};
 use super::super::tile::{Product, most_vectors, multiply};
 use super::super::weights::Panel;
 use super::plan::{Block, Plan};
-use super::tiles::{self, Lattice};
+use super::tiles::{Lattice, Lists};
 use super::transform::{self, Four, Transform, Two};
+use super::vectors::{Places, Products, Results};
 use super::weights::{WinogradConv2d, WinogradTile};
 
 /// Most elements of memory that a thread keeps for its next task.
 const KEPT: usize = 1 << 21;
+
+/// Most tiles whose outputs are written at once.
+const MOST: usize = 8;
 
 thread_local! {
     /// The memory of the last task: memory that is new would be cleared by the system, page by page.
@@ -44,8 +48,10 @@ struct Memory<'a> {
     distance: usize,
     /// The products of some panels, of each `[vectors of a register tile][product][filter][tile]`.
     products: &'a mut [f32],
-    /// The elements of the tiles of one map, `[row][column][tile]`.
+    /// The elements of the tiles of one filter, as [`Lists`] has them.
     tiles: &'a mut [f32],
+    /// The elements of one vector of tiles, `[row][column][tile]`.
+    vector: &'a mut [f32],
     /// The outputs of the tiles of one filter, `[row][column][tile]`.
     outputs: &'a mut [f32],
     /// The outputs of one filter in the order of the map, with the elements behind them that whole tiles cover.
@@ -76,16 +82,27 @@ impl Task<'_> {
         let group = |panels: &[Panel]| panels.iter().map(|panel| panel.rows).sum::<usize>() * N * N * width;
         let products = panels.chunks(plan.panels).map(group).max().unwrap_or(0);
         let longest = block.parts.iter().map(|part| plan.span(part, M).1).max().unwrap_or(0);
-        let lengths = [N * N * distance, products, N * N * width, M * M * width, longest + M + S::F32_LANES]
-            .map(|length| length.next_multiple_of(16));
+        let lattice = Lattice { map: plan.input, before: plan.before, step: M, side: N, across: plan.across };
+        let lists = lattice.lists(&block.parts, S::F32_LANES);
+        let behind = M * MOST;
+        let lengths = [
+            N * N * distance,
+            products,
+            lists.elements(),
+            N * N * S::F32_LANES,
+            M * M * width + MOST,
+            longest + behind,
+        ]
+        .map(|length| length.next_multiple_of(16));
         let mut memory = MEMORY.take().unwrap_or_default();
         memory.reserve(lengths.iter().sum());
         let (source, rest) = memory.as_mut_slice().split_at_mut(lengths[0]);
         let (products, rest) = rest.split_at_mut(lengths[1]);
         let (tiles, rest) = rest.split_at_mut(lengths[2]);
-        let (outputs, rows) = rest.split_at_mut(lengths[3]);
-        let mut parts = Memory { source, distance, products, tiles, outputs, rows };
-        self.load::<S, X, N, M>(simd, width, &mut parts);
+        let (vector, rest) = rest.split_at_mut(lengths[3]);
+        let (outputs, rows) = rest.split_at_mut(lengths[4]);
+        let mut parts = Memory { source, distance, products, tiles, vector, outputs, rows };
+        self.load::<S, X, N, M>(simd, width, &lists, &mut parts);
         let places: Vec<u32> = (0..conv.inputs()).map(|input| (input * width) as u32).collect();
         for panels in panels.chunks(plan.panels) {
             self.multiply::<S, N>(simd, panels, &places, &mut parts);
@@ -102,22 +119,20 @@ impl Task<'_> {
         &self,
         simd: S,
         width: usize,
+        lists: &Lists,
         memory: &mut Memory,
     ) {
         let (inputs, map) = (self.conv.inputs(), self.arrays.input_map);
-        let (plan, parts) = (self.plan, &self.block.parts);
-        let lattice = Lattice { map: plan.input, before: plan.before, step: M, side: N, across: plan.across };
-        let runs = lattice.runs(parts, width);
+        let (places, together) = (lists.places::<N>(), Places::matrix(S::F32_LANES));
         // Elements outside of the input are the same for all filters: zero.
         memory.tiles.fill(0.0);
         for input in 0..inputs {
-            for (part, runs) in parts.iter().zip(&runs) {
-                let plane = &self.arrays.input[(part.sample * inputs + input) * map..][..map];
-                tiles::load(simd, plane, M, runs, memory.tiles);
-            }
-            for at in (0..width).step_by(S::F32_LANES) {
-                let to = &mut memory.source[input * width + at..];
-                transform::input::<S, X, N, M>(simd, &memory.tiles[at..], width, to, memory.distance);
+            let plane = |sample: usize| &self.arrays.input[(sample * inputs + input) * map..][..map];
+            let elements = lists.load::<S, M>(simd, &self.block.parts, plane, memory.tiles);
+            let to = &mut memory.source[input * width..];
+            for (vector, &tile) in lists.vectors.iter().enumerate() {
+                let from = lists.vector::<S, N>(elements, vector, [&places, &together], memory.vector);
+                transform::input::<S, X, N, M>(simd, from, Results::new::<S>(&mut to[tile..], memory.distance));
             }
         }
     }
@@ -168,8 +183,9 @@ impl Task<'_> {
                     let wide = vectors * S::F32_LANES;
                     let from = &memory.products[start + N * N * panel.rows * at + row * wide..];
                     for place in (0..wide).step_by(S::F32_LANES) {
-                        let to = &mut memory.outputs[at + place..];
-                        transform::output::<S, X, N, M>(simd, &from[place..], panel.rows * wide, to, width);
+                        let from = Products::new::<S>(&from[place..], panel.rows * wide);
+                        let to = Results::new::<S>(&mut memory.outputs[at + place..], width);
+                        transform::output::<S, X, N, M>(simd, from, to);
                     }
                     vector += vectors;
                 }
@@ -209,32 +225,47 @@ impl Task<'_> {
     }
 }
 
-/// Writes elements of `M` lists, `pitch` apart, in turn.
+/// Writes elements of `M` lists, `pitch` apart, in turn: `count` of each and some of those behind.
 #[inline(always)]
 fn interleave<const M: usize>(from: &[f32], pitch: usize, count: usize, to: &mut [f32]) {
     match count {
-        16.. => interleave_some::<M, 16>(from, pitch, count, to),
-        8.. => interleave_some::<M, 8>(from, pitch, count, to),
-        4.. => interleave_some::<M, 4>(from, pitch, count, to),
-        _ => interleave_some::<M, 1>(from, pitch, count, to),
+        5.. => interleave_some::<M, 8, 16, 32>(from, pitch, count, to),
+        2.. => interleave_some::<M, 4, 8, 16>(from, pitch, count, to),
+        _ => interleave_some::<M, 1, 2, 4>(from, pitch, count, to),
     }
 }
 
-/// Writes `count` elements of each list, `N` at a time; at least `N`.
+/// Writes `count` elements of each list and those behind them up to a multiple of `N`; `D` and `Q` are `2 * N` and `4 * N`.
 #[inline(always)]
-fn interleave_some<const M: usize, const N: usize>(from: &[f32], pitch: usize, count: usize, to: &mut [f32]) {
+fn interleave_some<const M: usize, const N: usize, const D: usize, const Q: usize>(
+    from: &[f32],
+    pitch: usize,
+    count: usize,
+    to: &mut [f32],
+) {
     for at in (0..count).step_by(N) {
-        // The last ones overlap those before.
-        let at = at.min(count - N);
         let mut lists = [[0.0; N]; M];
         for (place, list) in lists.iter_mut().enumerate() {
             list.copy_from_slice(&from[place * pitch + at..][..N]);
         }
-        let to = &mut to[M * at..][..M * N];
-        for place in 0..N {
-            for list in 0..M {
-                to[M * place + list] = lists[list][place];
+        let to = &mut to[M * at..];
+        match M {
+            2 => to[..D].copy_from_slice(&zip::<N, D>(lists[0], lists[1])),
+            _ => {
+                let (even, odd) = (zip::<N, D>(lists[0], lists[2 % M]), zip::<N, D>(lists[1], lists[3 % M]));
+                to[..Q].copy_from_slice(&zip::<D, Q>(even, odd));
             }
         }
     }
+}
+
+/// Returns the elements of two lists in turn, which is compiled to shuffles.
+#[inline(always)]
+fn zip<const N: usize, const D: usize>(first: [f32; N], second: [f32; N]) -> [f32; D] {
+    let mut both = [0.0; D];
+    for place in 0..N {
+        both[2 * place] = first[place];
+        both[2 * place + 1] = second[place];
+    }
+    both
 }

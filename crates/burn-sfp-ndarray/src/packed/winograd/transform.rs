@@ -11,6 +11,22 @@ use pulp::Simd;
 use crate::vector::mul_add;
 
 use super::lanes::Lanes;
+use super::vectors::{Elements, Products, Results};
+
+/// Runs a block for each place below a constant of at most six, without a loop: vectors of an array stay in registers
+/// only where its places are constants.
+macro_rules! unrolled {
+    ($place:ident < $count:ident $body:block) => {
+        unrolled!($place < $count $body 0 1 2 3 4 5)
+    };
+    ($place:ident < $count:ident $body:block $($number:literal)*) => {
+        const { assert!($count <= 6) };
+        $(if $number < $count {
+            let $place = $number;
+            $body
+        })*
+    };
+}
 
 /// The algorithm F(M, 3): M outputs from N = M + 2 inputs by N products.
 pub(super) trait Transform<const N: usize, const M: usize> {
@@ -145,78 +161,60 @@ pub(super) fn weights<X: Transform<N, M>, const N: usize, const M: usize>(g: [[L
 }
 
 /// Transforms one vector of tiles along both axes: `B^T d B`.
-///
-/// Element (i, j) of the tiles lies at `pitch * (N i + j)` in `from`, and in `to` at `distance * (N i + j)`.
 #[inline(always)]
 pub(super) fn input<S: Simd, X: Transform<N, M>, const N: usize, const M: usize>(
     simd: S,
-    from: &[f32],
-    pitch: usize,
-    to: &mut [f32],
-    distance: usize,
+    from: Elements<N>,
+    mut to: Results<N>,
 ) {
     let mut half = [[simd.splat_f32s(0.0); N]; N];
-    for column in 0..N {
-        let transformed = X::input(simd, strided::<S, N>(simd, &from[column * pitch..], N * pitch));
+    unrolled!(column < N {
+        let transformed = X::input(simd, from.column(simd, column));
         for row in 0..N {
             half[row][column] = transformed[row];
         }
-    }
-    for (row, &half) in half.iter().enumerate() {
-        for (column, &value) in X::input(simd, half).iter().enumerate() {
-            put::<S>(&mut to[(row * N + column) * distance..], value);
-        }
-    }
+    });
+    unrolled!(row < N {
+        to.set::<S>(row, X::input(simd, half[row]));
+    });
 }
 
 /// Transforms the products of one vector of tiles to outputs along both axes: `A^T m A`.
-///
-/// Product (i, j) lies at `pitch * (N i + j)` in `from`, output (y, x) of the tiles in `to` at `distance * (M y + x)`.
 #[inline(always)]
 pub(super) fn output<S: Simd, X: Transform<N, M>, const N: usize, const M: usize>(
     simd: S,
-    from: &[f32],
-    pitch: usize,
-    to: &mut [f32],
-    distance: usize,
+    from: Products<N>,
+    mut to: Results<M>,
 ) {
     let mut half = [[simd.splat_f32s(0.0); N]; M];
-    for column in 0..N {
-        let transformed = X::output(simd, strided::<S, N>(simd, &from[column * pitch..], N * pitch));
+    unrolled!(column < N {
+        let transformed = X::output(simd, from.column(simd, column));
         for row in 0..M {
             half[row][column] = transformed[row];
         }
-    }
-    for (row, &half) in half.iter().enumerate() {
-        for (column, &value) in X::output(simd, half).iter().enumerate() {
-            put::<S>(&mut to[(row * M + column) * distance..], value);
-        }
-    }
+    });
+    unrolled!(row < M {
+        to.set::<S>(row, X::output(simd, half[row]));
+    });
 }
 
 /// Transforms the gradients of the outputs of one vector of tiles to those of the products along both axes: `A y A^T`.
-///
-/// Output (y, x) of the tiles lies at `pitch * (M y + x)` in `from`, product (i, j) in `to` at `distance * (N i + j)`.
 #[inline(always)]
 pub(super) fn output_gradient<S: Simd, X: Transform<N, M>, const N: usize, const M: usize>(
     simd: S,
-    from: &[f32],
-    pitch: usize,
-    to: &mut [f32],
-    distance: usize,
+    from: Elements<M>,
+    mut to: Results<N>,
 ) {
     let mut half = [[simd.splat_f32s(0.0); M]; N];
-    for column in 0..M {
-        let transformed = X::output_gradient(simd, strided::<S, M>(simd, &from[column * pitch..], M * pitch));
+    unrolled!(column < M {
+        let transformed = X::output_gradient(simd, from.column(simd, column));
         for row in 0..N {
             half[row][column] = transformed[row];
         }
-    }
-    for (row, &half) in half.iter().enumerate() {
-        for (column, &value) in X::output_gradient(simd, half).iter().enumerate() {
-            put::<S>(&mut to[(row * N + column) * distance..], value);
-        }
-    }
+    });
+    unrolled!(row < N {
+        to.set::<S>(row, X::output_gradient(simd, half[row]));
+    });
 }
 
 /// Transforms the gradients of transformed kernels to those of the kernels, both row-major: `G^T u G`.
@@ -239,22 +237,6 @@ pub(super) fn weights_gradient<X: Transform<N, M>, const N: usize, const M: usiz
         }
     }
     all
-}
-
-/// Returns vectors at some distance.
-#[inline(always)]
-fn strided<S: Simd, const N: usize>(simd: S, from: &[f32], distance: usize) -> [S::f32s; N] {
-    let mut vectors = [simd.splat_f32s(0.0); N];
-    for (place, vector) in vectors.iter_mut().enumerate() {
-        *vector = S::as_simd_f32s(&from[place * distance..][..S::F32_LANES]).0[0];
-    }
-    vectors
-}
-
-/// Stores a vector at the start of a slice.
-#[inline(always)]
-fn put<S: Simd>(to: &mut [f32], value: S::f32s) {
-    S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = value;
 }
 
 #[cfg(test)]
