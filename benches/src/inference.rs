@@ -16,27 +16,51 @@ use crate::{Bench, Result, afcc};
 const ABOUT: &str = "forward pass for inference (`Inference`) of a network over that of the same one pruned; at least 0.9 times the ratio of \
                      multiply-adds";
 
+/// What those without minimal filtering measure.
+const BY_FORMULA: &str =
+    "the same without minimal filtering, so that both networks compute as many multiply-adds as the formula has";
+
 /// The rows.
 pub const ROWS: &[Bench] = &[
     Bench {
         name: "inference_resnet18_half_b1",
         about: ABOUT,
-        run: |session| resnet(session, "inference_resnet18_half_b1", 1, 224),
+        run: |session| resnet(session, "inference_resnet18_half_b1", 1, 224, true),
     },
     Bench {
         name: "inference_resnet18_half_b64",
         about: ABOUT,
-        run: |session| resnet(session, "inference_resnet18_half_b64", 64, 112),
+        run: |session| resnet(session, "inference_resnet18_half_b64", 64, 112, true),
     },
     Bench {
         name: "inference_vgg11_afcc90_b1",
         about: ABOUT,
-        run: |session| vgg(session, "inference_vgg11_afcc90_b1", 1),
+        run: |session| vgg(session, "inference_vgg11_afcc90_b1", 1, true),
     },
     Bench {
         name: "inference_vgg11_afcc90_b64",
         about: ABOUT,
-        run: |session| vgg(session, "inference_vgg11_afcc90_b64", 64),
+        run: |session| vgg(session, "inference_vgg11_afcc90_b64", 64, true),
+    },
+    Bench {
+        name: "packed_resnet18_half_b1",
+        about: BY_FORMULA,
+        run: |session| resnet(session, "packed_resnet18_half_b1", 1, 224, false),
+    },
+    Bench {
+        name: "packed_resnet18_half_b64",
+        about: BY_FORMULA,
+        run: |session| resnet(session, "packed_resnet18_half_b64", 64, 112, false),
+    },
+    Bench {
+        name: "packed_vgg11_afcc90_b1",
+        about: BY_FORMULA,
+        run: |session| vgg(session, "packed_vgg11_afcc90_b1", 1, false),
+    },
+    Bench {
+        name: "packed_vgg11_afcc90_b64",
+        about: BY_FORMULA,
+        run: |session| vgg(session, "packed_vgg11_afcc90_b64", 64, false),
     },
 ];
 
@@ -44,7 +68,7 @@ fn images(samples: usize, side: usize) -> Tensor<4> {
     Tensor::random([samples, 3, side, side], Distribution::Uniform(-1.0, 1.0), &Device::flex())
 }
 
-fn resnet(session: &Session, name: &'static str, samples: usize, side: usize) -> Result<Row> {
+fn resnet(session: &Session, name: &'static str, samples: usize, side: usize, winograd: bool) -> Result<Row> {
     let whole = randomise(&ResNetConfig::resnet18().init(&Device::flex()), 0);
     let images = images(samples, side);
     let half = Planner::new().budget(Budget::PerLayer(0.5)).prune(&whole, &images, &Magnitude::l2())?;
@@ -54,10 +78,11 @@ fn resnet(session: &Session, name: &'static str, samples: usize, side: usize) ->
         [&whole, &half.model],
         &images,
         "ResNet-18, half of each layer's channels against the whole one",
+        winograd,
     )
 }
 
-fn vgg(session: &Session, name: &'static str, samples: usize) -> Result<Row> {
+fn vgg(session: &Session, name: &'static str, samples: usize, winograd: bool) -> Result<Row> {
     let images = images(samples, SIDE);
     let masked = afcc::masked(session)?;
     let sparse = sparsify(&masked.model, &images, &SparseConfig::new())?;
@@ -65,16 +90,24 @@ fn vgg(session: &Session, name: &'static str, samples: usize) -> Result<Row> {
         "VGG-11 without {:.1} % of the connections of its last four convolutions (AFCC) against the whole one",
         100.0 * masked.gone
     );
-    measure(session, name, [session.subject()?.model(), &sparse.model], &images, &what)
+    measure(session, name, [session.subject()?.model(), &sparse.model], &images, &what, winograd)
 }
 
-fn measure<M>(session: &Session, name: &'static str, models: [&M; 2], images: &Tensor<4>, what: &str) -> Result<Row>
+fn measure<M>(
+    session: &Session,
+    name: &'static str,
+    models: [&M; 2],
+    images: &Tensor<4>,
+    what: &str,
+    winograd: bool,
+) -> Result<Row>
 where
     M: GraphModule<Inputs = Tensor<4>, Outputs = Tensor<2>>,
 {
     let [whole_macs, macs] = models.map(|model| Cost::of(model, images).map(|cost| cost.macs as f64));
     let (whole_macs, macs) = (whole_macs?, macs?);
-    let [whole, smaller] = models.map(|model| Inference::new(model, images));
+    let config = InferenceConfig::new().winograd(winograd);
+    let [whole, smaller] = models.map(|model| Inference::with_config(model, images, &config));
     let (mut whole, mut smaller) = (whole?, smaller?);
     // Long enough that a pass finds its own weights in the caches, not those of the other network.
     let passes = if images.dims()[0] == 1 { 25 } else { 5 };

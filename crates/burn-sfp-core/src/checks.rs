@@ -3,8 +3,8 @@
 use burn_sfp_graph::{GraphError, ModuleInput, attempt, lacks_memory};
 
 pub use crate::parts::{MayLackMemory, Parts, in_smaller_batches};
-pub use crate::pool::{Chunk, ChunkError, ChunkWork, Members, Merged, in_chunks};
-use crate::{Batch, SfpError};
+pub use crate::pool::{ChunkError, ChunkWork, Crew, JobOutcome, Members, Merged, in_chunks};
+use crate::{Batch, Calibration, Progress, SfpError};
 
 /// Checks that a batch holds samples, one label for each, and as many of them in every input.
 ///
@@ -115,6 +115,23 @@ impl PassCounts {
 /// Works on a batch; what Burn panics with becomes [`SfpError::Batch`].
 pub(crate) fn on_batch<T>(index: usize, work: impl FnOnce() -> Result<T, SfpError>) -> Result<T, SfpError> {
     attempt(work).unwrap_or_else(|message| Err(panicked(index, message)))
+}
+
+/// Works on batch after batch. Returns whether `progress` cancelled.
+pub(crate) fn each_batch<I: ModuleInput, C: Calibration<I> + ?Sized>(
+    data: &C,
+    progress: &dyn Progress,
+    mut work: impl FnMut(usize, &Batch<I>) -> Result<(), SfpError>,
+) -> Result<bool, SfpError> {
+    for (index, batch) in data.batches().enumerate() {
+        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
+        on_batch(index, || work(index, &batch))?;
+        progress.advance(batch.labels.len());
+        if progress.is_cancelled() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The error of a batch on which Burn panicked with this message.

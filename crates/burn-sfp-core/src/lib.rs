@@ -90,6 +90,7 @@ pub use error::{DeviceFailure, SfpError};
 pub use evidence::{
     ActivationEvidence, ActivationNeeds, BlockStream, Elimination, Explained, InputGram, MOST_CHANNELS,
     OutputStatistics, Pursuit, RemovedInputs, gather_activations, gather_activations_on, gather_streams,
+    gather_streams_on,
 };
 pub use layerwise::{ChannelMoments, Layerwise, Regression, Ridge, Solution};
 pub use module::SfpModule;

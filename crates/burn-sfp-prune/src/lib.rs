@@ -11,7 +11,7 @@
 //! | the smaller module | [`PrunePlan::apply`], [`ConnectionMask`] |
 //! | layers that skip removed connections | [`sparsify`], [`densify`] |
 //! | batch normalisations folded into layers, for inference | [`fold_batch_norms`] |
-//! | accuracy brought back without training | [`recover()`], [`Recover`] |
+//! | accuracy brought back without training | [`recover()`], [`recover_on()`], [`Recover`] |
 //! | training afterwards, simple or with everything around it, on stored outputs of frozen layers | [`fine_tune`], [`FineTune`], [`fine_tune_stored`] |
 //! | training by burn-train's `Learner`, with the feature `train` | `Trainable` |
 //! | small channels by a penalty in training | [`Regularizer`] |
@@ -115,7 +115,7 @@ pub use policy::{
     WithBlocks, WithEvidence, choose_connections,
 };
 pub use pruner::{Pruned, Pruner};
-pub use recover::{Corrected, NotCorrected, Recover, Recovered, RecoveryReport, RecoveryStep, recover};
+pub use recover::{Corrected, NotCorrected, Recover, Recovered, RecoveryReport, RecoveryStep, recover, recover_on};
 pub use reduce::Reduction;
 pub use regrow::{Regrown, Regrowth};
 pub use regularize::Regularizer;

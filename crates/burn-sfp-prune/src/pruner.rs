@@ -11,12 +11,13 @@ use burn_sfp_graph::{GraphModule, ModuleInput, Network};
 
 use crate::group::GroupCut;
 use crate::planner::{Ranked, rank};
+use crate::recover::recover_by;
 use crate::rewrite::PrunedModule;
 use crate::target::Target;
 use crate::{
     BiasCorrection, Budget, Evidence, LayerRule, Normalizer, PlanSummary, Planner, PruneError, PrunePlan,
     RankingPolicy, Recover, Recovered, RecoveryReport, Reduction, Sparse, SparseConfig, SparseLayer, StopRule, Taylor,
-    recover, sparsify,
+    sparsify,
 };
 
 /// Analyses a model over calibration data and prunes it; the crate's page has an example.
@@ -176,7 +177,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
-    /// Sets how what is left is fitted to the original afterwards, on the calibration data and without training; see [`recover`]. By
+    /// Sets how what is left is fitted to the original afterwards, on the calibration data and without training; see [`recover`](crate::recover()). By
     /// default all steps are made.
     pub fn recovery(mut self, recovery: Recover) -> Self {
         self.recovery = Some(recovery);
@@ -197,8 +198,8 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
         self
     }
 
-    /// Sets devices, of this machine or remote, that share the passes of the analysis ([`analyze_on`]) and those that the policy needs
-    /// ([`Evidence::gather_on`]). The recovery runs on the model's own device.
+    /// Sets devices, of this machine or remote, that share the passes of the analysis ([`analyze_on`]), those that the policy needs
+    /// ([`Evidence::gather_on`]) and those of the recovery ([`recover_on`](crate::recover_on)).
     ///
     /// ```
     /// # use burn::tensor::{Device, Tensor};
@@ -244,7 +245,7 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     /// made for the whole forward pass. Layers that the logits do not run are not ranked and keep their filters.
     ///
     /// # Errors
-    /// Those of [`analyze_network`], [`Evidence::gather`], [`Planner::prune`], [`recover`] and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
+    /// Those of [`analyze_network`], [`Evidence::gather`], [`Planner::prune`], [`recover`](crate::recover()) and [`sparsify`]; [`PruneError::Cancelled`] if the progress cancels before the
     /// model is planned, with the analysis of the samples seen by then.
     pub fn analyze_and_prune<M: SfpModule>(&self, model: &M) -> Result<Pruned<M>, PruneError>
     where
@@ -306,7 +307,9 @@ impl<'a, C: ?Sized> Pruner<'a, C> {
     {
         let Some(config) = &self.recovery else { return Ok((pruned, None)) };
         let PrunedModule { model, plan } = pruned;
-        let Recovered { model, report } = recover(original, &model, &plan, self.calibration, config, self.progress)?;
+        let devices = self.devices.as_ref();
+        let found = recover_by([original, &model], &plan, self.calibration, config, devices, self.progress)?;
+        let Recovered { model, report } = found;
         Ok((PrunedModule { model, plan }, Some(report)))
     }
 }

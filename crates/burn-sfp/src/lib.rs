@@ -99,7 +99,8 @@ pub mod prelude {
         Random, RandomAfcc, Ranking, RankingPolicy, ReconstructionConnections, ReconstructionError, Recover, Recovered,
         RecoveryReport, RecoveryStep, Reduction, Regrowth, Regularizer, RemovalOrder, RemovalState, SaveConfig,
         Schedule, SfpRanking, Sparse, SparseConfig, SparseFormat, Spread, StopRule, StoreConfig, Taylor, WithBlocks,
-        densify, fine_tune, fine_tune_stored, fold_batch_norms, load_pruned, recover, save_pruned, sparsify, unmask,
+        densify, fine_tune, fine_tune_stored, fold_batch_norms, load_pruned, recover, recover_on, save_pruned,
+        sparsify, unmask,
     };
     #[cfg(feature = "onnx")]
     pub use burn_sfp_prune::{OnnxConfig, OnnxError, export_onnx, export_onnx_with};

@@ -2,7 +2,8 @@
 
 use std::net::UdpSocket;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -293,6 +294,62 @@ fn servers_killed_at_twenty_moments() {
         assert_eq!(found.unwrap(), expected, "round {round}: {victims} killed after {after:?} of {whole:?}");
     }
     assert!(in_time >= 10, "{in_time} of 20 kills while the analysis ran");
+}
+
+/// Kills a server after so many layers of a recovery.
+struct KillAfter {
+    layers: AtomicUsize,
+    is_recovering: AtomicBool,
+    victim: Mutex<Server>,
+}
+
+impl Progress for KillAfter {
+    fn start(&self, stage: &str, _total: Option<usize>) {
+        self.is_recovering.store(stage == "recovery", Ordering::SeqCst);
+        self.advance(0);
+    }
+    fn advance(&self, by: usize) {
+        let layers = self.layers.load(Ordering::SeqCst).saturating_sub(by);
+        if self.is_recovering.load(Ordering::SeqCst) {
+            self.layers.store(layers, Ordering::SeqCst);
+            if layers == 0 {
+                self.victim.lock().unwrap().kill();
+            }
+        }
+    }
+    fn finish(&self) {}
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_server_killed_between_layers_of_a_recovery() {
+    let net = Net::new(&Device::flex());
+    let data = many();
+    let first = data.batches().next().unwrap().unwrap().input;
+    let made = Planner::new().prune(&net, &first, &Magnitude::l2()).unwrap();
+    let recovered = |pool: &DevicePool, progress: &dyn Progress| {
+        let found = recover_on(&net, &made.model, &made.plan, &data, &Recover::new(), pool, progress).unwrap();
+        assert!(found.report.all_samples);
+        (found.report.corrected.len(), values(found.model.run(first.clone())))
+    };
+    let (_servers, undisturbed) = pool(1, 3);
+    let (corrected, expected) = recovered(&undisturbed, &NoProgress);
+    let here = recover(&net, &made.model, &made.plan, &data, &Recover::new(), &NoProgress).unwrap();
+    assert_near(&expected, &values(here.model.run(first.clone())));
+    let mut kills = 0;
+    loop {
+        let (mut servers, pool) = pool(3, 3);
+        let victim = Mutex::new(servers.remove(kills % 3));
+        let progress = KillAfter { layers: kills.into(), is_recovering: false.into(), victim };
+        assert_eq!(recovered(&pool, &progress), (corrected, expected.clone()), "killed after {kills} layers");
+        if progress.layers.into_inner() > 0 {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills >= 2, "after each layer: {kills}");
 }
 
 #[test]

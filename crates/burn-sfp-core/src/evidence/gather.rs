@@ -8,9 +8,9 @@ use burn_sfp_graph::Network;
 
 use super::gram::{GramPart, GramSums, InputGram};
 use super::outputs::{OutputPart, OutputStatistics, OutputSums};
-use crate::checks::{check_batch, on_batch, on_device};
+use crate::checks::{check_batch, each_batch, on_device};
 use crate::parts::{Parts, in_smaller_batches};
-use crate::pool::{Chunk, ChunkWork, Members, Merged, in_chunks};
+use crate::pool::{ChunkWork, Members, Merged, in_chunks};
 use crate::sweep::{Probe, Runner, device_of};
 use crate::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 
@@ -91,14 +91,7 @@ pub fn gather_activations<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     in_smaller_batches(false, |parts| {
         let mut all = Gathering::new(model, device_of(model), network, &needs)?;
         progress.start("activations", calibration.samples());
-        for (index, batch) in Parts::new(calibration, parts).batches().enumerate() {
-            let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-            on_batch(index, || all.run_batch(index, &batch))?;
-            progress.advance(batch.labels.len());
-            if progress.is_cancelled() {
-                break;
-            }
-        }
+        each_batch(&Parts::new(calibration, parts), progress, |index, batch| all.run_batch(index, batch))?;
         progress.finish();
         on_device("reading the sums", || all.finish())
     })
@@ -291,11 +284,8 @@ impl<M: SfpModule> ChunkWork<M> for Work {
         Gathering::new(model, device.clone(), &self.network, &self.needs)
     }
 
-    fn run(&self, all: &mut Gathering<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (index, batch) in chunk.batches() {
-            on_batch(index, || all.run_batch(index, batch))?;
-        }
-        Ok(())
+    fn run(&self, all: &mut Gathering<'_, M>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        all.run_batch(index, batch)
     }
 
     fn take(&self, all: &mut Gathering<'_, M>) -> Result<Part, SfpError> {

@@ -28,4 +28,4 @@ pub use gram::{InputGram, MOST_CHANNELS};
 pub use loss::RemovedInputs;
 pub use outputs::OutputStatistics;
 pub use pursuit::{Explained, Pursuit};
-pub use streams::{BlockStream, gather_streams};
+pub use streams::{BlockStream, gather_streams, gather_streams_on};

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use burn::backend::ir::TensorId;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn_sfp_graph::Network;
 use burn_sfp_nn::tensor::on_host;
-use ndarray::{ArrayView3, Axis};
+use ndarray::{Array2, Array3, ArrayView3, Axis};
 
 use crate::analysis::UnitKind;
-use crate::checks::{PassCounts, check_batch, on_batch, on_device};
+use crate::checks::{PassCounts, check_batch, each_batch, on_device};
 use crate::config::Grid;
 use crate::labels::{BatchLabels, check_range};
 use crate::parts::{Parts, in_smaller_batches};
+use crate::pool::{ChunkWork, Members, Merged, in_chunks};
 use crate::readout::ridge_readout;
 use crate::sums::{ClassSums, Gram, doubles};
-use crate::sweep::{Fitted, Pooled, Probe, Runner, measure};
-use crate::{Calibration, Progress, SfpError, SfpModule};
+use crate::sweep::{Fitted, Pooled, Probe, Runner, device_of, measure};
+use crate::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 
 /// Strength of the readouts' ridge regression, as in the analysis.
 const STRENGTH: f64 = 0.01;
@@ -42,6 +43,33 @@ pub struct BlockStream {
 ///
 /// Memory: `8 n^2` bytes for the readout of each stream of n features, and the activations of the streams of a batch.
 ///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::{GraphModule, Network};
+/// use burn_sfp_core::{NoProgress, SfpModule, TensorCalibration, gather_streams};
+/// # #[derive(Module, Debug)]
+/// # struct Net { first: Linear, block: Linear, last: Linear }
+/// # impl GraphModule for Net {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         let x = self.first.forward(x);
+/// #         let x = x.clone() + burn::tensor::activation::relu(self.block.forward(x));
+/// #         self.last.forward(x)
+/// #     }
+/// # }
+/// # let device = Device::flex();
+/// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
+/// # let net = Net { first: linear(4, 8), block: linear(8, 8), last: linear(8, 2) };
+/// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// let network = Network::capture_with(&net, &samples, Net::logits)?;
+/// let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+/// let blocks = gather_streams(&net, &network, &calibration, &NoProgress)?;
+/// assert!(blocks["block"].change >= 0.0);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+///
 /// # Errors
 /// [`SfpError::NoSamples`] and the errors of batches that do not hold together; [`SfpError::NonFiniteOutput`] where a stream is NaN or
 /// infinite; [`SfpError::Graph`] where the forward pass fails.
@@ -52,7 +80,55 @@ pub fn gather_streams<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     progress: &dyn Progress,
 ) -> Result<BTreeMap<String, BlockStream>, SfpError> {
     let _span = tracing::info_span!("streams").entered();
-    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), progress))
+    in_smaller_batches(false, |parts| attempt(model, network, &Parts::new(calibration, parts), None, progress))
+}
+
+/// The same on the devices of a pool, which share the data: streams stay on the device that they are computed on, and their sums come back
+/// after each chunk of batches. The readouts are solved for on this machine.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::{GraphModule, Network};
+/// use burn_sfp_core::{DevicePool, NoProgress, SfpModule, TensorCalibration, gather_streams_on};
+/// # #[derive(Module, Debug)]
+/// # struct Net { first: Linear, block: Linear, last: Linear }
+/// # impl GraphModule for Net {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         let x = self.first.forward(x);
+/// #         let x = x.clone() + burn::tensor::activation::relu(self.block.forward(x));
+/// #         self.last.forward(x)
+/// #     }
+/// # }
+/// # let device = Device::flex();
+/// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
+/// # let net = Net { first: linear(4, 8), block: linear(8, 8), last: linear(8, 2) };
+/// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
+/// let network = Network::capture_with(&net, &samples, Net::logits)?;
+/// let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
+/// let pool = DevicePool::new([Device::flex(), Device::flex()]).chunk(1);
+/// let blocks = gather_streams_on(&net, &network, &calibration, &pool, &NoProgress)?;
+/// assert!(blocks["block"].change >= 0.0);
+/// # Ok::<(), burn_sfp_core::SfpError>(())
+/// ```
+///
+/// # Errors
+/// Those of [`gather_streams`]; [`SfpError::Config`] for a pool without devices, [`SfpError::Devices`] where every device failed.
+pub fn gather_streams_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    calibration: &C,
+    devices: &DevicePool,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, BlockStream>, SfpError> {
+    devices.check()?;
+    let _span = tracing::info_span!("streams", devices = devices.devices().len()).entered();
+    in_smaller_batches(false, |parts| {
+        let data = Parts::new(calibration, parts);
+        attempt(model, network, &data, Some(&mut Members::new(devices)), progress)
+    })
 }
 
 /// The streams and the blocks between them.
@@ -119,6 +195,12 @@ impl StreamSums {
         Gram::add(&mut self.gram, &acts, &self.path)
     }
 
+    /// Takes the class sums and the Gram matrix, after which they begin at zero again.
+    fn take(&mut self) -> Result<(Option<Array3<f64>>, Option<Array2<f64>>), SfpError> {
+        let sums = self.sums.take().map(|sums| sums.into_host(&self.path)).transpose()?;
+        Ok((sums, self.gram.take().map(Gram::into_host).transpose()?))
+    }
+
     /// Solves for the readout; `None` if there was no sample.
     fn solve(self, layer: usize, counts: &[u64]) -> Result<Option<Fitted>, SfpError> {
         let (Some(sums), Some(gram)) = (self.sums, self.gram) else { return Ok(None) };
@@ -131,31 +213,40 @@ impl StreamSums {
     }
 }
 
-fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    model: &M,
-    network: &Network,
-    data: &C,
-    progress: &dyn Progress,
-) -> Result<BTreeMap<String, BlockStream>, SfpError> {
-    let Streams { mut sums, mut blocks, .. } = Streams::of(network);
-    let mut found = BTreeMap::new();
-    if blocks.is_empty() {
-        return Ok(found);
+/// The running sums of streams and blocks on one device.
+struct Gathering<'m, M: SfpModule> {
+    runner: Runner<'m, M>,
+    sums: Vec<StreamSums>,
+    blocks: Vec<Between>,
+    /// Which blocks read a stream as the one in front of them.
+    readers: Vec<Vec<usize>>,
+    counts: PassCounts,
+}
+
+/// The sums over a part of the data.
+struct Part {
+    streams: Vec<(Option<Array3<f64>>, Option<Array2<f64>>)>,
+    squares: Vec<[f64; 2]>,
+    counts: Vec<u64>,
+}
+
+impl<'m, M: SfpModule> Gathering<'m, M> {
+    fn new(model: &'m M, device: Device, network: &Network) -> Result<Self, SfpError> {
+        let Streams { sums, blocks, .. } = Streams::of(network);
+        let runner = Runner::on(device, model, network.clone(), sums.iter().map(|stream| stream.probe).collect())?;
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); sums.len()];
+        blocks.iter().enumerate().for_each(|(index, block)| readers[block.before].push(index));
+        Ok(Self { runner, sums, blocks, readers, counts: PassCounts::new(network.classes()) })
     }
-    let classes = network.classes();
-    let mut counts = PassCounts::new(classes);
-    let mut runner = Runner::new(model, network.clone(), sums.iter().map(|stream| stream.probe).collect())?;
-    // Which blocks read a stream as the one in front of them.
-    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); sums.len()];
-    blocks.iter().enumerate().for_each(|(index, block)| readers[block.before].push(index));
-    progress.start("streams", data.samples());
-    for (index, batch) in data.batches().enumerate() {
-        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        check_batch(index, &batch)?;
+
+    fn run_batch(&mut self, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        let Self { runner, sums, blocks, readers, counts } = self;
+        let classes = runner.network.classes();
+        check_batch(index, batch)?;
         check_range(index, &batch.labels, classes)?;
         let labels = BatchLabels::new(&batch.labels, classes);
         let mut open: HashMap<usize, Tensor<3>> = HashMap::new();
-        let tapped = |stream: usize, acts: Tensor<3>| {
+        runner.run(index, batch, |stream, acts| {
             sums[stream].add(&acts, &labels)?;
             for block in blocks.iter_mut().filter(|block| block.after == stream) {
                 if let Some(before) = open.get(&block.before) {
@@ -168,16 +259,85 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
                 open.insert(stream, acts);
             }
             Ok(())
-        };
-        on_batch(index, || runner.run(index, &batch, tapped))?;
+        })?;
         counts.add(&batch.labels);
-        progress.advance(batch.labels.len());
-        if progress.is_cancelled() {
-            progress.finish();
-            return Ok(found);
-        }
+        Ok(())
     }
+
+    /// Takes the sums, after which they begin at zero again.
+    fn take(&mut self) -> Result<Part, SfpError> {
+        Ok(Part {
+            streams: self.sums.iter_mut().map(StreamSums::take).collect::<Result<_, _>>()?,
+            squares: self.blocks.iter_mut().map(Between::take).collect::<Result<_, _>>()?,
+            counts: self.counts.take_current(),
+        })
+    }
+
+    /// Adds what was taken on another device.
+    fn add(&mut self, part: Part) -> Result<(), SfpError> {
+        for (stream, (sums, gram)) in self.sums.iter_mut().zip(part.streams) {
+            ClassSums::merge(&mut stream.sums, sums, &stream.path)?;
+            Gram::merge(&mut stream.gram, gram)?;
+        }
+        for (block, own) in self.blocks.iter_mut().zip(part.squares) {
+            block.squares.iter_mut().zip(own).for_each(|(all, own)| *all += own);
+        }
+        self.counts.add_counts(&part.counts);
+        Ok(())
+    }
+}
+
+/// The sums on each device of a pool.
+struct Work {
+    network: Network,
+}
+
+impl<M: SfpModule> ChunkWork<M> for Work {
+    type State<'m>
+        = Gathering<'m, M>
+    where
+        M: 'm;
+    type Part = Part;
+    type Error = SfpError;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Gathering<'m, M>, SfpError> {
+        Gathering::new(model, device.clone(), &self.network)
+    }
+
+    fn run(&self, all: &mut Gathering<'_, M>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        all.run_batch(index, batch)
+    }
+
+    fn take(&self, all: &mut Gathering<'_, M>) -> Result<Part, SfpError> {
+        all.take()
+    }
+}
+
+fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    network: &Network,
+    data: &C,
+    mut members: Option<&mut Members>,
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, BlockStream>, SfpError> {
+    let mut found = BTreeMap::new();
+    let mut all = Gathering::new(model, device_of(model), network)?;
+    if all.blocks.is_empty() {
+        return Ok(found);
+    }
+    progress.start("streams", data.samples());
+    let is_cancelled = match members.as_deref_mut() {
+        None => each_batch(data, progress, |index, batch| all.run_batch(index, batch))?,
+        Some(members) => {
+            let work = Work { network: network.clone() };
+            in_chunks(members, model, data.batches(), Merged::default(), work, |part| all.add(part), progress)?
+        }
+    };
     progress.finish();
+    if is_cancelled {
+        return Ok(found);
+    }
+    let Gathering { sums, blocks, mut counts, .. } = all;
     counts.end_pass()?;
     if counts.of_first_pass().iter().sum::<u64>() == 0 {
         return Err(SfpError::NoSamples);
@@ -188,16 +348,17 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     })?;
     let fitted: Arc<[Fitted]> = solved.into_iter().flatten().collect();
     let places: Vec<usize> = fitted.iter().map(|fitted| fitted.layer).collect();
-    let Some(accuracies) = measure(model, data, network, fitted, counts, progress)? else { return Ok(found) };
+    let accuracies = measure(model, data, network, fitted, counts, members, progress)?;
+    let Some(accuracies) = accuracies else { return Ok(found) };
     let accuracies: HashMap<usize, f64> = places.into_iter().zip(accuracies).collect();
     for mut block in blocks {
-        on_device("reading the sums", || block.read())?;
+        let squares = on_device("reading the sums", || block.take())?;
         let [Some(accuracy_before), Some(accuracy_after)] =
             [block.before, block.after].map(|stream| accuracies.get(&stream).copied())
         else {
             continue;
         };
-        let change = (block.squares[0] / block.squares[1].max(f64::MIN_POSITIVE)).sqrt();
+        let change = (squares[0] / squares[1].max(f64::MIN_POSITIVE)).sqrt();
         found.insert(block.path, BlockStream { accuracy_before, accuracy_after, change });
     }
     Ok(found)
@@ -223,14 +384,15 @@ impl Between {
         });
     }
 
-    /// Takes the squares from the device.
-    fn read(&mut self) -> Result<(), SfpError> {
-        if let Some(squares) = self.on_device.take() {
-            for (sum, own) in self.squares.iter_mut().zip(squares) {
+    /// Takes the squares, from the device where they are on one, after which they begin at zero again.
+    fn take(&mut self) -> Result<[f64; 2], SfpError> {
+        let mut squares = std::mem::take(&mut self.squares);
+        if let Some(own) = self.on_device.take() {
+            for (sum, own) in squares.iter_mut().zip(own) {
                 *sum += doubles(own)?.iter().sum::<f64>();
             }
         }
-        Ok(())
+        Ok(squares)
     }
 
     /// Sample by sample.

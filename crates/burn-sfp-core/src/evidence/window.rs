@@ -6,7 +6,7 @@ use burn_sfp_graph::{Layer, Network};
 const NONE: u32 = u32::MAX;
 
 /// Where the elements of a kernel read, for each position of the output.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Window {
     /// A layer without kernel: each position of the output reads the same position of the input.
     Same,

@@ -33,8 +33,8 @@ pub struct ChannelMoments {
     mean: Vec<f64>,
     /// Sums of squared deviations.
     deviations: Vec<f64>,
-    /// The same on another device than the CPU.
-    on_device: Option<[Tensor<3>; 2]>,
+    /// Count, mean and deviations of values on another device than the CPU.
+    on_device: Option<(u64, [Tensor<3>; 2])>,
 }
 
 impl ChannelMoments {
@@ -62,16 +62,15 @@ impl ChannelMoments {
         if added == 0 {
             return;
         }
-        let (before, own) = (self.count as f64, added as f64);
-        self.count += added;
-        let all = self.count as f64;
         let batch_mean = values.clone().mean_dim(2).mean_dim(0);
         let batch = (values.clone() - batch_mean.clone()).square().sum_dim(2).sum_dim(0);
         self.on_device = Some(match self.on_device.take() {
-            None => [batch_mean, batch],
-            Some([mean, deviations]) => {
+            None => (added, [batch_mean, batch]),
+            Some((count, [mean, deviations])) => {
+                let (before, own, all) = (count as f64, added as f64, (count + added) as f64);
                 let step = batch_mean - mean.clone();
-                [mean + step.clone() * (own / all), deviations + batch + step.square() * (before * own / all)]
+                let deviations = deviations + batch + step.clone().square() * (before * own / all);
+                (count + added, [mean + step * (own / all), deviations])
             }
         });
     }
@@ -94,9 +93,61 @@ impl ChannelMoments {
         });
     }
 
+    /// Adds the moments of other values; both are read from their devices first.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use burn_sfp_core::ChannelMoments;
+    /// let of = |values: [f32; 2]| {
+    ///     let mut moments = ChannelMoments::new("norm", 1);
+    ///     moments.add(&Tensor::<1>::from_floats(values, &Device::flex()).reshape([1, 1, 2]));
+    ///     moments
+    /// };
+    /// let mut all = of([1.0, 3.0]);
+    /// all.merge(of([5.0, 7.0]))?;
+    /// assert_eq!(all.finish()?, (vec![4.0], vec![5.0]));
+    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SfpError::Layer`] where a device does not return its sums.
+    pub fn merge(&mut self, mut other: Self) -> Result<(), SfpError> {
+        self.settle()?;
+        other.settle()?;
+        self.add_sums(other.count, &other.mean, &other.deviations);
+        Ok(())
+    }
+
+    /// Takes the sums from the device, if they are on one.
+    ///
+    /// # Errors
+    /// [`SfpError::Layer`] where the device does not return them.
+    pub fn settle(&mut self) -> Result<(), SfpError> {
+        if let Some((count, [mean, deviations])) = self.on_device.take() {
+            self.add_sums(count, &doubles(mean)?, &doubles(deviations)?);
+        }
+        Ok(())
+    }
+
+    fn add_sums(&mut self, count: u64, means: &[f64], deviations: &[f64]) {
+        let before = self.count as f64;
+        self.count += count;
+        let (own, all) = (count as f64, self.count.max(1) as f64);
+        for (channel, (own_mean, own_deviations)) in means.iter().zip(deviations).enumerate() {
+            if before == 0.0 {
+                // No rounding where there is nothing to be added to.
+                (self.mean[channel], self.deviations[channel]) = (*own_mean, *own_deviations);
+                continue;
+            }
+            let step = own_mean - self.mean[channel];
+            self.mean[channel] += step * own / all;
+            self.deviations[channel] += own_deviations + step * step * before * own / all;
+        }
+    }
+
     /// Values of each channel so far.
     pub fn count(&self) -> u64 {
-        self.count
+        self.count + self.on_device.as_ref().map_or(0, |(count, _)| *count)
     }
 
     /// Mean and variance of each channel; the variance is that of the samples as a population, as batch normalisation takes it.
@@ -104,10 +155,7 @@ impl ChannelMoments {
     /// # Errors
     /// [`SfpError::NonFiniteInput`] where values were NaN or infinite, [`SfpError::Layer`] where the device does not return its sums.
     pub fn finish(mut self) -> Result<(Vec<f64>, Vec<f64>), SfpError> {
-        if let Some([mean, deviations]) = self.on_device.take() {
-            self.mean = doubles(mean)?;
-            self.deviations = doubles(deviations)?;
-        }
+        self.settle()?;
         let count = self.count.max(1) as f64;
         let variance: Vec<f64> = self.deviations.iter().map(|sum| sum / count).collect();
         let undefined = (0..variance.len()).find(|&k| !self.mean[k].is_finite() || !variance[k].is_finite());
@@ -128,14 +176,22 @@ mod tests {
     fn batches_of_different_sizes_add_up() {
         let all = Array3::from_shape_fn((7, 3, 4), |(n, c, s)| ((n * 12 + c * 5 + s * 3) % 11) as f32 + 1e4 * c as f32);
         let (mut here, mut there) = (ChannelMoments::new("norm", 3), ChannelMoments::new("norm", 3));
+        let (mut read, mut apart) = (ChannelMoments::new("norm", 3), Vec::new());
         for (from, to) in [(0, 3), (3, 4), (4, 7)] {
             let values: Vec<f32> = all.slice(ndarray::s![from..to, .., ..]).iter().copied().collect();
             let values = Tensor::from_data(TensorData::new(values, [to - from, 3, 4]), &Device::flex());
             here.add(&values);
             there.add_on_device(&values);
+            apart.push(ChannelMoments::new("norm", 3));
+            apart.iter_mut().rev().take(1).for_each(|own| own.add(&values));
+            // Sums go on where they were read.
+            read.add_on_device(&values);
+            read.settle().unwrap();
         }
-        assert_eq!((here.count(), there.count()), (28, 28));
-        for (moments, digits) in [(here, 1e-9_f64), (there, 1e-3)] {
+        let mut merged = ChannelMoments::new("norm", 3);
+        apart.into_iter().for_each(|own| merged.merge(own).unwrap());
+        assert_eq!([&here, &there, &merged, &read].map(ChannelMoments::count), [28; 4]);
+        for (moments, digits) in [(here, 1e-9_f64), (merged, 1e-9), (there, 1e-3), (read, 1e-3)] {
             let (mean, variance) = moments.finish().unwrap();
             for c in 0..3 {
                 let values: Vec<f64> = all.index_axis(Axis(1), c).iter().map(|&value| f64::from(value)).collect();

@@ -48,8 +48,11 @@ impl Regression {
         self.on_device = Some(sums);
     }
 
-    /// Adds the sums of the device to those on the host.
-    pub(super) fn read(&mut self) -> Result<(), SfpError> {
+    /// Takes the sums from the device, if they are on one.
+    ///
+    /// # Errors
+    /// [`SfpError::Layer`] where the device does not return them, and the errors of [`add`](Regression::add) for values that are not finite.
+    pub fn settle(&mut self) -> Result<(), SfpError> {
         let Some(sums) = self.on_device.take() else { return Ok(()) };
         let [_, channels, positions] = sums.inputs.dims();
         let inputs = doubles(sums.inputs)?;

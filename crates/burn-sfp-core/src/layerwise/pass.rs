@@ -5,6 +5,7 @@ use burn_sfp_graph::{GraphError, ModuleInput, Network, Step, StepReplay};
 
 use crate::checks::check_shapes;
 use crate::sums::single;
+use crate::sweep::device_of;
 use crate::{Batch, SfpError, SfpModule};
 
 /// A captured model that runs over all batches together, one [`Step`] after another. Batches may differ in size: the model is captured
@@ -70,7 +71,14 @@ impl Layerwise {
     /// # Errors
     /// [`SfpError::Graph`] where the device cannot run captured operations.
     pub fn new<M: SfpModule>(model: &M, network: Network) -> Result<Self, SfpError> {
-        let device = model.devices().into_iter().next().unwrap_or_default().without_autodiff();
+        Self::on(device_of(model), network)
+    }
+
+    /// The same on another device than the model's.
+    ///
+    /// # Errors
+    /// Those of [`new`](Layerwise::new).
+    pub fn on(device: Device, network: Network) -> Result<Self, SfpError> {
         let program = Program::new(network, &device)?;
         Ok(Self { device, programs: vec![program], places: Vec::new() })
     }

@@ -145,6 +145,81 @@ impl Regression {
         })
     }
 
+    /// The same without samples.
+    pub fn empty(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            window: self.window.clone(),
+            targets: self.targets.clone(),
+            input_sums: Array2::zeros((self.input_sums.nrows(), 0)),
+            target_sums: vec![0.0; self.target_sums.len()],
+            samples: 0,
+            positions: 0,
+            sums: Vec::new(),
+            on_device: None,
+            ..*self
+        }
+    }
+
+    /// Adds the sums over other batches for the same layer; both are read from their devices first.
+    ///
+    /// ```
+    /// # use burn::prelude::*;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn_sfp_graph::{GraphModule, Network};
+    /// # use burn_sfp_core::{Regression, Ridge};
+    /// # #[derive(Module, Debug)]
+    /// # struct Layer { linear: Linear }
+    /// # impl GraphModule for Layer {
+    /// #     type Inputs = Tensor<2>;
+    /// #     type Outputs = Tensor<2>;
+    /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> { self.linear.forward(x) }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let layer = Layer { linear: LinearConfig::new(1, 1).init(&device) };
+    /// # let network = Network::capture(&layer, &Tensor::zeros([3, 1], &device))?;
+    /// let mut first = Regression::new(&network, &network.layers()[0], vec![0], 100).unwrap();
+    /// let mut second = first.empty();
+    /// first.add(0, &Tensor::from_floats([[[0.0]], [[1.0]]], &device), &Tensor::from_floats([[[1.0]], [[3.0]]], &device), 100)?;
+    /// second.add(1, &Tensor::from_floats([[[2.0]]], &device), &Tensor::from_floats([[[5.0]]], &device), 100)?;
+    /// first.merge(second)?;
+    /// let solution = first.solve(&[0.0], None, Ridge::OfWeights(0.0), true)?;
+    /// assert!((solution.weight[0] - 2.0).abs() < 1e-9);
+    /// # Ok::<(), burn_sfp_core::SfpError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`settle`](Regression::settle); [`SfpError::Kernel`] where the sums are of another layer.
+    pub fn merge(&mut self, mut other: Self) -> Result<(), SfpError> {
+        self.settle()?;
+        other.settle()?;
+        let sizes = |sums: &Self| {
+            let (columns, filters) = (sums.columns(), sums.target_sums.len());
+            [("groups", sums.groups), ("columns", columns), ("filters", filters), ("inputs", sums.input_sums.nrows())]
+        };
+        let differing = sizes(self).into_iter().zip(sizes(&other)).find(|(expected, found)| expected != found);
+        if let Some(((what, expected), (_, found))) = differing {
+            let source = KernelError::Shape { what, expected, found };
+            return Err(SfpError::Kernel { path: self.path.clone(), source });
+        }
+        if self.samples == 0 {
+            *self = other;
+            return Ok(());
+        }
+        if other.samples == 0 {
+            return Ok(());
+        }
+        self.samples += other.samples;
+        self.input_sums += &other.input_sums;
+        self.target_sums.iter_mut().zip(&other.target_sums).for_each(|(all, own)| *all += own);
+        for (all, own) in self.sums.iter_mut().zip(&other.sums) {
+            all.matrix += &own.matrix;
+            all.totals.iter_mut().zip(&own.totals).for_each(|(all, own)| *all += own);
+            all.rows += own.rows;
+        }
+        Ok(())
+    }
+
     /// Columns of a group: its inputs times the elements of the kernel.
     pub fn columns(&self) -> usize {
         self.inputs * self.elements
@@ -285,7 +360,7 @@ impl Regression {
     /// [`SfpError::Layer`] where the device does not return its sums, and the errors of [`add`](Regression::add) for values that are not
     /// finite.
     pub fn intercept(&mut self, weight: &[f64]) -> Result<Vec<f64>, SfpError> {
-        self.read()?;
+        self.settle()?;
         let count = (self.samples as f64 * self.positions as f64).max(1.0);
         let patch = self.patch_sums();
         let of = |filter: usize| {
@@ -333,7 +408,7 @@ impl Regression {
         ridge: Ridge,
         with_intercept: bool,
     ) -> Result<Solution, SfpError> {
-        self.read()?;
+        self.settle()?;
         let failed = |source| SfpError::Kernel { path: self.path.clone(), source };
         let expected = self.groups * self.filters * self.columns();
         // Elements of the weight for which one of `keep` speaks.

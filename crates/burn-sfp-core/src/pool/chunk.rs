@@ -7,7 +7,7 @@ use crate::{Batch, BatchIter, SfpError};
 
 /// Consecutive batches of a pass.
 #[derive(Clone, Debug)]
-pub struct Chunk<I> {
+pub(super) struct Chunk<I> {
     /// Position of the chunk in its pass, from 0.
     pub(super) index: usize,
     /// Position of its first batch in the pass, from 0.
@@ -22,7 +22,7 @@ impl<I> Chunk<I> {
     }
 
     /// Its batches, with their positions in the pass.
-    pub fn batches(&self) -> impl Iterator<Item = (usize, &Batch<I>)> {
+    pub(super) fn batches(&self) -> impl Iterator<Item = (usize, &Batch<I>)> {
         (self.first..).zip(&self.batches)
     }
 }

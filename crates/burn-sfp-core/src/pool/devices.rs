@@ -121,7 +121,7 @@ impl DevicePool {
     }
 
     /// Batches of a chunk.
-    pub(crate) fn batches(&self) -> usize {
+    pub fn batches(&self) -> usize {
         self.chunk
     }
 

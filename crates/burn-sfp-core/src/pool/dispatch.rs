@@ -15,20 +15,25 @@ use crate::{BatchIter, Progress, SfpError, SfpModule};
 
 /// The devices of a pool that have not failed yet, and what became of the others.
 #[derive(Debug)]
-pub struct Members<'a> {
-    pool: &'a DevicePool,
+pub struct Members {
+    pool: DevicePool,
     alive: Vec<usize>,
     failures: Vec<DeviceFailure>,
 }
 
-impl<'a> Members<'a> {
+impl Members {
     /// All devices.
-    pub fn new(pool: &'a DevicePool) -> Self {
-        Self { pool, alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
+    pub fn new(pool: &DevicePool) -> Self {
+        Self { pool: pool.clone(), alive: (0..pool.devices().len()).collect(), failures: Vec::new() }
+    }
+
+    /// Those that are not left out, by their places in the pool.
+    pub(super) fn alive(&self) -> &[usize] {
+        &self.alive
     }
 
     /// Leaves a device out from here on.
-    fn leave_out(&mut self, device: usize, message: String, out_of_memory: bool) {
+    pub(super) fn leave_out(&mut self, device: usize, message: String, out_of_memory: bool) {
         let name = format!("{:?}", self.pool.devices()[device]);
         tracing::warn!(device = %name, "{message}: the device is left out, its batches go to another one");
         self.failures.push(DeviceFailure { device: name, message, out_of_memory });
@@ -36,7 +41,7 @@ impl<'a> Members<'a> {
     }
 
     /// The error of a pool without devices that work.
-    fn lost(&mut self, samples: u64) -> SfpError {
+    pub(super) fn lost(&mut self, samples: u64) -> SfpError {
         let out_of_memory = !self.failures.is_empty() && self.failures.iter().all(|failure| failure.out_of_memory);
         SfpError::Devices { failures: std::mem::take(&mut self.failures), samples, out_of_memory }
     }
@@ -57,7 +62,7 @@ pub struct Merged {
 /// # Errors
 /// The first error of the data, in its order; [`SfpError::Devices`] where no device is left.
 pub fn in_chunks<M, W>(
-    members: &mut Members<'_>,
+    members: &mut Members,
     model: &M,
     batches: BatchIter<'_, M::Inputs>,
     done: Merged,
@@ -97,8 +102,8 @@ where
 }
 
 /// The side of the pass that reads chunks and merges what comes out of them.
-struct Feed<'a, 'm, I, P, E> {
-    members: &'a mut Members<'m>,
+struct Feed<'a, I, P, E> {
+    members: &'a mut Members,
     queue: &'a Queue<Chunk<I>>,
     outcomes: Receiver<Outcome<I, P, E>>,
     chunks: Chunks<'a, I>,
@@ -112,7 +117,7 @@ struct Feed<'a, 'm, I, P, E> {
     is_cancelled: bool,
 }
 
-impl<I: Clone, P, E: ChunkError> Feed<'_, '_, I, P, E> {
+impl<I: Clone, P, E: ChunkError> Feed<'_, I, P, E> {
     fn run(mut self, merge: &mut impl FnMut(P) -> Result<(), E>, progress: &dyn Progress) -> Result<bool, E> {
         let mut ready = BTreeMap::new();
         let mut is_read = false;

@@ -8,15 +8,17 @@
 //! | who takes which chunk, and whose turn it is | `queue` |
 //! | the thread of a device | `serve` |
 //! | handing out, merging, and what happens when a device fails | `dispatch` |
+//! | devices that each keep something from one job to the next | `crew` |
 
 mod chunk;
+mod crew;
 mod devices;
 mod dispatch;
 mod queue;
 mod serve;
 mod work;
 
-pub use chunk::Chunk;
+pub use crew::{Crew, JobOutcome};
 pub use devices::DevicePool;
 pub use dispatch::{Members, Merged, in_chunks};
 pub use work::{ChunkError, ChunkWork};

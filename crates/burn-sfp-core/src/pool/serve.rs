@@ -12,6 +12,7 @@ use burn_sfp_graph::{GraphError, attempt};
 use super::chunk::Chunk;
 use super::queue::Queue;
 use super::work::{ChunkError, ChunkWork};
+use crate::checks::panicked;
 use crate::{SfpError, SfpModule};
 
 /// What became of a chunk.
@@ -86,7 +87,10 @@ impl<M: SfpModule, P, E> Serving<M, P, E> {
                     Some(state) => state,
                     None => state.insert(work.start(&self.model, &self.device)?),
                 };
-                work.run(state, &chunk)?;
+                for (index, batch) in chunk.batches() {
+                    let done = attempt(|| work.run(state, index, batch));
+                    done.unwrap_or_else(|message| Err(panicked(index, message).into()))?;
+                }
                 // What is merged later stays where it is until then.
                 self.queue.wait_for_turn(self.index, chunk.index);
                 work.take(state)

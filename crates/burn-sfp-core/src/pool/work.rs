@@ -5,9 +5,8 @@ use std::fmt::Display;
 use burn::tensor::Device;
 use burn_sfp_graph::GraphError;
 
-use super::chunk::Chunk;
 use crate::parts::MayLackMemory;
-use crate::{SfpError, SfpModule};
+use crate::{Batch, SfpError, SfpModule};
 
 /// An error of a chunk.
 pub trait ChunkError: From<SfpError> + MayLackMemory + Display + Send + 'static {
@@ -42,11 +41,11 @@ pub trait ChunkWork<M: SfpModule>: Send + Sync + 'static {
     /// Those of the work.
     fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Self::State<'m>, Self::Error>;
 
-    /// Works on a chunk; what comes out of it stays on the device.
+    /// Works on a batch of a chunk, which is `index` batches into its pass; what comes out of it stays on the device.
     ///
     /// # Errors
     /// Those of the work.
-    fn run(&self, state: &mut Self::State<'_>, chunk: &Chunk<M::Inputs>) -> Result<(), Self::Error>;
+    fn run(&self, state: &mut Self::State<'_>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), Self::Error>;
 
     /// Takes what came out of the chunk.
     ///

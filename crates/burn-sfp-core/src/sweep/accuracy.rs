@@ -8,10 +8,11 @@ use ndarray::Array3;
 
 use super::grid::Pooled;
 use super::probe::{Probe, deduplicate};
-use super::runner::Runner;
-use crate::checks::{PassCounts, check_batch};
+use super::runner::{Runner, device_of};
+use crate::checks::{PassCounts, check_batch, each_batch};
 use crate::labels::{Top1, check_range};
-use crate::{Batch, SfpError, SfpModule};
+use crate::pool::{ChunkWork, Members, Merged, in_chunks};
+use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
 
 /// A fitted readout whose accuracy is to be measured.
 pub(crate) struct Fitted {
@@ -26,7 +27,7 @@ pub(crate) struct Fitted {
 }
 
 /// Counts the top-1 hits of fitted readouts.
-pub(super) struct Accuracy<'a, M: SfpModule> {
+struct Accuracy<'a, M: SfpModule> {
     pub runner: Runner<'a, M>,
     pub fitted: Arc<[Fitted]>,
     /// Which readouts read each tapped tensor.
@@ -37,7 +38,7 @@ pub(super) struct Accuracy<'a, M: SfpModule> {
 }
 
 /// Hits of each readout, and the samples of each label that they are of.
-pub(super) struct Hits {
+struct Hits {
     pub counts: Vec<u64>,
     pub hits: Vec<usize>,
 }
@@ -88,5 +89,68 @@ impl<'a, M: SfpModule> Accuracy<'a, M> {
     pub fn add(&mut self, part: &Hits) {
         self.counts.add_counts(&part.counts);
         self.hits.iter_mut().zip(&part.hits).for_each(|(all, part)| *all += part);
+    }
+}
+
+/// Measures the top-1 of fitted readouts by one more pass over the data, which has to hold what the passes counted in `counts` held: on the
+/// model's device, or on the devices of a pool. Returns `None` if the work was cancelled.
+pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    model: &M,
+    data: &C,
+    network: &Network,
+    fitted: Arc<[Fitted]>,
+    mut counts: PassCounts,
+    members: Option<&mut Members>,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, SfpError> {
+    let _span = tracing::info_span!("readout accuracy").entered();
+    let samples: u64 = counts.of_first_pass().iter().sum();
+    let mut all = Accuracy::new(model, device_of(model), network, fitted.clone())?;
+    progress.start("readout accuracy", data.samples());
+    let is_cancelled = match members {
+        None => each_batch(data, progress, |index, batch| all.run_batch(index, batch))?,
+        Some(members) => {
+            let work = AccuracyWork { network: network.clone(), fitted };
+            let add = |part| {
+                all.add(&part);
+                Ok(())
+            };
+            in_chunks(members, model, data.batches(), Merged::default(), work, add, progress)?
+        }
+    };
+    progress.finish();
+    if is_cancelled {
+        return Ok(None);
+    }
+    let Hits { counts: seen, hits } = all.take();
+    counts.add_counts(&seen);
+    counts.end_pass()?;
+    Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
+}
+
+/// The accuracy of readouts on each device.
+struct AccuracyWork {
+    network: Network,
+    fitted: Arc<[Fitted]>,
+}
+
+impl<M: SfpModule> ChunkWork<M> for AccuracyWork {
+    type State<'m>
+        = Accuracy<'m, M>
+    where
+        M: 'm;
+    type Part = Hits;
+    type Error = SfpError;
+
+    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {
+        Accuracy::new(model, device.clone(), &self.network, self.fitted.clone())
+    }
+
+    fn run(&self, accuracy: &mut Accuracy<'_, M>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        accuracy.run_batch(index, batch)
+    }
+
+    fn take(&self, accuracy: &mut Accuracy<'_, M>) -> Result<Self::Part, SfpError> {
+        Ok(accuracy.take())
     }
 }

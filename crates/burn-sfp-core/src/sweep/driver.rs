@@ -1,20 +1,16 @@
 //! Who passes over the data: the model's own device, or the devices of a pool.
 
-use std::sync::Arc;
-
 use burn::tensor::Device;
 use burn_sfp_graph::Network;
 
-use super::accuracy::{Accuracy, Fitted, Hits};
 use super::partial::Partial;
 use super::pass::Sweep;
-use super::runner::device_of;
 use super::saved::Saved;
 use super::target::{Fit, Pass};
-use crate::checks::{PassCounts, on_batch};
+use crate::checks::each_batch;
 use crate::config::{AnalyzeConfig, Readout};
-use crate::pool::{Chunk, ChunkWork, DevicePool, Members, Merged, in_chunks};
-use crate::{Calibration, Progress, SfpError, SfpModule};
+use crate::pool::{ChunkWork, DevicePool, Members, Merged, in_chunks};
+use crate::{Batch, Calibration, Progress, SfpError, SfpModule};
 
 /// Runs passes; each returns whether it was cancelled.
 pub(super) trait Driver<M: SfpModule> {
@@ -29,10 +25,8 @@ pub(super) trait Driver<M: SfpModule> {
     where
         C: Calibration<M::Inputs> + ?Sized;
 
-    /// Counts the hits of fitted readouts on all batches.
-    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
-    where
-        C: Calibration<M::Inputs> + ?Sized;
+    /// Returns the devices of a pool, where it is they that pass over the data.
+    fn members(&mut self) -> Option<&mut Members>;
 }
 
 impl<M: SfpModule> Sweep<'_, M> {
@@ -97,41 +91,6 @@ impl<M: SfpModule> Sweep<'_, M> {
     }
 }
 
-/// Measures the top-1 of fitted readouts on the model's device by one more pass over the data, which has to hold what the passes counted in
-/// `counts` held. Returns `None` if the work was cancelled.
-pub(crate) fn measure<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    model: &M,
-    data: &C,
-    network: &Network,
-    fitted: Arc<[Fitted]>,
-    counts: PassCounts,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f64>>, SfpError> {
-    measure_by(&mut Here, Accuracy::new(model, device_of(model), network, fitted)?, data, counts, progress)
-}
-
-/// The same by a driver.
-pub(super) fn measure_by<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    driver: &mut impl Driver<M>,
-    mut accuracy: Accuracy<'_, M>,
-    data: &C,
-    mut counts: PassCounts,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f64>>, SfpError> {
-    let _span = tracing::info_span!("readout accuracy").entered();
-    let samples: u64 = counts.of_first_pass().iter().sum();
-    progress.start("readout accuracy", data.samples());
-    let is_cancelled = driver.measure(&mut accuracy, data, progress)?;
-    progress.finish();
-    if is_cancelled {
-        return Ok(None);
-    }
-    let Hits { counts: seen, hits } = accuracy.take();
-    counts.add_counts(&seen);
-    counts.end_pass()?;
-    Ok(Some(hits.into_iter().map(|hits| hits as f64 / samples.max(1) as f64).collect()))
-}
-
 /// Passes on the model's device, batch after batch.
 pub(super) struct Here;
 
@@ -146,36 +105,17 @@ impl<M: SfpModule> Driver<M> for Here {
     where
         C: Calibration<M::Inputs> + ?Sized,
     {
-        each_batch::<M, C>(data, progress, |index, batch| all.run_batch(index, batch, pass))
+        each_batch(data, progress, |index, batch| all.run_batch(index, batch, pass))
     }
 
-    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
-    where
-        C: Calibration<M::Inputs> + ?Sized,
-    {
-        each_batch::<M, C>(data, progress, |index, batch| all.run_batch(index, batch))
+    fn members(&mut self) -> Option<&mut Members> {
+        None
     }
-}
-
-fn each_batch<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    data: &C,
-    progress: &dyn Progress,
-    mut run: impl FnMut(usize, &crate::Batch<M::Inputs>) -> Result<(), SfpError>,
-) -> Result<bool, SfpError> {
-    for (index, batch) in data.batches().enumerate() {
-        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        on_batch(index, || run(index, &batch))?;
-        progress.advance(batch.labels.len());
-        if progress.is_cancelled() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Passes on many devices, over batches that are cut into some parts.
 pub(super) struct OnDevices<'a> {
-    members: Members<'a>,
+    members: Members,
     config: &'a AnalyzeConfig,
     saved: Option<Saved<'a>>,
 }
@@ -224,24 +164,8 @@ impl<M: SfpModule> Driver<M> for OnDevices<'_> {
         done
     }
 
-    fn measure<C>(&mut self, all: &mut Accuracy<'_, M>, data: &C, progress: &dyn Progress) -> Result<bool, SfpError>
-    where
-        C: Calibration<M::Inputs> + ?Sized,
-    {
-        let (network, model) = (all.runner.network.clone(), all.runner.model());
-        let work = AccuracyWork { network, fitted: all.fitted.clone() };
-        in_chunks(
-            &mut self.members,
-            model,
-            data.batches(),
-            Merged::default(),
-            work,
-            |part| {
-                all.add(&part);
-                Ok(())
-            },
-            progress,
-        )
+    fn members(&mut self) -> Option<&mut Members> {
+        Some(&mut self.members)
     }
 }
 
@@ -264,44 +188,11 @@ impl<M: SfpModule> ChunkWork<M> for SweepWork {
         Sweep::of_network(model, self.network.clone(), &self.config, device.clone())
     }
 
-    fn run(&self, sweep: &mut Sweep<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (index, batch) in chunk.batches() {
-            on_batch(index, || sweep.run_batch(index, batch, self.pass))?;
-        }
-        Ok(())
+    fn run(&self, sweep: &mut Sweep<'_, M>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), SfpError> {
+        sweep.run_batch(index, batch, self.pass)
     }
 
     fn take(&self, sweep: &mut Sweep<'_, M>) -> Result<Partial, SfpError> {
         sweep.take()
-    }
-}
-
-/// The accuracy of readouts on each device.
-struct AccuracyWork {
-    network: Network,
-    fitted: Arc<[Fitted]>,
-}
-
-impl<M: SfpModule> ChunkWork<M> for AccuracyWork {
-    type State<'m>
-        = Accuracy<'m, M>
-    where
-        M: 'm;
-    type Part = Hits;
-    type Error = SfpError;
-
-    fn start<'m>(&'m self, model: &'m M, device: &Device) -> Result<Accuracy<'m, M>, SfpError> {
-        Accuracy::new(model, device.clone(), &self.network, self.fitted.clone())
-    }
-
-    fn run(&self, accuracy: &mut Accuracy<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), SfpError> {
-        for (index, batch) in chunk.batches() {
-            on_batch(index, || accuracy.run_batch(index, batch))?;
-        }
-        Ok(())
-    }
-
-    fn take(&self, accuracy: &mut Accuracy<'_, M>) -> Result<Self::Part, SfpError> {
-        Ok(accuracy.take())
     }
 }

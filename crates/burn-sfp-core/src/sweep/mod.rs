@@ -13,8 +13,7 @@ mod runner;
 mod saved;
 mod target;
 
-pub(crate) use accuracy::Fitted;
-pub(crate) use driver::measure;
+pub(crate) use accuracy::{Fitted, measure};
 pub(crate) use grid::Pooled;
 pub(crate) use probe::Probe;
 pub(crate) use run::{sweep, sweep_on};

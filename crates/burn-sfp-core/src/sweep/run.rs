@@ -7,8 +7,8 @@ use std::time::Instant;
 use burn_sfp_graph::Network;
 use burn_sfp_nn::ConfigError;
 
-use super::accuracy::{Accuracy, Fitted};
-use super::driver::{Driver, Here, OnDevices, measure_by};
+use super::accuracy::{Fitted, measure};
+use super::driver::{Driver, Here, OnDevices};
 use super::finish::Finish;
 use super::pass::Sweep;
 use super::saved::Saved;
@@ -123,8 +123,7 @@ fn attempt<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let fitted: Arc<[Fitted]> = fitted.into();
     if !is_cancelled && !fitted.is_empty() {
         let started = Instant::now();
-        let accuracy = Accuracy::new(model, runner.device().clone(), &runner.network, fitted.clone())?;
-        let accuracies = measure_by(driver, accuracy, data, passes, progress)?;
+        let accuracies = measure(model, data, &runner.network, fitted.clone(), passes, driver.members(), progress)?;
         is_cancelled |= accuracies.is_none();
         for (fitted, accuracy) in fitted.iter().zip(accuracies.into_iter().flatten()) {
             layers[fitted.layer].readout.set_accuracy(accuracy);

@@ -26,10 +26,6 @@ pub(crate) fn device_of<M: SfpModule>(model: &M) -> Device {
 }
 
 impl<'a, M: SfpModule> Runner<'a, M> {
-    pub fn new(model: &'a M, network: Network, probes: Vec<Probe>) -> Result<Self, SfpError> {
-        Self::on(device_of(model), model, network, probes)
-    }
-
     /// Replays on another device than the model's.
     pub fn on(device: Device, model: &'a M, network: Network, probes: Vec<Probe>) -> Result<Self, SfpError> {
         let main = replay(&network, &device, &probes)?;

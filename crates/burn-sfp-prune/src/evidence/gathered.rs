@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn_sfp_core::checks::check_batch;
 use burn_sfp_core::{
     ActivationEvidence, BlockStream, Calibration, DevicePool, InputGram, OutputStatistics, Progress, SfpError,
-    SfpModule, gather_activations, gather_activations_on, gather_streams,
+    SfpModule, gather_activations, gather_activations_on, gather_streams, gather_streams_on,
 };
 use burn_sfp_graph::{Fingerprint, Network};
 
@@ -95,8 +95,8 @@ impl Evidence {
         Self::of_network(model, &captured(model, calibration)?, calibration, needs, None, progress)
     }
 
-    /// [`gather`](Evidence::gather) on the devices of a pool, which share the data; the streams around blocks are summed on the model's own
-    /// device. Activations and gradients stay where they are computed; sums come back, after each chunk of batches.
+    /// [`gather`](Evidence::gather) on the devices of a pool, which share the data. Activations and gradients stay where they are computed; sums
+    /// come back, after each chunk of batches.
     ///
     /// ```
     /// # use burn::prelude::*;
@@ -166,7 +166,10 @@ impl Evidence {
         }
         let mut blocks = BTreeMap::new();
         if needs.has_blocks() && !(samples.is_some() && progress.is_cancelled()) {
-            blocks = gather_streams(model, network, calibration, progress)?;
+            blocks = match devices {
+                Some(devices) => gather_streams_on(model, network, calibration, devices, progress)?,
+                None => gather_streams(model, network, calibration, progress)?,
+            };
             gathered = if progress.is_cancelled() { gathered } else { gathered.blocks() };
         }
         let ActivationEvidence { outputs, inputs, .. } = activations;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
-use burn_sfp_core::checks::{Chunk, ChunkWork, Members, Merged, check_batch, check_shapes, in_chunks, panicked};
+use burn_sfp_core::checks::{ChunkWork, Members, Merged, check_batch, check_shapes, in_chunks, panicked};
 use burn_sfp_core::labels::{check_range, label_tensor};
 use burn_sfp_core::{Batch, Calibration, DevicePool, Progress, SfpError, SfpModule};
 use burn_sfp_graph::{ModuleInput, Network, attempt};
@@ -122,11 +122,8 @@ impl<M: SfpModule> ChunkWork<M> for Work {
         Ok(Gradients { model, device, network: &self.network, sums })
     }
 
-    fn run(&self, all: &mut Gradients<'_, M>, chunk: &Chunk<M::Inputs>) -> Result<(), PruneError> {
-        for (index, batch) in chunk.batches() {
-            all.add(index, batch.clone())?;
-        }
-        Ok(())
+    fn run(&self, all: &mut Gradients<'_, M>, index: usize, batch: &Batch<M::Inputs>) -> Result<(), PruneError> {
+        all.add(index, batch.clone()).map(|_| ())
     }
 
     fn take(&self, all: &mut Gradients<'_, M>) -> Result<GradientPart, PruneError> {

@@ -2,25 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use burn_sfp_core::{ChannelMoments, Layerwise, Progress, SfpError};
+use burn_sfp_core::{Progress, SfpError};
 
 use super::config::{Recover, RecoveryStep};
+use super::passes::Passes;
 use super::report::{Corrected, RecoveryReport};
+use super::share::{Measure, Measured};
 use super::tasks::{LayerTask, Task, TaskKind};
 use crate::PruneError;
-
-/// The two networks, loaded with the same batches; the original only where something is fitted to it.
-pub(super) struct Passes {
-    pub original: Option<Layerwise>,
-    pub pruned: Layerwise,
-}
 
 /// New values, by the index of the parameter of the pruned network.
 pub(super) type Values = BTreeMap<usize, Vec<f64>>;
 
 /// Carries out all tasks; if `progress` cancels, those done by then.
 pub(super) fn correct(
-    passes: &mut Passes,
+    passes: &mut dyn Passes,
     tasks: Vec<Task>,
     config: &Recover,
     report: &mut RecoveryReport,
@@ -32,13 +28,16 @@ pub(super) fn correct(
         if progress.is_cancelled() {
             break;
         }
-        passes.pruned.run_before(task.step)?;
-        let set = match task.kind {
-            TaskKind::Norm { mean, variance } => norm(passes, task.step, &task.path, [mean, variance], report)?,
-            TaskKind::Layer(layer) => fit(passes, task.step, &task.path, *layer, config, report)?,
+        let Task { step, path, kind } = task;
+        let set = match kind {
+            TaskKind::Norm { mean, variance, channels } => {
+                let measure = Measure::Moments { path: path.clone(), step, channels };
+                norm(passes.measure(measure)?, &path, [mean, variance], report)?
+            }
+            TaskKind::Layer(layer) => fit(passes, step, &path, *layer, config, report)?,
         };
         for (parameter, new) in set {
-            passes.pruned.set(parameter, &new)?;
+            passes.set(parameter, &new);
             values.insert(parameter, new);
         }
         progress.advance(1);
@@ -47,19 +46,14 @@ pub(super) fn correct(
     Ok(values)
 }
 
-/// Measures the statistics of a normalisation.
+/// Takes the statistics of a normalisation.
 fn norm(
-    passes: &mut Passes,
-    step: usize,
+    measured: Measured,
     path: &str,
     [mean, variance]: [usize; 2],
     report: &mut RecoveryReport,
 ) -> Result<Values, PruneError> {
-    let [_, channels, _] = passes.pruned.steps()[step].input.shape;
-    let mut moments = ChannelMoments::new(path, channels);
-    for batch in 0..passes.pruned.batches() {
-        moments.add(&passes.pruned.input(batch, step)?);
-    }
+    let Measured::Moments(moments) = measured else { return Ok(Values::new()) };
     if moments.count() < 2 {
         report.leave_out(
             path,
@@ -75,20 +69,17 @@ fn norm(
 
 /// Fits a layer to the original.
 fn fit(
-    passes: &mut Passes,
+    passes: &mut dyn Passes,
     step: usize,
     path: &str,
     mut task: LayerTask,
     config: &Recover,
     report: &mut RecoveryReport,
 ) -> Result<Values, PruneError> {
-    let Some(original) = &mut passes.original else { return Ok(Values::new()) };
-    original.run_through(task.original)?;
-    let patches = config.patches_of(task.regression.columns(), passes.pruned.batches());
-    for batch in 0..passes.pruned.batches() {
-        let (input, target) = (passes.pruned.input(batch, step)?, original.output(batch, task.original)?);
-        task.regression.add(batch, &input, &target, patches)?;
-    }
+    let patches = config.patches_of(task.regression.columns(), passes.batches());
+    let measure = Measure::Fit { step, original: task.original, regression: task.regression.empty(), patches };
+    let Measured::Fit(regression) = passes.measure(measure)? else { return Ok(Values::new()) };
+    task.regression = regression;
     let mut values = Values::new();
     let mut weight = None;
     if task.regression.is_summed() {

@@ -18,16 +18,21 @@
 //! | which layers return something else than in the original | `affected` |
 //! | what is done at each layer, decided before any sample is read | `tasks` |
 //! | the corrections themselves | `correct` |
-//! | the passes over the data | `run` |
+//! | what a device holds and sums | `share` |
+//! | one device with all batches, or many that share them | `passes` |
+//! | the whole, from the graphs to the new model | `run` |
 
 mod affected;
 mod config;
 mod correct;
 mod counterpart;
+mod passes;
 mod report;
 mod run;
+mod share;
 mod tasks;
 
 pub use config::{Recover, RecoveryStep};
 pub use report::{Corrected, NotCorrected, Recovered, RecoveryReport};
-pub use run::recover;
+pub(crate) use run::recover_by;
+pub use run::{recover, recover_on};

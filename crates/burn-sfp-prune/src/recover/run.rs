@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
-use burn_sfp_core::checks::{Parts, check_batch, in_smaller_batches, panicked};
-use burn_sfp_core::{Calibration, Layerwise, Progress, SfpError, SfpModule};
-use burn_sfp_graph::{Network, attempt};
+use burn_sfp_core::checks::{Parts, check_batch, in_smaller_batches};
+use burn_sfp_core::{Calibration, DevicePool, Progress, SfpError, SfpModule};
+use burn_sfp_graph::Network;
 use burn_sfp_nn::walk::{ParamMapper, ParamPath, ShapeIds, map_params};
 
 use super::config::Recover;
-use super::correct::{Passes, Values, correct};
+use super::correct::{Values, correct};
 use super::counterpart::Original;
+use super::passes::{Here, Passes, Shared};
 use super::report::{Recovered, RecoveryReport};
 use super::tasks::{Task, TaskKind, tasks};
 use crate::mask::{KeepMasks, masks_of};
@@ -83,13 +84,77 @@ pub fn recover<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     config: &Recover,
     progress: &dyn Progress,
 ) -> Result<Recovered<M>, PruneError> {
+    recover_by([original, pruned], plan, calibration, config, None, progress)
+}
+
+/// [`recover`] on the devices of a pool, which share the data: each holds the activations of its part, what is summed of them comes back after
+/// each layer, and is solved here. The model that is returned is on the device of `pruned`.
+///
+/// Batches go out in chunks ([`DevicePool::chunk`]) to whichever device is free, and sums are merged in the order of the data, so that where
+/// devices compute alike the result does not depend on how many there are, nor on who was faster. [`Recover::memory`] is that of each device.
+/// Where the samples do not fit into all of them, as many are used as fit, so that then the result does depend on the number of devices. A device that
+/// fails, or takes longer than the pool's time limit over a layer, is left out, and others load its batches again, beyond that memory if need be. For
+/// this the batches themselves stay in memory here.
+///
+/// ```
+/// # use burn::prelude::*;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_sfp_graph::GraphModule;
+/// # use burn_sfp_core::{NoProgress, TensorCalibration};
+/// use burn_sfp_core::DevicePool;
+/// use burn_sfp_prune::{Magnitude, Planner, Recover, recover_on};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { a: Linear, b: Linear }
+/// # impl GraphModule for Mlp {
+/// #     type Inputs = Tensor<2>;
+/// #     type Outputs = Tensor<2>;
+/// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         self.b.forward(burn::tensor::activation::relu(self.a.forward(x)))
+/// #     }
+/// # }
+/// # let device = Device::flex();
+/// # let mlp = Mlp { a: LinearConfig::new(4, 8).init(&device), b: LinearConfig::new(8, 2).init(&device) };
+/// # let samples = Tensor::<2>::random([32, 4], burn::tensor::Distribution::Default, &device);
+/// # let data = TensorCalibration::new(samples.clone(), vec![0; 32], 8);
+/// let pruned = Planner::new().prune(&mlp, &samples, &Magnitude::l2())?;
+/// let pool = DevicePool::new([Device::flex(), Device::flex()]).chunk(2);
+/// let recovered = recover_on(&mlp, &pruned.model, &pruned.plan, &data, &Recover::new(), &pool, &NoProgress)?;
+/// assert_eq!((recovered.report.samples, recovered.report.all_samples), (32, true));
+/// # Ok::<(), burn_sfp_prune::PruneError>(())
+/// ```
+///
+/// # Errors
+/// Those of [`recover`]; [`PruneError::Config`] for a pool without devices, [`SfpError::Devices`] where every device failed.
+pub fn recover_on<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    original: &M,
+    pruned: &M,
+    plan: &PrunePlan,
+    calibration: &C,
+    config: &Recover,
+    devices: &DevicePool,
+    progress: &dyn Progress,
+) -> Result<Recovered<M>, PruneError> {
+    devices.check()?;
+    recover_by([original, pruned], plan, calibration, config, Some(devices), progress)
+}
+
+/// Recovers on the device of the pruned model, or on those of a pool.
+pub(crate) fn recover_by<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
+    models: [&M; 2],
+    plan: &PrunePlan,
+    calibration: &C,
+    config: &Recover,
+    devices: Option<&DevicePool>,
+    progress: &dyn Progress,
+) -> Result<Recovered<M>, PruneError> {
     let _span = tracing::info_span!("recovery").entered();
     let started = Instant::now();
+    let [original, pruned] = models;
     config.check()?;
     made_by(plan, pruned)?;
     check_shapes(plan, &shapes_of(original))?;
     let mut recovered = in_smaller_batches(false, |parts| {
-        recover_once([original, pruned], plan, &Parts::new(calibration, parts), config, progress)
+        recover_once(models, plan, &Parts::new(calibration, parts), config, devices, progress)
     })?;
     recovered.report.seconds = started.elapsed().as_secs_f64();
     Ok(recovered)
@@ -101,6 +166,7 @@ fn recover_once<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     plan: &PrunePlan,
     calibration: &C,
     config: &Recover,
+    devices: Option<&DevicePool>,
     progress: &dyn Progress,
 ) -> Result<Recovered<M>, PruneError> {
     let [original, pruned] = models;
@@ -115,16 +181,19 @@ fn recover_once<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
     let masks = kept(plan, masks_of(pruned));
     let tasks = tasks(&found, &after, &after.steps(), &masks, config, &mut report);
     let start = Start::of(&tasks, &found, &after, config);
-    let layerwise = |model: &M, network: &Network| Layerwise::new(model, network.clone());
-    let mut passes = Passes {
-        original: start.original.map(|_| layerwise(original, &before)).transpose()?,
-        pruned: layerwise(pruned, &after)?,
+    let networks = [before.clone(), after.clone()];
+    progress.start("recovery: reading", calibration.samples());
+    report.all_samples = true;
+    let batches = calibration.batches();
+    let mut passes: Box<dyn Passes> = match devices {
+        None => Box::new(Here::load(models, networks, start, batches, &mut report, progress)?),
+        Some(pool) => Box::new(Shared::load(models, networks, start, pool, batches, &mut report, progress)?),
     };
-    load(models, calibration, &start, &mut passes, &mut report, progress)?;
+    progress.finish();
     let is_cancelled = progress.is_cancelled() || report.samples == 0;
     let values = match is_cancelled {
         true => Values::new(),
-        false => correct(&mut passes, tasks, config, &mut report, progress)?,
+        false => correct(&mut *passes, tasks, config, &mut report, progress)?,
     };
     drop(passes);
     let path = |parameter: usize| after.parameters()[parameter].path.clone();
@@ -149,11 +218,13 @@ fn kept(plan: &PrunePlan, own: KeepMasks) -> KeepMasks {
 }
 
 /// Where the two networks stop for the first correction, and how many samples fit.
-struct Start {
-    pruned: usize,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    pub pruned: usize,
     /// `None` where nothing is fitted to the original.
-    original: Option<usize>,
-    samples: u64,
+    pub original: Option<usize>,
+    /// Samples whose activations fit into the memory of a device.
+    pub samples: u64,
 }
 
 impl Start {
@@ -172,40 +243,6 @@ impl Start {
         let of_sample = (bytes / pruned.batch().max(1) as u64).max(1);
         Self { pruned: first, original: fitted, samples: config.memory / of_sample }
     }
-}
-
-/// Reads the batches, and runs what comes before the first correction on each.
-fn load<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
-    [original, pruned]: [&M; 2],
-    calibration: &C,
-    start: &Start,
-    passes: &mut Passes,
-    report: &mut RecoveryReport,
-    progress: &dyn Progress,
-) -> Result<(), PruneError> {
-    progress.start("recovery: reading", calibration.samples());
-    report.all_samples = true;
-    for (index, batch) in calibration.batches().enumerate() {
-        let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
-        check_batch(index, &batch)?;
-        let samples = batch.labels.len() as u64;
-        let is_full = index > 0 && report.samples + samples > start.samples;
-        if is_full || progress.is_cancelled() {
-            report.all_samples = false;
-            break;
-        }
-        let work = || {
-            if let (Some(step), Some(pass)) = (start.original, &mut passes.original) {
-                pass.load(original, index, &batch, step)?;
-            }
-            passes.pruned.load(pruned, index, &batch, start.pruned)
-        };
-        attempt(work).unwrap_or_else(|message| Err(panicked(index, message)))?;
-        report.samples += samples;
-        progress.advance(batch.labels.len());
-    }
-    progress.finish();
-    Ok(())
 }
 
 struct SetValues {

@@ -25,6 +25,7 @@ pub(super) enum TaskKind {
     Norm {
         mean: usize,
         variance: usize,
+        channels: usize,
     },
 }
 
@@ -114,7 +115,8 @@ impl Context<'_> {
             report.leave_out(&step.path, RecoveryStep::Statistics, reason.clone());
             return None;
         }
-        Some(TaskKind::Norm { mean: norm.mean, variance: norm.variance })
+        let [_, channels, _] = step.input.shape;
+        Some(TaskKind::Norm { mean: norm.mean, variance: norm.variance, channels })
     }
 
     fn layer(&self, layer: &Layer, step: &Step, report: &mut RecoveryReport) -> Option<TaskKind> {

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_sfp_core::{NoProgress, TensorCalibration};
+use burn_sfp_core::{DevicePool, NoProgress, TensorCalibration};
 use burn_sfp_graph::GraphModule;
 use burn_sfp_nn::Shrink;
 use burn_sfp_prune::{
@@ -132,6 +132,36 @@ fn streams_are_those_of_plain_passes() {
             assert!((found.change - change).abs() < 1e-6 * change, "{index}: {} {change}", found.change);
         }
         assert!(evidence.blocks["blocks.2"].change < 0.01);
+    }
+}
+
+#[test]
+fn devices_share_the_passes_over_streams() {
+    let device = Device::flex();
+    let net = Net::new(&device);
+    let (x, labels) = data(&device);
+    let calibration = TensorCalibration::new(x, labels, 13);
+    let needs = || Needs::none().blocks();
+    let on = |devices, chunk| {
+        let pool = DevicePool::new((0..devices).map(|_| Device::flex())).chunk(chunk);
+        Evidence::gather_on(&net, &calibration, needs(), &pool, &NoProgress).unwrap().blocks
+    };
+    let plain = Evidence::gather(&net, &calibration, needs(), &NoProgress).unwrap().blocks;
+    // A single chunk is summed as without a pool.
+    assert_eq!(on(2, 100), plain);
+    let one = on(1, 1);
+    assert_eq!(on(2, 1), one);
+    assert_eq!(on(4, 1), one);
+    assert_eq!(one.len(), plain.len());
+    for (path, plain) in &plain {
+        let change = one[path].change;
+        assert!((change - plain.change).abs() < 1e-12 * plain.change, "{path}: {change} {}", plain.change);
+        for (found, expected) in
+            [(one[path].accuracy_before, plain.accuracy_before), (one[path].accuracy_after, plain.accuracy_after)]
+        {
+            // Readouts by sums in another order: a sample between two labels may go the other way.
+            assert!((found - expected).abs() < 0.05, "{path}: {found} {expected}");
+        }
     }
 }
 

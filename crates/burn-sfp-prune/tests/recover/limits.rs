@@ -94,7 +94,7 @@ fn steps_that_are_not_asked_for_are_not_made() {
 }
 
 /// Cancels once it has been asked so many times.
-struct CancelAfter(AtomicUsize);
+pub struct CancelAfter(pub AtomicUsize);
 
 impl Progress for CancelAfter {
     fn start(&self, _stage: &str, _total: Option<usize>) {}

@@ -9,6 +9,7 @@ mod graph;
 mod limits;
 mod net;
 mod plain;
+mod pool;
 mod random;
 mod steps;
 mod transposed;
