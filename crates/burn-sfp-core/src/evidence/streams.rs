@@ -151,6 +151,9 @@ struct Between {
     on_device: Option<[Tensor<1>; 2]>,
 }
 
+/// Class sums and Gram matrix of a stream, on the host.
+type TakenSums = (Option<Array3<f64>>, Option<Array2<f64>>);
+
 /// The sums for the readout of a stream.
 struct StreamSums {
     probe: Probe,
@@ -196,7 +199,7 @@ impl StreamSums {
     }
 
     /// Takes the class sums and the Gram matrix, after which they begin at zero again.
-    fn take(&mut self) -> Result<(Option<Array3<f64>>, Option<Array2<f64>>), SfpError> {
+    fn take(&mut self) -> Result<TakenSums, SfpError> {
         let sums = self.sums.take().map(|sums| sums.into_host(&self.path)).transpose()?;
         Ok((sums, self.gram.take().map(Gram::into_host).transpose()?))
     }
@@ -225,7 +228,7 @@ struct Gathering<'m, M: SfpModule> {
 
 /// The sums over a part of the data.
 struct Part {
-    streams: Vec<(Option<Array3<f64>>, Option<Array2<f64>>)>,
+    streams: Vec<TakenSums>,
     squares: Vec<[f64; 2]>,
     counts: Vec<u64>,
 }

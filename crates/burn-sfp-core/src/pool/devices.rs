@@ -85,7 +85,7 @@ impl DevicePool {
         self
     }
 
-    /// Leaves out a device that takes longer than this over a chunk, or over reading back the sums of one, as if it had failed: a machine that has lost its
+    /// Leaves out a device that takes longer than this over a chunk (in a recovery over a layer), or over reading back its sums, as if it had failed: a machine that has lost its
     /// network, for example, of whose connection Burn waits for an answer without end. None by default. A device's first chunk takes as long as
     /// getting the model there besides.
     ///

@@ -9,6 +9,7 @@ use burn_sfp_graph::Network;
 use super::run::Start;
 
 /// What is summed at a step of the pruned network.
+#[allow(clippy::large_enum_variant)] // one per layer
 #[derive(Debug)]
 pub(super) enum Measure {
     /// Mean and variance of the channels of what it reads.
@@ -32,6 +33,7 @@ impl Measure {
 }
 
 /// The sums.
+#[allow(clippy::large_enum_variant)] // one per layer and chunk
 pub(super) enum Measured {
     Moments(ChannelMoments),
     Fit(Regression),
