@@ -7,9 +7,11 @@
 //! | mean and variance of each channel | `moments` |
 //! | sums of what a layer reads and of what it is to return, and the weights that follow | `regression` |
 //! | the same sums on devices with memory of their own | `on_device` |
+//! | sums of parts of the data, put together | `merge` |
 //! | the solution for one group of a layer | `solve` |
 //! | which rows of a batch are taken | `sample` |
 
+mod merge;
 mod moments;
 mod on_device;
 mod pass;
