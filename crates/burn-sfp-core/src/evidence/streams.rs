@@ -49,24 +49,23 @@ pub struct BlockStream {
 /// # use burn_sfp_graph::{GraphModule, Network};
 /// use burn_sfp_core::{NoProgress, SfpModule, TensorCalibration, gather_streams};
 /// # #[derive(Module, Debug)]
-/// # struct Net { first: Linear, block: Linear, last: Linear }
+/// # struct Net { first: Linear, blocks: Vec<Linear>, last: Linear }
 /// # impl GraphModule for Net {
 /// #     type Inputs = Tensor<2>;
 /// #     type Outputs = Tensor<2>;
 /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
-/// #         let x = self.first.forward(x);
-/// #         let x = x.clone() + burn::tensor::activation::relu(self.block.forward(x));
-/// #         self.last.forward(x)
+/// #         let add = |x: Tensor<2>, block: &Linear| x.clone() + burn::tensor::activation::relu(block.forward(x));
+/// #         self.last.forward(self.blocks.iter().fold(self.first.forward(x), add))
 /// #     }
 /// # }
 /// # let device = Device::flex();
 /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
-/// # let net = Net { first: linear(4, 8), block: linear(8, 8), last: linear(8, 2) };
+/// # let net = Net { first: linear(4, 8), blocks: vec![linear(8, 8)], last: linear(8, 2) };
 /// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
 /// let network = Network::capture_with(&net, &samples, Net::logits)?;
 /// let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
 /// let blocks = gather_streams(&net, &network, &calibration, &NoProgress)?;
-/// assert!(blocks["block"].change >= 0.0);
+/// assert!(blocks["blocks.0"].change >= 0.0);
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
 ///
@@ -92,25 +91,24 @@ pub fn gather_streams<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 /// # use burn_sfp_graph::{GraphModule, Network};
 /// use burn_sfp_core::{DevicePool, NoProgress, SfpModule, TensorCalibration, gather_streams_on};
 /// # #[derive(Module, Debug)]
-/// # struct Net { first: Linear, block: Linear, last: Linear }
+/// # struct Net { first: Linear, blocks: Vec<Linear>, last: Linear }
 /// # impl GraphModule for Net {
 /// #     type Inputs = Tensor<2>;
 /// #     type Outputs = Tensor<2>;
 /// #     fn run(&self, x: Tensor<2>) -> Tensor<2> {
-/// #         let x = self.first.forward(x);
-/// #         let x = x.clone() + burn::tensor::activation::relu(self.block.forward(x));
-/// #         self.last.forward(x)
+/// #         let add = |x: Tensor<2>, block: &Linear| x.clone() + burn::tensor::activation::relu(block.forward(x));
+/// #         self.last.forward(self.blocks.iter().fold(self.first.forward(x), add))
 /// #     }
 /// # }
 /// # let device = Device::flex();
 /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
-/// # let net = Net { first: linear(4, 8), block: linear(8, 8), last: linear(8, 2) };
+/// # let net = Net { first: linear(4, 8), blocks: vec![linear(8, 8)], last: linear(8, 2) };
 /// let samples = Tensor::<2>::from_floats([[1., 0., 0., 1.], [0., 1., 1., 0.]], &device);
 /// let network = Network::capture_with(&net, &samples, Net::logits)?;
 /// let calibration = TensorCalibration::new(samples, vec![0, 1], 1);
 /// let pool = DevicePool::new([Device::flex(), Device::flex()]).chunk(1);
 /// let blocks = gather_streams_on(&net, &network, &calibration, &pool, &NoProgress)?;
-/// assert!(blocks["block"].change >= 0.0);
+/// assert!(blocks["blocks.0"].change >= 0.0);
 /// # Ok::<(), burn_sfp_core::SfpError>(())
 /// ```
 ///
