@@ -47,8 +47,9 @@ pub struct BlockStream {
 /// # use burn::prelude::*;
 /// # use burn::nn::{Linear, LinearConfig};
 /// # use burn_sfp_graph::{GraphModule, Network};
+/// # use burn_sfp_nn::Shrink;
 /// use burn_sfp_core::{NoProgress, SfpModule, TensorCalibration, gather_streams};
-/// # #[derive(Module, Debug)]
+/// # #[derive(Module, Debug, Shrink)]
 /// # struct Net { first: Linear, blocks: Vec<Linear>, last: Linear }
 /// # impl GraphModule for Net {
 /// #     type Inputs = Tensor<2>;
@@ -57,6 +58,7 @@ pub struct BlockStream {
 /// #         let add = |x: Tensor<2>, block: &Linear| x.clone() + burn::tensor::activation::relu(block.forward(x));
 /// #         self.last.forward(self.blocks.iter().fold(self.first.forward(x), add))
 /// #     }
+/// #     fn shrinkable(&mut self) -> Option<&mut dyn Shrink> { Some(self) }
 /// # }
 /// # let device = Device::flex();
 /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
@@ -89,8 +91,9 @@ pub fn gather_streams<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 /// # use burn::prelude::*;
 /// # use burn::nn::{Linear, LinearConfig};
 /// # use burn_sfp_graph::{GraphModule, Network};
+/// # use burn_sfp_nn::Shrink;
 /// use burn_sfp_core::{DevicePool, NoProgress, SfpModule, TensorCalibration, gather_streams_on};
-/// # #[derive(Module, Debug)]
+/// # #[derive(Module, Debug, Shrink)]
 /// # struct Net { first: Linear, blocks: Vec<Linear>, last: Linear }
 /// # impl GraphModule for Net {
 /// #     type Inputs = Tensor<2>;
@@ -99,6 +102,7 @@ pub fn gather_streams<M: SfpModule, C: Calibration<M::Inputs> + ?Sized>(
 /// #         let add = |x: Tensor<2>, block: &Linear| x.clone() + burn::tensor::activation::relu(block.forward(x));
 /// #         self.last.forward(self.blocks.iter().fold(self.first.forward(x), add))
 /// #     }
+/// #     fn shrinkable(&mut self) -> Option<&mut dyn Shrink> { Some(self) }
 /// # }
 /// # let device = Device::flex();
 /// # let linear = |from, to| LinearConfig::new(from, to).init(&device);
