@@ -47,16 +47,16 @@ impl<M: SfpModule> Here<M> {
         for (index, batch) in batches.enumerate() {
             let batch = batch.map_err(|source| SfpError::Data { batch: index, source })?;
             check_batch(index, &batch)?;
-            let samples = batch.labels.len() as u64;
-            let is_full = index > 0 && report.samples + samples > start.samples;
+            let samples = batch.labels.len();
+            let is_full = index > 0 && report.samples + samples as u64 > start.samples;
             if is_full || progress.is_cancelled() {
                 report.all_samples = false;
                 break;
             }
-            attempt(|| share.add(0, index, &batch)).unwrap_or_else(|message| Err(panicked(index, message)))?;
-            report.samples += samples;
+            add(&mut share, 0, &[(index, batch)])?;
+            report.samples += samples as u64;
             all += 1;
-            progress.advance(batch.labels.len());
+            progress.advance(samples);
         }
         Ok(Self { share, log: Log::new(), batches: all })
     }
@@ -214,10 +214,10 @@ impl<M: SfpModule> Passes for Shared<M> {
             match outcome {
                 JobOutcome::Done(_, found) => parts.extend(found),
                 JobOutcome::Lost(lost) => {
-                    let mut without: Vec<usize> = new.remove(&lost).unwrap_or_default();
-                    without.extend((0..self.chunks.len()).filter(|&chunk| self.owners[chunk] == lost));
-                    without.sort_unstable();
-                    without.dedup();
+                    // It owns those, too, that it had not loaded yet.
+                    new.remove(&lost);
+                    let without: Vec<usize> =
+                        (0..self.chunks.len()).filter(|&chunk| self.owners[chunk] == lost).collect();
                     for chunk in without {
                         let alive = self.crew.alive().iter().copied();
                         let Some(device) = alive.min_by_key(|&device| self.held(device)) else { continue };
