@@ -2,6 +2,7 @@
 //! squares.
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 use super::small::{CLASSES, SIDE, Small};
 
@@ -51,14 +52,14 @@ impl Plain {
     fn block(&self, x: &[f64], channels: usize, which: usize) -> Vec<f64> {
         let weight = if which == 0 { &self.first } else { &self.second };
         let mut out = Vec::new();
+        let reads = |p: usize| (0..9).filter_map(|k| padded(p, k).map(|at| (k, at))).collect::<Vec<_>>();
+        let reads: Vec<_> = (0..SIDE * SIDE).map(reads).collect();
         for f in 0..self.filters {
-            for p in 0..SIDE * SIDE {
+            for reads in &reads {
                 let mut sum = self.biases[which][f];
                 for c in 0..channels {
-                    for k in 0..9 {
-                        if let Some(at) = padded(p, k) {
-                            sum += x[c * SIDE * SIDE + at] * weight[(f * channels + c) * 9 + k];
-                        }
+                    for &(k, at) in reads {
+                        sum += x[c * SIDE * SIDE + at] * weight[(f * channels + c) * 9 + k];
                     }
                 }
                 let (scale, shift) = self.norms[which][f];
@@ -100,7 +101,7 @@ impl Plain {
             moved.weight(layer)[k] += step;
             moved.loss(batch)
         };
-        (0..count).map(|k| (at(k, STEP) - at(k, -STEP)) / (2.0 * STEP)).collect()
+        (0..count).into_par_iter().map(|k| (at(k, STEP) - at(k, -STEP)) / (2.0 * STEP)).collect()
     }
 
     pub fn weight(&mut self, layer: &str) -> &mut Vec<f64> {
