@@ -19,7 +19,7 @@ use crate::vector::Aligned;
 use crate::{ConvGeometry, KernelError, expect_gradient};
 
 use super::axis::Axis;
-use super::fill::gathered;
+use super::moves::Moves;
 use super::plan::cut;
 use super::products::add_products;
 
@@ -132,8 +132,9 @@ impl Work<'_> {
         let (inputs, outputs) = (self.input.channels, self.grad.channels);
         let (of_input, of_grad) = memory.split_at_mut(inputs * self.taps * pitch);
         let of_grad = &mut of_grad[..outputs * pitch];
+        let moves = Moves::gathered(self.axes, pitch, parts);
         of_input.par_chunks_mut(self.taps * pitch).enumerate().for_each(|(filter, to)| {
-            self.arch.dispatch(Gathering { work: self, parts, filter, pitch, to });
+            self.arch.dispatch(Gathering { input: self.input, moves: &moves, filter, to });
         });
         of_grad.par_chunks_mut(pitch).enumerate().for_each(|(filter, to)| {
             let mut rest = to;
@@ -154,10 +155,9 @@ impl Work<'_> {
 
 /// The copies of one input filter.
 struct Gathering<'a> {
-    work: &'a Work<'a>,
-    parts: &'a [(usize, usize, usize)],
+    input: Maps<'a>,
+    moves: &'a Moves,
     filter: usize,
-    pitch: usize,
     to: &'a mut [f32],
 }
 
@@ -165,8 +165,10 @@ impl WithSimd for Gathering<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { work, parts, filter, pitch, to } = self;
-        gathered(simd, work.axes, pitch, parts, |sample| work.input.map(sample, filter), to);
+    fn with_simd<S: Simd>(self, _: S) {
+        if self.moves.has_gaps {
+            self.to.fill(0.0);
+        }
+        self.moves.copy(|sample| self.input.map(sample, self.filter), self.to);
     }
 }

@@ -16,11 +16,16 @@ mod grad;
 mod grad_bias;
 mod grad_input;
 mod linear;
+mod moves;
 mod plan;
 mod products;
 mod storage;
+#[allow(unsafe_code)] // reads of which the furthest is checked
+mod taps;
 mod task;
 mod tile;
+#[allow(unsafe_code)] // memory that is not cleared before it is written
+mod unwritten;
 mod weights;
 mod winograd;
 
@@ -34,6 +39,7 @@ use crate::{ConvGeometry, Epilogue, KernelError, expect_len};
 use self::axis::Axis;
 use self::plan::{Plan, cuts, parts};
 use self::task::{Arrays, Task};
+use self::unwritten::{Unwritten, written};
 use self::weights::Panel;
 
 pub use self::grad::conv2d_grad_weights;
@@ -102,35 +108,32 @@ fn forward(
 ) -> Result<Array4<f32>, KernelError> {
     let (samples, _, height, width) = input.dim();
     let filters = [conv.inputs(), conv.outputs()];
-    let mut result = prepare(&input, filters, conv.kernel(), conv.geometry(), &epilogue, &residual)?;
-    let size = [result.dim().2, result.dim().3];
+    let shape = check(&input, filters, conv.kernel(), conv.geometry(), &epilogue, &residual)?;
+    let size = [shape[2], shape[3]];
     let input = input.as_standard_layout();
     let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
-    let (Some(from), Some(out)) = (input.as_slice(), result.as_slice_mut()) else { return Ok(result) };
-    if !out.is_empty() {
-        let axes = Axis::both(conv.geometry(), [height, width], size, conv.kernel());
-        let plan = Plan::new(conv, axes, samples, Vectors::of(arch).lanes, way);
-        let arrays = Arrays {
-            input: from,
-            input_map: height * width,
-            residual: residual.as_ref().and_then(|residual| residual.as_slice()),
-            output_map: size[0] * size[1],
-            epilogue,
-        };
-        run(arch, conv, &plan, arrays, out);
-    }
-    Ok(result)
+    let Some(from) = input.as_slice().filter(|_| !shape.contains(&0)) else { return Ok(Array4::zeros(shape)) };
+    let axes = Axis::both(conv.geometry(), [height, width], size, conv.kernel());
+    let plan = Plan::new(conv, axes, samples, Vectors::of(arch).lanes, way);
+    let arrays = Arrays {
+        input: from,
+        input_map: height * width,
+        residual: residual.as_ref().and_then(|residual| residual.as_slice()),
+        output_map: size[0] * size[1],
+        epilogue,
+    };
+    Ok(written(shape, |out| run(arch, conv, &plan, arrays, samples, out)))
 }
 
-/// Checks the arguments of a convolution of `filters`, inputs and outputs; returns zeros of the shape of its result.
-fn prepare(
+/// Checks the arguments of a convolution of `filters`, inputs and outputs; returns the shape of its result.
+fn check(
     input: &ArrayView4<f32>,
     filters: [usize; 2],
     kernel: [usize; 2],
     geometry: &ConvGeometry,
     epilogue: &Epilogue,
     residual: &Option<ArrayView4<f32>>,
-) -> Result<Array4<f32>, KernelError> {
+) -> Result<[usize; 4], KernelError> {
     let (samples, channels, height, width) = input.dim();
     let size = geometry.output_size([height, width], kernel)?;
     expect_len("filters of the input", filters[0], channels)?;
@@ -141,7 +144,7 @@ fn prepare(
     if elements.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
         return Err(KernelError::Geometry { what: "the result has more elements than fit into memory" });
     }
-    Ok(Array4::zeros(shape))
+    Ok(shape)
 }
 
 /// Checks that a residual has the shape of the result.
@@ -154,7 +157,7 @@ fn check_residual(residual: &Option<ArrayView4<f32>>, shape: [usize; 4]) -> Resu
 }
 
 /// Runs the tasks: each unit with each part of the panels.
-fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, out: &mut [f32]) {
+fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, samples: usize, out: Unwritten) {
     let cuts = cuts(conv, parts(conv, plan.units.len(), rayon::current_num_threads()));
     let mut tasks = Vec::with_capacity(plan.units.len() * cuts.len());
     for unit in &plan.units {
@@ -165,14 +168,14 @@ fn run(arch: Arch, conv: &PackedConv2d, plan: &Plan, arrays: Arrays, out: &mut [
         }));
     }
     // The units that cover each sample, in the order of the map.
-    let mut covers = vec![Vec::new(); out.len() / (conv.outputs() * arrays.output_map)];
+    let mut covers = vec![Vec::new(); samples];
     for (unit, parts) in plan.units.iter().map(|unit| &unit.parts).enumerate() {
         for &(sample, _, length) in parts {
             covers[sample].push((unit, length));
         }
     }
     let filters: Vec<usize> = cuts.iter().map(|panels| filters(&conv.panels()[panels.clone()])).collect();
-    distribute(out, arrays.output_map, &filters, &covers, |place, part| tasks[place].out.push(part));
+    distribute(out, &filters, &covers, |place, part| tasks[place].out.push(part));
     start(arch, tasks);
 }
 
@@ -183,23 +186,21 @@ fn filters(panels: &[Panel]) -> usize {
 
 /// Hands each part of the result, `[N, O, H' * W']`, to its task: `give` receives `unit * filters.len() + cut` and the part.
 ///
-/// `filters` are the output filters of each cut of the panels, and `covers` for each sample the units and the lengths of the parts of a map
-/// that follow one another.
+/// `filters` are the output filters of each cut of the panels, and `covers` for each sample the units and the lengths of the parts of a map,
+/// which follow one another.
 fn distribute<'a>(
-    out: &'a mut [f32],
-    map: usize,
+    mut out: Unwritten<'a>,
     filters: &[usize],
     covers: &[Vec<(usize, usize)>],
-    mut give: impl FnMut(usize, &'a mut [f32]),
+    mut give: impl FnMut(usize, Unwritten<'a>),
 ) {
-    let mut maps = out.chunks_exact_mut(map);
     for cover in covers {
         for (cut, &count) in filters.iter().enumerate() {
-            for mut map in maps.by_ref().take(count) {
+            for _ in 0..count {
                 for &(unit, length) in cover {
-                    let (part, rest) = map.split_at_mut(length);
+                    let (part, rest) = out.split_at(length);
                     give(unit * filters.len() + cut, part);
-                    map = rest;
+                    out = rest;
                 }
             }
         }

@@ -11,7 +11,9 @@ use crate::vector::Aligned;
 
 use super::fill::Filler;
 use super::plan::{Layout, Plan, Span, Unit, tile_width};
+use super::taps::Taps;
 use super::tile::{Product, most_vectors, multiply};
+use super::unwritten::Unwritten;
 use super::weights::{PackedConv2d, Panel};
 
 /// Most elements of memory that a thread keeps for its next task.
@@ -44,7 +46,7 @@ pub(super) struct Task<'a> {
     pub(super) arrays: Arrays<'a>,
     pub(super) panels: Range<usize>,
     /// The parts of the output maps that the unit covers, `[part][filter]`.
-    pub(super) out: Vec<&'a mut [f32]>,
+    pub(super) out: Vec<Unwritten<'a>>,
 }
 
 impl WithSimd for Task<'_> {
@@ -56,13 +58,13 @@ impl WithSimd for Task<'_> {
         source.reserve(self.plan.source(self.unit.vectors, S::F32_LANES));
         // Where the vectors of each input and tap begin in the source; the same for every block of inputs but the last.
         let block = self.plan.block.min(self.conv.inputs_per_group());
-        let places: Vec<u32> = (0..block)
-            .flat_map(|channel| self.plan.taps.iter().map(move |tap| (channel * self.plan.channel + tap) as u32))
-            .collect();
+        let taps = (0..block)
+            .flat_map(|channel| self.plan.taps.iter().map(move |tap| (channel * self.plan.channel + tap) as u32));
+        let taps = Taps::new(taps.collect());
         let memory = [&mut source, &mut sums, &mut wide];
         match &self.plan.layout {
-            Layout::Shifted(sizes) if self.conv.is_depthwise() => self.depthwise(simd, sizes, &places, memory),
-            _ => self.general(simd, &places, memory),
+            Layout::Shifted(sizes) if self.conv.is_depthwise() => self.depthwise(simd, sizes, &taps, memory),
+            _ => self.general(simd, &taps, memory),
         }
         if source.len().max(sums.len()).max(wide.len()) <= KEPT {
             MEMORY.set(Some([source, sums, wide]));
@@ -73,12 +75,13 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     /// Computes all panels, group by group.
     #[inline(always)]
-    fn general<S: Simd>(&mut self, simd: S, places: &[u32], [source, sums, wide]: [&mut Aligned; 3]) {
+    fn general<S: Simd>(&mut self, simd: S, taps: &Taps, [source, sums, wide]: [&mut Aligned; 3]) {
         let panels = &self.conv.panels()[self.panels.clone()];
         let first = panels.first().map_or(0, |panel| panel.first);
         let mut filler = Filler::new(self.plan, self.unit, S::F32_LANES);
+        filler.clear(&mut source.as_mut_slice()[..self.plan.source(self.unit.vectors, S::F32_LANES)]);
         for panels in panels.chunk_by(|a, b| a.group == b.group) {
-            self.group(simd, panels, first, &mut filler, places, [source, sums, wide]);
+            self.group(simd, panels, first, &mut filler, taps, [source, sums, wide]);
         }
     }
 
@@ -90,7 +93,7 @@ impl Task<'_> {
         panels: &[Panel],
         first: usize,
         filler: &mut Filler,
-        places: &[u32],
+        taps: &Taps,
         [source, sums, wide]: [&mut Aligned; 3],
     ) {
         let (conv, plan, unit) = (self.conv, self.plan, self.unit);
@@ -103,7 +106,7 @@ impl Task<'_> {
         for block in 0..blocks {
             let start = block * plan.block;
             let count = plan.block.min(inputs - start);
-            self.load(simd, filler, panels[0].group * inputs + start, count, source.as_mut_slice());
+            self.load::<S>(filler, panels[0].group * inputs + start, count, source.as_mut_slice());
             let mut rest = sums.as_mut_slice();
             for panel in panels {
                 let weights = conv.weights(panel, start, count, wide);
@@ -115,7 +118,7 @@ impl Task<'_> {
                     let at = vector * S::F32_LANES;
                     let source = &source.as_slice()[at..];
                     let sums = &mut rest[..length];
-                    let product = Product { weights, places, source, sums, add: block > 0 };
+                    let product = Product { weights, taps, source, sums, add: block > 0 };
                     multiply(simd, panel.rows, width, product);
                     if block + 1 == blocks {
                         self.store(simd, panel, first, at, &rest[..length]);
@@ -131,11 +134,11 @@ impl Task<'_> {
 
     /// Copies `count` input filters from `first` on into the source.
     #[inline(always)]
-    fn load<S: Simd>(&self, simd: S, filler: &mut Filler, first: usize, count: usize, source: &mut [f32]) {
+    fn load<S: Simd>(&self, filler: &mut Filler, first: usize, count: usize, source: &mut [f32]) {
         let (map, channels) = (self.arrays.input_map, self.conv.inputs());
         for place in 0..count {
-            let plane = |sample: usize| &self.arrays.input[(sample * channels + first + place) * map..][..map];
-            filler.fill(simd, plane, &mut source[place * self.plan.channel..]);
+            let map = |sample: usize| &self.arrays.input[(sample * channels + first + place) * map..];
+            filler.fill::<S>(map, &mut source[place * self.plan.channel..]);
         }
     }
 
@@ -146,7 +149,7 @@ impl Task<'_> {
         let length = sums.len() / panel.rows;
         let filters = self.out.len() / unit.parts.len();
         let begin = unit.spans.partition_point(|span| span.at + span.length <= at);
-        for (row, sums) in sums.chunks_exact(length).take(panel.filters).enumerate() {
+        for row in 0..panel.filters {
             let filter = panel.first + row;
             let stage = Stage::new(simd, &self.arrays.epilogue, filter);
             for &Span { at: start, length: wide, part, to } in &unit.spans[begin..] {
@@ -154,37 +157,37 @@ impl Task<'_> {
                     break;
                 }
                 let from = start.max(at);
-                let end = (start + wide).min(at + length);
-                let place = to + from - start;
-                let target = &mut self.out[part * filters + filter - first][place..place + end - from];
-                let sums = &sums[from - at..end - at];
+                let count = (start + wide).min(at + length) - from;
                 let (sample, position, _) = unit.parts[part];
                 let residual = self.arrays.residual.map(|residual| {
                     let map = (sample * self.conv.outputs() + filter) * self.arrays.output_map;
-                    &residual[map + position + place..][..sums.len()]
+                    &residual[map + position + to + from - start..]
                 });
-                finish(simd, stage, sums, residual, target);
+                let target = &mut self.out[part * filters + filter - first];
+                finish(simd, stage, &sums[row * length + from - at..], residual, count, target);
             }
         }
     }
 }
 
-/// Applies the epilogue to sums of one filter. Vectors at the end overlap, where there are several: that takes less
-/// time than a part of a vector.
+/// Writes the next `count` elements of one filter, whose sums are at the start of a slice, and what is added to them at that of another one.
+/// Both may be longer.
 #[inline(always)]
-pub(super) fn finish<S: Simd>(simd: S, stage: Stage<S>, sums: &[f32], other: Option<&[f32]>, to: &mut [f32]) {
-    let length = to.len();
-    for at in (0..length).step_by(S::F32_LANES) {
-        let at = at.min(length.saturating_sub(S::F32_LANES));
+pub(super) fn finish<S: Simd>(
+    simd: S,
+    stage: Stage<S>,
+    sums: &[f32],
+    other: Option<&[f32]>,
+    count: usize,
+    to: &mut Unwritten,
+) {
+    for at in (0..count).step_by(S::F32_LANES) {
         let sum = load(simd, &sums[at..]);
         let sum = match other {
             Some(other) => stage.apply_with(simd, sum, load(simd, &other[at..])),
             None => stage.apply(simd, sum),
         };
-        match S::as_mut_simd_f32s(&mut to[at..]).0.first_mut() {
-            Some(to) => *to = sum,
-            None => simd.partial_store_f32s(to, sum),
-        }
+        to.push::<S>(sum, count - at);
     }
 }
 

@@ -4,12 +4,14 @@ use pulp::Simd;
 
 use crate::vector::mul_add;
 
+use super::taps::Taps;
+
 /// A product of a panel of weights with vectors of the source.
 pub(super) struct Product<'a> {
     /// `[input][tap][row]`.
     pub(super) weights: &'a [f32],
     /// Where the vectors of each input and tap begin in the source.
-    pub(super) places: &'a [u32],
+    pub(super) taps: &'a Taps,
     pub(super) source: &'a [f32],
     /// `[row][position]`, the sums.
     pub(super) sums: &'a mut [f32],
@@ -75,17 +77,17 @@ fn narrow<S: Simd>(simd: S, rows: usize, width: usize, product: Product) {
 
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const V: usize>(simd: S, product: Product) {
-    let Product { weights, places, source, sums, add } = product;
-    part::<S, R, 0, R, V>(simd, weights, places, source, sums, add);
+    let Product { weights, taps, source, sums, add } = product;
+    part::<S, R, 0, R, V>(simd, weights, taps, source, sums, add);
 }
 
 /// Computes a tile of eight rows in two passes, for instruction sets with 16 registers.
 #[inline(always)]
 fn halves<S: Simd, const V: usize>(simd: S, product: Product) {
-    let Product { weights, places, source, sums, add } = product;
+    let Product { weights, taps, source, sums, add } = product;
     let (low, high) = sums.split_at_mut(4 * V * S::F32_LANES);
-    part::<S, 8, 0, 4, V>(simd, weights, places, source, low, add);
-    part::<S, 8, 4, 4, V>(simd, weights, places, source, high, add);
+    part::<S, 8, 0, 4, V>(simd, weights, taps, source, low, add);
+    part::<S, 8, 4, 4, V>(simd, weights, taps, source, high, add);
 }
 
 /// Computes `R` rows from row `F` of a panel of `P` rows on. The sums stay in registers, and each of them runs over
@@ -94,7 +96,7 @@ fn halves<S: Simd, const V: usize>(simd: S, product: Product) {
 fn part<S: Simd, const P: usize, const F: usize, const R: usize, const V: usize>(
     simd: S,
     weights: &[f32],
-    places: &[u32],
+    taps: &Taps,
     source: &[f32],
     sums: &mut [f32],
     add: bool,
@@ -105,11 +107,7 @@ fn part<S: Simd, const P: usize, const F: usize, const R: usize, const V: usize>
     if add {
         totals = *rows;
     }
-    for (weights, &place) in weights.as_chunks::<P>().0.iter().zip(places) {
-        let place = place as usize;
-        let vectors = S::as_simd_f32s(&source[place..place + V * S::F32_LANES]).0;
-        let mut factors = [simd.splat_f32s(0.0); V];
-        factors.copy_from_slice(&vectors[..V]);
+    for (weights, factors) in weights.as_chunks::<P>().0.iter().zip(taps.vectors::<S, V>(source)) {
         for row in 0..R {
             let weight = simd.splat_f32s(weights[F + row]);
             for vector in 0..V {

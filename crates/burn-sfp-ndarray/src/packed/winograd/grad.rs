@@ -237,7 +237,7 @@ impl<X: Transform<N, M>, const N: usize, const M: usize> WithSimd for Loading<'_
         let Self { maps, filter, parts, lists, distance, is_input, elements, vector: memory, to, .. } = self;
         // Elements outside of the map.
         elements.fill(0.0);
-        let elements = lists.load::<S, M>(simd, parts, |sample| maps.map(sample, filter), elements);
+        let elements = lists.load::<M>(parts, |sample| maps.map(sample, filter), elements);
         let inputs = [&lists.places::<N>(), &Places::matrix(S::F32_LANES)];
         let outputs = [&lists.places::<M>(), &Places::matrix(S::F32_LANES)];
         for (vector, &tile) in lists.vectors.iter().enumerate() {

@@ -29,7 +29,8 @@ use crate::vector::Vectors;
 use crate::{ConvGeometry, Epilogue, KernelError};
 
 use super::task::Arrays;
-use super::{distribute, filters, prepare, start};
+use super::unwritten::{Unwritten, written};
+use super::{check, distribute, filters, start};
 
 use self::plan::{Plan, cuts};
 use self::task::Task;
@@ -110,13 +111,13 @@ fn forward(
     residual: Option<ArrayView4<f32>>,
 ) -> Result<Array4<f32>, KernelError> {
     let filters = [conv.inputs(), conv.outputs()];
-    let mut result = prepare(&input, filters, KERNEL, conv.geometry(), &epilogue, &residual)?;
-    let width = result.dim().3;
-    if result.is_empty() {
-        return Ok(result);
+    let shape = check(&input, filters, KERNEL, conv.geometry(), &epilogue, &residual)?;
+    let width = shape[3];
+    if width <= COLUMNS && !shape.contains(&0) {
+        return Ok(run(arch, conv, conv.geometry(), input, residual, epilogue, shape));
     }
-    if width <= COLUMNS {
-        run(arch, conv, conv.geometry(), input, residual, epilogue, &mut result);
+    let mut result = Array4::zeros(shape);
+    if result.is_empty() {
         return Ok(result);
     }
     let before = conv.geometry().padding[1][0];
@@ -128,15 +129,16 @@ fn forward(
         let mut geometry = *conv.geometry();
         geometry.padding[1][0] = (from + before).saturating_sub(start);
         let columns = s![.., .., .., start..end];
-        let mut strip = Array4::zeros(result.slice(columns).raw_dim());
+        let shape = [shape[0], shape[1], shape[2], end - start];
         let residual = residual.as_ref().map(|residual| residual.slice(columns));
-        run(arch, conv, &geometry, input.slice(s![.., .., .., from..to]), residual, epilogue, &mut strip);
+        let input = input.slice(s![.., .., .., from..to]);
+        let strip = run(arch, conv, &geometry, input, residual, epilogue, shape);
         result.slice_mut(columns).assign(&strip);
     }
     Ok(result)
 }
 
-/// Computes an output that is not empty, of at most [`COLUMNS`] columns, from arguments that agree.
+/// Computes an output of a shape that is not empty, with at most [`COLUMNS`] columns, from arguments that agree.
 fn run(
     arch: Arch,
     conv: &WinogradConv2d,
@@ -144,15 +146,15 @@ fn run(
     input: ArrayView4<f32>,
     residual: Option<ArrayView4<f32>>,
     epilogue: Epilogue,
-    result: &mut Array4<f32>,
-) {
+    shape: [usize; 4],
+) -> Array4<f32> {
     let (samples, _, height, width) = input.dim();
-    let size = [result.dim().2, result.dim().3];
+    let size = [shape[2], shape[3]];
     let threads = rayon::current_num_threads();
     let plan = Plan::new(conv, geometry, [height, width], size, samples, Vectors::of(arch).lanes, threads);
     let input = input.as_standard_layout();
     let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
-    let (Some(from), Some(out)) = (input.as_slice(), result.as_slice_mut()) else { return };
+    let Some(from) = input.as_slice() else { return Array4::zeros(shape) };
     let arrays = Arrays {
         input: from,
         input_map: height * width,
@@ -160,8 +162,8 @@ fn run(
         output_map: size[0] * size[1],
         epilogue,
     };
-    let tasks = tasks(conv, &plan, arrays, cuts(conv.panels().len(), plan.blocks.len(), threads), out);
-    start(arch, tasks);
+    let cuts = cuts(conv.panels().len(), plan.blocks.len(), threads);
+    written(shape, |out| start(arch, tasks(conv, &plan, arrays, cuts, samples, out)))
 }
 
 /// Returns the tasks: each block of tiles with each of `cuts` parts of the panels.
@@ -170,7 +172,8 @@ fn tasks<'a>(
     plan: &'a Plan,
     arrays: Arrays<'a>,
     cuts: usize,
-    out: &'a mut [f32],
+    samples: usize,
+    out: Unwritten<'a>,
 ) -> Vec<Task<'a>> {
     let count = conv.panels().len();
     let mut tasks = Vec::with_capacity(plan.blocks.len() * cuts);
@@ -182,13 +185,13 @@ fn tasks<'a>(
     }
     let each: Vec<usize> = (tasks[..cuts].iter()).map(|task| filters(&conv.panels()[task.panels.clone()])).collect();
     // The parts of a map follow one another, in the order of the blocks.
-    let mut covers = vec![Vec::new(); out.len() / (conv.outputs() * arrays.output_map)];
+    let mut covers = vec![Vec::new(); samples];
     for (block, parts) in plan.blocks.iter().map(|block| &block.parts).enumerate() {
         for part in parts {
             covers[part.sample].push((block, plan.span(part, conv.tile().outputs()).1));
         }
     }
-    distribute(out, arrays.output_map, &each, &covers, |place, part| tasks[place].out.push(part));
+    distribute(out, &each, &covers, |place, part| tasks[place].out.push(part));
     tasks
 }
 

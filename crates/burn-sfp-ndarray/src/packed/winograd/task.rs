@@ -9,8 +9,10 @@ use crate::epilogue::Stage;
 use crate::vector::Aligned;
 
 use super::super::plan::tile_width;
+use super::super::taps::Taps;
 use super::super::task::{Arrays, finish};
 use super::super::tile::{Product, most_vectors, multiply};
+use super::super::unwritten::Unwritten;
 use super::super::weights::Panel;
 use super::plan::{Block, Plan};
 use super::tiles::{Lattice, Lists};
@@ -37,7 +39,7 @@ pub(super) struct Task<'a> {
     pub(super) arrays: Arrays<'a>,
     pub(super) panels: Range<usize>,
     /// The parts of the output maps that the block covers, `[part][filter]`.
-    pub(super) out: Vec<&'a mut [f32]>,
+    pub(super) out: Vec<Unwritten<'a>>,
 }
 
 /// The memory of a task.
@@ -103,9 +105,9 @@ impl Task<'_> {
         let (outputs, rows) = rest.split_at_mut(lengths[4]);
         let mut parts = Memory { source, distance, products, tiles, vector, outputs, rows };
         self.load::<S, X, N, M>(simd, width, &lists, &mut parts);
-        let places: Vec<u32> = (0..conv.inputs()).map(|input| (input * width) as u32).collect();
+        let taps = Taps::new((0..conv.inputs()).map(|input| (input * width) as u32).collect());
         for panels in panels.chunks(plan.panels) {
-            self.multiply::<S, N>(simd, panels, &places, &mut parts);
+            self.multiply::<S, N>(simd, panels, &taps, &mut parts);
             self.store::<S, X, N, M>(simd, panels, first, width, &mut parts);
         }
         if memory.len() <= KEPT {
@@ -128,7 +130,7 @@ impl Task<'_> {
         memory.tiles.fill(0.0);
         for input in 0..inputs {
             let plane = |sample: usize| &self.arrays.input[(sample * inputs + input) * map..][..map];
-            let elements = lists.load::<S, M>(simd, &self.block.parts, plane, memory.tiles);
+            let elements = lists.load::<M>(&self.block.parts, plane, memory.tiles);
             let to = &mut memory.source[input * width..];
             for (vector, &tile) in lists.vectors.iter().enumerate() {
                 let from = lists.vector::<S, N>(elements, vector, [&places, &together], memory.vector);
@@ -139,7 +141,7 @@ impl Task<'_> {
 
     /// Multiplies the transformed input with the weights of some panels.
     #[inline(always)]
-    fn multiply<S: Simd, const N: usize>(&self, simd: S, panels: &[Panel], places: &[u32], memory: &mut Memory) {
+    fn multiply<S: Simd, const N: usize>(&self, simd: S, panels: &[Panel], taps: &Taps, memory: &mut Memory) {
         let width = self.block.vectors * S::F32_LANES;
         for product in 0..N * N {
             let source = &memory.source[product * memory.distance..];
@@ -154,7 +156,7 @@ impl Task<'_> {
                     let each = panel.rows * vectors * S::F32_LANES;
                     let sums = &mut memory.products[start + N * N * panel.rows * at + product * each..][..each];
                     let source = &source[at..];
-                    multiply(simd, panel.rows, vectors, Product { weights, places, source, sums, add: false });
+                    multiply(simd, panel.rows, vectors, Product { weights, taps, source, sums, add: false });
                     vector += vectors;
                 }
                 start += N * N * panel.rows * width;
@@ -217,10 +219,10 @@ impl Task<'_> {
             }
             let residual = self.arrays.residual.map(|residual| {
                 let map = (part.sample * self.conv.outputs() + filter) * self.arrays.output_map;
-                &residual[map + position..][..length]
+                &residual[map + position..]
             });
             let target = &mut self.out[place * filters + filter - first];
-            finish(simd, stage, &memory.rows[..length], residual, target);
+            finish(simd, stage, memory.rows, residual, length, target);
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use pulp::Simd;
 
-use super::super::fill::copy_all;
+use super::super::moves::copy_all;
 use super::plan::Part;
 use super::vectors::{Elements, Places, gather};
 
@@ -128,9 +128,8 @@ impl Lists {
     /// * `map`: returns the map of a sample;
     /// * `memory`: [`Self::elements`] zeros, or what an earlier call has left.
     #[inline(always)]
-    pub(super) fn load<'a, 'b, S: Simd, const M: usize>(
+    pub(super) fn load<'a, 'b, const M: usize>(
         &self,
-        simd: S,
         parts: &[Part],
         map: impl Fn(usize) -> &'a [f32],
         memory: &'b mut [f32],
@@ -144,7 +143,7 @@ impl Lists {
         for (part, rows) in parts.iter().zip(&self.rows) {
             let map = map(part.sample);
             for (row, line) in rows.iter().zip(&mut to) {
-                copy_all(simd, &map[row.from..][..length], &mut line[before..][..length]);
+                copy_all(&map[row.from..][..length], &mut line[before..][..length]);
             }
         }
         for (row, line) in self.rows.iter().flatten().zip(lines.chunks_exact(wide)) {
