@@ -1,7 +1,8 @@
 //! Filters of a depthwise convolution, each of which reads one input filter, on one thread.
 //!
 //! Such a filter has as many products per element as taps, so copying and storing take the time that they take in the general task many
-//! times over. Here nothing is done for a filter but that: its rows are copied to the same places as those of the filter before.
+//! times over. So nothing else is done for a filter here: its rows are copied to where those of the filter before lie, and what lies between
+//! them is cleared once.
 //!
 //! The sums are those of the general task, bit for bit.
 
