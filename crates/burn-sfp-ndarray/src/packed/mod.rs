@@ -110,18 +110,14 @@ fn forward(
     let filters = [conv.inputs(), conv.outputs()];
     let shape = check(&input, filters, conv.kernel(), conv.geometry(), &epilogue, &residual)?;
     let size = [shape[2], shape[3]];
+    if shape.contains(&0) {
+        return Ok(Array4::zeros(shape));
+    }
     let input = input.as_standard_layout();
     let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
-    let Some(from) = input.as_slice().filter(|_| !shape.contains(&0)) else { return Ok(Array4::zeros(shape)) };
+    let Some(arrays) = Arrays::new(&input, residual.as_ref(), size, epilogue) else { return Ok(Array4::zeros(shape)) };
     let axes = Axis::both(conv.geometry(), [height, width], size, conv.kernel());
     let plan = Plan::new(conv, axes, samples, Vectors::of(arch).lanes, way);
-    let arrays = Arrays {
-        input: from,
-        input_map: height * width,
-        residual: residual.as_ref().and_then(|residual| residual.as_slice()),
-        output_map: size[0] * size[1],
-        epilogue,
-    };
     Ok(written(shape, |out| run(arch, conv, &plan, arrays, samples, out)))
 }
 

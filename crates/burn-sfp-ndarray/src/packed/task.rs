@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use ndarray::{CowArray, Ix4};
 use pulp::{Simd, WithSimd};
 
 use crate::Epilogue;
@@ -36,6 +37,25 @@ pub(super) struct Arrays<'a> {
     /// Elements of a map of the output.
     pub(super) output_map: usize,
     pub(super) epilogue: Epilogue<'a>,
+}
+
+impl<'a> Arrays<'a> {
+    /// Returns the arrays of a convolution whose result has maps of `size` rows and columns; `None` where the input is not row-major.
+    pub(super) fn new(
+        input: &'a CowArray<f32, Ix4>,
+        residual: Option<&'a CowArray<f32, Ix4>>,
+        size: [usize; 2],
+        epilogue: Epilogue<'a>,
+    ) -> Option<Self> {
+        let (_, _, height, width) = input.dim();
+        Some(Self {
+            input: input.as_slice()?,
+            input_map: height * width,
+            residual: residual.and_then(|residual| residual.as_slice()),
+            output_map: size[0] * size[1],
+            epilogue,
+        })
+    }
 }
 
 /// The sums of some panels at the positions of a unit.

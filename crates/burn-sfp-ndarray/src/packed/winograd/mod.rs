@@ -154,14 +154,7 @@ fn run(
     let plan = Plan::new(conv, geometry, [height, width], size, samples, Vectors::of(arch).lanes, threads);
     let input = input.as_standard_layout();
     let residual = residual.as_ref().map(|residual| residual.as_standard_layout());
-    let Some(from) = input.as_slice() else { return Array4::zeros(shape) };
-    let arrays = Arrays {
-        input: from,
-        input_map: height * width,
-        residual: residual.as_ref().and_then(|residual| residual.as_slice()),
-        output_map: size[0] * size[1],
-        epilogue,
-    };
+    let Some(arrays) = Arrays::new(&input, residual.as_ref(), size, epilogue) else { return Array4::zeros(shape) };
     let cuts = cuts(conv.panels().len(), plan.blocks.len(), threads);
     written(shape, |out| start(arch, tasks(conv, &plan, arrays, cuts, samples, out)))
 }
